@@ -1,0 +1,1 @@
+"""What a dataset part is, and how its photos come to be."""

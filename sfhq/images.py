@@ -1,0 +1,152 @@
+"""Reading images that may be hostile; writing images that say what they are.
+
+Every image file of the toolkit is written by `write_image`, so that the mark of synthetic
+media cannot be forgotten on some path.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sfhq.errors import SfhqError
+from sfhq.records import Pixels
+
+MAX_PIXELS = 64_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+SOURCE_TYPE_BASE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+TRAINED = "trainedAlgorithmicMedia"
+COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
+
+
+class BadImage(SfhqError):
+    """An image that cannot be used; `reason` is a few fixed words, the message has the rest."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def read_image(data: bytes) -> Image.Image:
+    """Decode an image into upright 8-bit RGB.
+
+    EXIF rotation is applied, transparency is laid on white, CMYK and 16-bit are converted,
+    and of an animation the first frame is taken.
+
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        RGB image of at most 64 million pixels.
+
+    Raises:
+        BadImage: not an image, damaged, or larger than the limit.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise BadImage(
+                "not an image",
+                f"starts with {data[:8]!r}; wanted {', '.join(FORMATS)}",
+            ) from None
+        except Image.DecompressionBombError:
+            raise BadImage(
+                "image too large", f"more than {MAX_PIXELS:,} pixels; reduce the image first"
+            ) from None
+        except Exception as error:
+            raise BadImage("damaged image", f"cannot read its header: {error}") from None
+        if image.width * image.height > MAX_PIXELS:
+            raise BadImage(
+                "image too large",
+                f"{image.width}x{image.height} is over {MAX_PIXELS:,} pixels; reduce it first",
+            )
+        try:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+        except Exception as error:
+            raise BadImage("damaged image", f"cannot decode its pixels: {error}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image, dtype=np.float64)
+        return Image.fromarray((values / 257.0).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(np.asarray(image).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def source_type_xmp(source_type: str) -> bytes:
+    """The XMP packet that states an image's IPTC digital source type."""
+    return (
+        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" '
+        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE_BASE}{source_type}"/>'
+        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+    ).encode()
+
+
+def encode_image(
+    pixels: Pixels, file_format: str = "PNG", source_type: str | None = TRAINED, quality: int = 95
+) -> bytes:
+    """The bytes of an image file, marked by default as made by a trained algorithm.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        file_format: "PNG", "JPEG" or "WEBP".
+        source_type: last part of the IPTC digital source type; None leaves the mark out,
+            for crops of images that people made.
+        quality: of JPEG and WebP.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    xmp = None if source_type is None else source_type_xmp(source_type)
+    if file_format == "PNG":
+        info = PngInfo()
+        if xmp is not None:
+            info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        image.save(buffer, "PNG", pnginfo=info, compress_level=4)
+    elif xmp is None:
+        image.save(buffer, file_format, quality=quality)
+    else:
+        image.save(buffer, file_format, quality=quality, xmp=xmp)
+    return buffer.getvalue()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old one or the whole new one, also after a crash.
+
+    The bytes go to `<name>.part` beside it, are synced, and renamed over the target.
+    """
+    partial = path.with_name(path.name + ".part")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_image(
+    path: Path, pixels: Pixels, source_type: str | None = TRAINED, quality: int = 95
+) -> bytes:
+    """Encode by the suffix of `path`, write atomically, return the bytes written."""
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    data = encode_image(pixels, formats[path.suffix.lower()], source_type, quality)
+    write_atomic(path, data)
+    return data

@@ -1,0 +1,71 @@
+"""Differentiable augmentation, drawn once and applied alike to real and generated images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One draw of colour, contrast, saturation and translation, one value a sample.
+
+    Attributes:
+        brightness: (N, 1, 1, 1), added.
+        saturation: (N, 1, 1, 1), factor of the distance from grey.
+        contrast: (N, 1, 1, 1), factor of the distance from the image's mean.
+        shift: (N, 2), translation as a share of the image, (x, y).
+    """
+
+    brightness: Tensor
+    saturation: Tensor
+    contrast: Tensor
+    shift: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1], changed; gradients pass."""
+        luma = images.new_tensor(LUMA).reshape(1, 3, 1, 1)
+        x = images + self.brightness
+        grey = (x * luma).sum(dim=1, keepdim=True)
+        x = grey + (x - grey) * self.saturation
+        mean = x.mean(dim=(1, 2, 3), keepdim=True)
+        x = mean + (x - mean) * self.contrast
+        size = x.shape[-1]
+        margin = max(1, round(size * MAX_SHIFT))
+        padded = F.pad(x, (margin, margin, margin, margin), mode="reflect")
+        rows = []
+        for index, (dx, dy) in enumerate((self.shift * size).round().long().tolist()):
+            top, left = margin + dy, margin + dx
+            rows.append(padded[index, :, top : top + size, left : left + size])
+        return torch.stack(rows)
+
+
+MAX_SHIFT = 0.08
+
+
+def draw_augmentation(
+    count: int, generator: torch.Generator, strength: float = 1.0
+) -> Augmentation:
+    """Draw the parameters for `count` images.
+
+    Args:
+        count: number of images.
+        generator: source of randomness.
+        strength: 0 changes nothing, 1 is the usual amount.
+    """
+
+    def uniform(low: float, high: float) -> Tensor:
+        draw = torch.rand(count, 1, 1, 1, generator=generator)
+        return (low + (high - low) * draw) * strength
+
+    return Augmentation(
+        brightness=uniform(-0.2, 0.2),
+        saturation=1.0 + uniform(-0.4, 0.4),
+        contrast=1.0 + uniform(-0.25, 0.25),
+        shift=(torch.rand(count, 2, generator=generator) * 2 - 1) * MAX_SHIFT * 0.99 * strength,
+    )

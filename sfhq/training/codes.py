@@ -1,0 +1,99 @@
+"""One learnable latent code a photo: the anchor that keeps a small generator from forgetting
+most of its data.
+
+An adversary alone covers hardly any of a thousand faces. Here each photo (and its mirror
+image) owns a code that must decode to it, as in Bojanowski et al. 2018, "Optimizing the Latent
+Space of Generative Networks"; the adversary judges what lies between the codes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sfhq.training.photos import Photos
+
+
+class PhotoCodes(nn.Module):
+    """Codes of N photos and their mirror images in a `dim`-dimensional subspace of w.
+
+    Args:
+        photos: what the codes stand for; PCA of its pixels at 32 px initialises them.
+        dim: dimensions of the subspace, at most the number of photos.
+        w_dim: width of w.
+        generator: source of randomness for the basis.
+
+    Index i below N is photo i, index N + i its mirror image.
+    """
+
+    mean: Tensor
+    root: Tensor
+    basis: Tensor
+
+    def __init__(self, photos: Photos, dim: int, w_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.count = len(photos)
+        dim = min(dim, self.count)
+        everyone = torch.arange(self.count)
+        small = photos.at(32)
+        both = torch.cat([small.batch(everyone), small.batch(everyone).flip(3)]).flatten(1)
+        centred = both - both.mean(dim=0)
+        _, values, axes = torch.linalg.svd(centred, full_matrices=False)
+        spread = values[:dim] / values[0]
+        scores = centred @ axes[:dim].t() / values[:dim] * math.sqrt(len(both))  # unit variance
+        weight = spread.pow(0.3)
+        weight = weight / weight.square().mean().sqrt()
+        self.table = nn.Embedding.from_pretrained(scores * weight, freeze=False, sparse=True)
+        basis = torch.linalg.qr(torch.randn(w_dim, dim, generator=generator)).Q.t()
+        self.register_buffer("basis", basis * math.sqrt(w_dim / dim))  # (dim, w_dim)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("root", torch.eye(dim))
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Fit the Gaussian of all codes again: `mean` and the root of their covariance."""
+        codes = self.table.weight
+        self.mean.copy_(codes.mean(dim=0))
+        centred = codes - self.mean
+        covariance = centred.t() @ centred / len(codes)
+        values, axes = torch.linalg.eigh(covariance)
+        self.root.copy_(axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.t())
+
+    def to_w(self, codes: Tensor) -> Tensor:
+        """(N, dim) codes to (N, w_dim)."""
+        return codes @ self.basis
+
+    def of(self, indices: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
+        """Codes of photos with Gaussian noise of `jitter` standard deviations, (n, dim)."""
+        codes: Tensor = self.table(indices)
+        if jitter <= 0:
+            return codes
+        noise = torch.randn(codes.shape, generator=generator) @ self.root
+        return codes + jitter * noise
+
+    @torch.no_grad()
+    def gaussian(self, eps: Tensor) -> Tensor:
+        """Standard normal (n, dim) to draws from the Gaussian fitted to all codes."""
+        return self.mean + eps @ self.root
+
+    @torch.no_grad()
+    def mixtures(self, count: int, generator: torch.Generator) -> Tensor:
+        """Points on great circles between the codes of two photos, (count, dim).
+
+        A turn by angle t, cos(t) a + sin(t) b of centred codes, keeps the covariance of the
+        codes, which a straight line between them would shrink.
+        """
+        pick = torch.randint(len(self.table.weight), (count, 2), generator=generator)
+        angle = torch.rand(count, 1, generator=generator) * (math.pi / 2)
+        a, b = (self.table.weight[pick[:, i]] - self.mean for i in (0, 1))
+        return self.mean + angle.cos() * a + angle.sin() * b
+
+    @torch.no_grad()
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Half Gaussian, half great-circle codes, (count, dim)."""
+        eps = torch.randn(count, len(self.mean), generator=generator)
+        half = count // 2
+        return torch.cat([self.gaussian(eps[:half]), self.mixtures(count - half, generator)])

@@ -1,0 +1,1 @@
+"""StyleGAN2 as mathematics: operations, layers, generator and discriminator."""
