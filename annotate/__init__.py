@@ -1,1 +1,1 @@
-"""."""
+"""Labels read off a photo."""

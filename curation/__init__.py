@@ -1,1 +1,1 @@
-"""."""
+"""Which photos stay."""

@@ -1,1 +1,1 @@
-"""."""
+"""Image to vector: e4e into w_plus, recognition and CLIP networks into embeddings."""

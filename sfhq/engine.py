@@ -10,12 +10,17 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import pickle
+import shutil
+import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +70,15 @@ def part_lock(part: Part) -> Iterator[None]:
     """Hold a part for writing; the lock dies with the process.
 
     Raises:
-        SfhqError: another process holds it.
+        SfhqError: another process holds it, or the part cannot be written.
     """
-    path = part.root / ".lock"
-    with open(path, "a+") as file:
+    try:
+        file = open(part.root / ".lock", "a+")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise SfhqError(
+            f"{part.root}: cannot write here ({error.strerror}); make the folder writable"
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -103,6 +113,8 @@ def run_stage(
     with part_lock(part):
         _sweep(part)
         upstream = None if isinstance(stage, SourceStage) else part.before(stage.name)
+        # Before anything is deleted or claimed: a source that is not there says so here.
+        seeds = stage.seeds(part) if isinstance(stage, SourceStage) else None
         if redo:
             part.drop_from(stage.name)
         settings = {**stage.settings(), "upstream": upstream}
@@ -112,9 +124,14 @@ def run_stage(
         if stage.scope == "part":
             _run_whole(stage, part, upstream, on_shard)
         else:
-            _run_shards(stage, part, _units(stage, part, upstream, shard_size), workers, on_shard)
+            _run_shards(stage, part, _units(part, upstream, seeds, shard_size), workers, on_shard)
         counts = count_stage(part, stage.name, upstream)
-        info = {"settings": settings, "complete": True, "counts": counts.to_dict()}
+        info = {
+            "settings": settings,
+            "complete": True,
+            "shards": len(part.shards(stage.name)),
+            "counts": counts.to_dict(),
+        }
         part.write_stage_info(stage.name, info)
         return counts
 
@@ -127,6 +144,8 @@ def _sweep(part: Part) -> None:
 
 def _claim(stage: Stage, part: Part, settings: dict[str, Json]) -> None:
     if stage.name not in part.stages():
+        # Shards without a stage.json are what a redo left that was killed: of other settings.
+        shutil.rmtree(part.root / "records" / stage.name, ignore_errors=True)
         part.write_stage_info(stage.name, {"settings": settings, "complete": False})
         return
     before = part.stage_info(stage.name)["settings"]
@@ -153,13 +172,14 @@ class _Unit:
         return [r for r in part.read_shard(self.upstream, self.shard) if r.alive]
 
 
-def _units(stage: Stage, part: Part, upstream: str | None, shard_size: int) -> Iterator[_Unit]:
-    if upstream is not None:
+def _units(
+    part: Part, upstream: str | None, seeds: Iterator[FaceRecord] | None, shard_size: int
+) -> Iterator[_Unit]:
+    if seeds is None:
+        assert upstream is not None
         for shard in part.shards(upstream):
             yield _Unit(shard, upstream)
         return
-    assert isinstance(stage, SourceStage)
-    seeds = stage.seeds(part)
     for shard in itertools.count():
         chunk = tuple(itertools.islice(seeds, shard_size))
         if not chunk:
@@ -186,39 +206,78 @@ def _run_shards(
                 on_shard(entered)
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _limit_threads, (threads,))
-    with pool:
-        running: set[Future[int]] = set()
-        for unit in itertools.chain(todo, [None]):
-            if unit is not None:
-                running.add(pool.submit(_do_unit, stage, part.root, unit))
-            while running and (unit is None or len(running) > 2 * workers):
+    work = pickle.dumps((stage, part.root))  # once a worker, not once a shard: it holds networks
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (work, threads))
+    running: set[Future[int]] = set()
+    ends: Iterator[_Unit | None] = itertools.chain(todo, [None])
+    try:
+        for each in ends:
+            if each is not None:
+                running.add(pool.submit(_do_unit_in_worker, each))
+            while running and (each is None or len(running) > 2 * workers):
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
                     entered = future.result()
                     if on_shard is not None:
                         on_shard(entered)
+    except BrokenProcessPool:
+        raise SfhqError(
+            f"{part.root}: a worker of {stage.name} died, for want of memory perhaps; "
+            "run it again, with fewer --workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _limit_threads(threads: int) -> None:
+_worker_job: tuple[Stage, Path] | None = None
+
+
+def _start_worker(work: bytes, threads: int) -> None:
+    """Prepare a worker: die with the parent, share the cores, unpack the stage."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
+    global _worker_job
+    _worker_job = pickle.loads(work)
+    if "torch" in sys.modules:  # not every stage needs it
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
+
+
+def _die_with_parent() -> None:
+    """A worker that outlived its killed parent would write beside the run that comes after."""
+    parent = parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _do_unit_in_worker(unit: _Unit) -> int:
+    assert _worker_job is not None
+    return _do_unit(*_worker_job, unit)
 
 
 def _run_whole(stage: Stage, part: Part, upstream: str | None, on_shard: OnShard | None) -> None:
     assert upstream is not None
+    missing = set(part.shards(upstream)) - set(part.shards(stage.name))
+    if not missing:
+        return
     alive = (r for r in part.records(upstream) if r.alive)
-    by_shard = itertools.groupby(stage(alive, part), key=lambda r: r.shard)
-    written = set()
-    for shard, group in by_shard:
+    last = -1
+    for shard, group in itertools.groupby(stage(alive, part), key=lambda r: r.shard):
+        if shard <= last:
+            raise ValueError(
+                f"{stage.name} yielded shard {shard} after {last}; a stage of scope part must "
+                "yield records in the order it got them, with their shard"
+            )
+        last = shard
         records = list(group)
-        part.write_shard(stage.name, shard, records)
-        written.add(shard)
+        if shard in missing:
+            part.write_shard(stage.name, shard, records)
+            missing.remove(shard)
         if on_shard is not None:
             on_shard(len(records))
-    for shard in set(part.shards(upstream)) - written:
+    for shard in sorted(missing):
         part.write_shard(stage.name, shard, [])
 
 

@@ -33,3 +33,8 @@ class MissingExtra(SfhqError):
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(f"{what} needs {package}; install it with: pip install 'sfhq[{extra}]'")
+        self._given = (what, package, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
+        """Pickle what it was made from, so that it can leave a worker."""
+        return MissingExtra, self._given

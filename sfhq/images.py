@@ -30,6 +30,11 @@ class BadImage(SfhqError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, str]]:
+        # The default gives one argument back, and the error could not leave a worker.
+        return type(self), (self.reason, self.detail)
 
 
 def read_image(data: bytes) -> Image.Image:
@@ -77,7 +82,9 @@ def read_image(data: bytes) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         values = np.asarray(image, dtype=np.float64)
-        return Image.fromarray((values / 257.0).round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray((values / 257.0).round().clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
     if image.mode == "F":
         return Image.fromarray(np.asarray(image).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -135,11 +142,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     The bytes go to `<name>.part` beside it, are synced, and renamed over the target.
     """
     partial = path.with_name(path.name + ".part")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def write_image(

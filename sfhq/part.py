@@ -1,10 +1,12 @@
 """A dataset part on disk: records, arrays and images, read shard by shard.
 
-    part.json                     format, name, versions
-    records/<stage>/00000.parquet one row a face
-    records/<stage>/stage.json    settings, upstream, counts
-    arrays/<name>/00000.npy       rows beside their shard
-    <folder>/<face_id>.png        images
+```
+part.json                     format, name, versions
+records/<stage>/00000.parquet one row a face
+records/<stage>/stage.json    settings, upstream, counts
+arrays/<name>/00000.npy       rows beside their shard
+<folder>/<face_id>.png        images
+```
 """
 
 from __future__ import annotations
@@ -45,13 +47,18 @@ class Part:
         """
         if (root / "part.json").exists():
             return cls.open(root)
-        if root.exists() and any(p.name != ".lock" for p in root.iterdir()):
-            raise UsageError(
-                f"{root}: not empty and not a part; give a new folder or an existing part"
-            )
-        root.mkdir(parents=True, exist_ok=True)
         part = cls(root)
-        part._write_json("part.json", {"format": FORMAT, "name": name or root.name})
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            if any(p.name not in (".lock", "part.json.part") for p in root.iterdir()):
+                raise UsageError(
+                    f"{root}: not empty and not a part; give a new folder or an existing part"
+                )
+            part._write_json("part.json", {"format": FORMAT, "name": name or root.resolve().name})
+        except OSError as error:
+            raise UsageError(
+                f"{root}: cannot make a part here ({error.strerror}); give a folder you can write"
+            ) from None
         return part
 
     @classmethod
@@ -132,7 +139,8 @@ class Part:
 
         path = self.shard_path(stage, shard)
         try:
-            columns = pq.read_table(path).to_pydict()
+            table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
+            columns = table.to_pydict()
             return from_columns(columns, shard)
         except Exception as error:
             raise IntegrityError(
@@ -156,7 +164,7 @@ class Part:
         written = self._write_files(shard, records)
         table = pa.Table.from_pydict(to_columns(written), schema=record_schema())
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd")
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         path = self.shard_path(stage, shard)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, buffer.getvalue())
@@ -199,7 +207,9 @@ class Part:
         try:
             array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise IntegrityError(f"{path}: cannot read array ({error}); run the stage again") from None
+            raise IntegrityError(
+                f"{path}: cannot read array ({error}); run the stage again"
+            ) from None
         return array
 
     def row(self, name: str, record: FaceRecord) -> Array:
@@ -221,7 +231,9 @@ class Part:
         done = [s for s in self.stages() if ORDER.index(s) < ORDER.index(stage)]
         if not done:
             raise UsageError(f"{self.root}: no records for {stage} to read; run: sfhq ingest")
-        if not self.stage_info(done[-1])["complete"]:
+        info = self.stage_info(done[-1])
+        found = len(self.shards(done[-1]))
+        if not info["complete"] or info.get("shards", found) != found:
             raise UsageError(f"{self.root}: {done[-1]} has not ended; run: sfhq {done[-1]}")
         return done[-1]
 
@@ -249,4 +261,3 @@ def record_schema() -> Any:
         "score": number,
     }
     return pa.schema([(name, special.get(name, text)) for name in COLUMNS])
-

@@ -23,11 +23,12 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
         styles: (N, I).
 
     Returns:
-        (N, O), float32.
+        (N, O), float32, or float64 where an argument is: a sum of squares overflows half types.
     """
-    energy = weight.float().square().sum(dim=(2, 3))  # (O, I)
+    dtype = torch.promote_types(torch.promote_types(weight.dtype, styles.dtype), torch.float32)
+    energy = weight.to(dtype).square().sum(dim=(2, 3))  # (O, I)
     with torch.autocast(weight.device.type, enabled=False):
-        power = styles.float().square() @ energy.t()  # (N, O)
+        power = styles.to(dtype).square() @ energy.t()  # (N, O)
     return torch.rsqrt(power + DEMODULATION_EPS)
 
 
@@ -72,7 +73,9 @@ def modulated_conv2d(
         before, after = (spare + 1) // 2, spare // 2
         y = upfirdn2d(y, kernel, padding=(before, after, before, after), gain=4.0)
     else:
-        raise ValueError(f"up is {up} with kernel {kernel is not None}; wanted 1, or 2 and a kernel")
+        raise ValueError(
+            f"up is {up} with kernel {kernel is not None}; wanted 1, or 2 and a kernel"
+        )
     if demodulate:
         y = y * demodulation(weight, styles).to(y.dtype)[:, :, None, None]
     return y

@@ -9,12 +9,7 @@ At the end the mapping network learns to send z to the distribution of the codes
 from __future__ import annotations
 
 import copy
-import json
-import math
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +17,7 @@ from torch import Tensor, nn
 
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.codes import PhotoCodes
+from sfhq.training.mapping import fit_mapping
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.photos import Photos
 from sfhq.training.projected import (
@@ -44,13 +40,15 @@ class GeneratorRecipe:
     Attributes:
         config: the generator at its final resolution.
         phases: (resolution, images) in order; images counts reconstructed photos.
-        batch: photos a step, and as many drawn codes.
+        batch: photos a step.
+        drawn: drawn codes a step, once the adversary has started.
         seed: seeds everything.
         code_dim: dimensions of the photos' codes.
         jitter: noise on a photo's code, in standard deviations of the codes.
         pixel_weight, feature_weight, adversarial_weight: factors of the losses.
         adversarial_from: images after which the adversary starts.
         lr, code_lr, discriminator_lr: Adam's step sizes.
+        momentum: Adam's first beta for the generator.
         augmentation: strength, 0 to 1.
         ema_images: half-life of the averaged generator.
         mixing: probability of style mixing in drawn codes.
@@ -62,15 +60,17 @@ class GeneratorRecipe:
     seed: int = 0
     code_dim: int = 128
     jitter: float = 0.15
-    pixel_weight: float = 10.0
-    feature_weight: float = 2.5
+    pixel_weight: float = 7.0
+    feature_weight: float = 4.0
     adversarial_weight: float = 0.25
     adversarial_from: int = 4_000
+    drawn: int = 4
     lr: float = 2e-3
-    code_lr: float = 1e-2
+    momentum: float = 0.8
+    code_lr: float = 3e-2
     discriminator_lr: float = 2e-4
     augmentation: float = 1.0
-    ema_images: int = 4_000
+    ema_images: int = 2_500
     mixing: float = 0.3
     pixel_sizes: tuple[int, ...] = field(default=(16, 64))
 
@@ -119,7 +119,7 @@ class GeneratorTraining:
                 averaged.load_state_dict(grown.state_dict())
             self.generator, self.averaged = grown, averaged.requires_grad_(False).eval()
             self.g_optimiser = torch.optim.Adam(
-                self.generator.synthesis.parameters(), lr=self.recipe.lr, betas=(0.0, 0.99)
+                self.generator.synthesis.parameters(), lr=self.recipe.lr, betas=(self.recipe.momentum, 0.99)
             )
             self.photos = self.all_photos.at(resolution)
             self.features.size = FEATURE_SIZES.get(resolution, 112)
@@ -164,14 +164,15 @@ class GeneratorTraining:
         codes = self.codes.of(indices, recipe.jitter, self.rng)
         w_plus = self.generator.broadcast(self.codes.to_w(codes))
         if adversarial:
-            w_plus = torch.cat([w_plus, self._drawn_w_plus(n)])
+            w_plus = torch.cat([w_plus, self._drawn_w_plus(recipe.drawn)])
         fake = self.generator.synthesis(w_plus, noise_mode="random")
         pixel = (fake[:n] - real).abs().mean()
         augmentation = draw_augmentation(n, self.rng, recipe.augmentation)
         real = augmentation(real)
         views = [augmentation(fake[:n])]
         if adversarial:
-            views.append(draw_augmentation(n, self.rng, recipe.augmentation)(fake[n:]))
+            more = draw_augmentation(recipe.drawn, self.rng, recipe.augmentation)
+            views.append(more(fake[n:]))
         view = torch.cat(views)
         fake_features = self.features(view)
         with torch.no_grad():
@@ -227,6 +228,22 @@ class GeneratorTraining:
             self.averaged.parameters(), self.generator.parameters(), strict=True
         ):
             ours.lerp_(new, 1.0 - keep)
+
+    def grid(self) -> Tensor:
+        """Rows: photos, their codes decoded, then three rows of draws; always the same ones."""
+        columns = 12
+        rng = torch.Generator().manual_seed(7)
+        index = torch.arange(columns) * 37 % self.codes.count
+        drawn = torch.randn(3 * columns, len(self.codes.mean), generator=rng)
+        codes = torch.cat([self.codes.table.weight[index], self.codes.gaussian(drawn)])
+        made = self.averaged.synthesis(self.averaged.broadcast(self.codes.to_w(codes)))
+        rows = torch.cat([self.photos.batch(index), made])
+        return rows.reshape(5, columns, *rows.shape[1:])
+
+    def finish(self) -> tuple[Generator, float]:
+        """The averaged generator with its mapping fitted to the codes, and the misfit."""
+        left = fit_mapping(self.averaged.mapping, self.codes, seed=self.recipe.seed)
+        return self.averaged.eval().requires_grad_(False), left
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on as if it had not stopped."""

@@ -1,0 +1,183 @@
+"""Cut each face out of its source, upright and framed as in FFHQ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from annotate.detect import Detection, FaceDetector
+from sfhq.alignment import (
+    FloatArray,
+    align_crop,
+    apply_transform,
+    ffhq_quad,
+    inverse_transform,
+    outside_share,
+    quad_size,
+    quad_transform,
+)
+from sfhq.errors import UsageError
+from sfhq.images import BadImage
+from sfhq.ingest import source_of
+from sfhq.part import Part
+from sfhq.records import FaceRecord, Json
+from sfhq.stage import Scope
+
+Faces = Literal["best", "single"]
+SQUARE_TOLERANCE = 0.02  # crops cut out of figures are a pixel or two off
+
+
+class Detector(Protocol):
+    """Finds faces; `FaceDetector`, or a stand-in of a test."""
+
+    def detect(self, image: Image.Image) -> list[Detection]:
+        """All faces of an RGB image."""
+
+    def settings(self) -> dict[str, Json]:
+        """What decides the detections."""
+
+
+@dataclass(frozen=True)
+class Align:
+    """The stage that turns a source image into an aligned crop.
+
+    Writes the image `aligned`, (size, size, 3); the array `landmarks`, (68, 2) float32 in
+    pixels of the crop, NaN where unknown; the array `transform`, (3, 3) float64, from
+    pixels of the crop to pixels of the source; and the record's `quad`.
+
+    Attributes:
+        detector: finds the faces.
+        size: height and width of the crop in pixels.
+        faces: of several, "best" takes the one with the largest box x score, "single"
+            rejects the image.
+        min_face: least side of the crop in pixels of the source.
+        max_padding: largest share of the crop that may lie outside the source, 0 to 1.
+        aligned: the sources are FFHQ crops already: each is resized whole, and landmarks
+            are kept where they are found.
+    """
+
+    name: ClassVar[str] = "align"
+    scope: ClassVar[Scope] = "face"
+
+    detector: Detector
+    size: int = 1024
+    faces: Faces = "best"
+    min_face: int = 64
+    max_padding: float = 0.35
+    aligned: bool = False
+
+    @classmethod
+    def load(
+        cls,
+        size: int = 1024,
+        faces: Faces = "best",
+        min_face: int = 64,
+        max_padding: float = 0.35,
+        aligned: bool = False,
+    ) -> Align:
+        """The stage with the real detector; arguments as the attributes.
+
+        Raises:
+            SfhqError: dlib or its landmarks are not installed.
+            UsageError: a value that cannot be.
+        """
+        if size < 1:
+            raise UsageError(f"--size {size}: wanted 1 or more pixels")
+        if faces not in ("best", "single"):
+            raise UsageError(f"--faces {faces}: wanted best or single")
+        if not 0.0 <= max_padding <= 1.0:
+            raise UsageError(f"--max-padding {max_padding}: wanted a share from 0 to 1")
+        detector = FaceDetector()
+        detector.settings()
+        return cls(detector, size, faces, min_face, max_padding, aligned)
+
+    def settings(self) -> dict[str, Json]:
+        """What decides the crops."""
+        return {
+            "detector": self.detector.settings(),
+            "size": self.size,
+            "faces": self.faces,
+            "min_face": self.min_face,
+            "max_padding": self.max_padding,
+            "aligned": self.aligned,
+        }
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        """Align the faces of one shard; the source is opened once for all of them."""
+        with source_of(part) as source:
+            for record in records:
+                try:
+                    image = source.image(record)
+                    yield self._whole(record, image) if self.aligned else self._cut(record, image)
+                except BadImage as error:
+                    yield record.reject(self.name, error.reason, str(error))
+
+    def _cut(self, record: FaceRecord, image: Image.Image) -> FaceRecord:
+        found = self.detector.detect(image)
+        where = f"{record.source} ({image.width}x{image.height})"
+        if not found:
+            raise BadImage("no face", f"{where}: the detector found none")
+        if self.faces == "single" and len(found) > 1:
+            raise BadImage("several faces", f"{where}: {len(found)} faces; wanted one")
+        face = best_of(found)
+        try:
+            quad = ffhq_quad(face.landmarks)
+        except ValueError as error:
+            raise BadImage("no face", f"{where}: {error}") from None
+        side, padded = quad_size(quad), outside_share(quad, *image.size)
+        if side < self.min_face:
+            raise BadImage(
+                "face too small", f"{where}: crop of {side:.0f} px; wanted {self.min_face} or more"
+            )
+        if padded > self.max_padding:
+            raise BadImage(
+                "face cut off",
+                f"{where}: {padded:.0%} of the crop outside; wanted {self.max_padding:.0%} or less",
+            )
+        crop = align_crop(image, face.landmarks, self.size).image
+        return self._done(record, crop, quad, face, len(found), padded)
+
+    def _whole(self, record: FaceRecord, image: Image.Image) -> FaceRecord:
+        width, height = image.size
+        where = f"{record.source} ({width}x{height})"
+        if abs(width - height) > max(1.0, SQUARE_TOLERANCE * max(width, height)):
+            raise BadImage("not square", f"{where}: wanted an aligned crop; leave --aligned out")
+        if min(width, height) < self.min_face:
+            raise BadImage("face too small", f"{where}: wanted {self.min_face} px or more")
+        left, top, right, bottom = -0.5, -0.5, width - 0.5, height - 0.5
+        quad = np.array([(left, top), (left, bottom), (right, bottom), (right, top)])
+        found = self.detector.detect(image)
+        face = best_of(found) if found else None
+        crop = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        return self._done(record, crop, quad, face, len(found), 0.0)
+
+    def _done(
+        self,
+        record: FaceRecord,
+        crop: Image.Image,
+        quad: FloatArray,
+        face: Detection | None,
+        count: int,
+        padded: float,
+    ) -> FaceRecord:
+        transform = quad_transform(quad, self.size)
+        landmarks = np.full((68, 2), np.nan)
+        if face is not None:
+            landmarks = apply_transform(inverse_transform(transform), face.landmarks)
+        params = {**record.params, "faces": count, "padded": round(padded, 4)}
+        if face is not None:
+            params["detection"] = round(face.score, 4)
+        record = replace(record, quad=tuple(quad.flatten().tolist()), params=params)
+        record = record.with_array("landmarks", landmarks.astype(np.float32))
+        record = record.with_array("transform", transform)
+        return record.with_image("aligned", np.array(crop))
+
+
+def best_of(found: list[Detection]) -> Detection:
+    """The face an image is most likely of: the largest box x score."""
+    # A threshold below 0 lets negative scores in, which would turn the order of areas round.
+    return max(found, key=lambda d: d.area * max(d.score, 1e-3))

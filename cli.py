@@ -1,0 +1,713 @@
+"""The sfhq command: every stage by its name, `run` for all of them, `train` for the networks.
+
+Commands are thin. Each imports what it needs inside itself, so that `sfhq --help` needs neither
+torch nor dlib.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sfhq.errors import SfhqError, UsageError
+
+if TYPE_CHECKING:
+    from sfhq.engine import Counts
+    from sfhq.part import Part
+    from sfhq.recipe import Recipe
+    from sfhq.stage import Stage
+
+F = TypeVar("F", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path)
+EXIT_REJECTIONS = 3
+EXIT_INTERRUPTED = 130
+
+
+class Command(click.Group):
+    """A group whose commands end with one line and a meaningful exit code, never a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn errors a user can mend into one line on stderr."""
+        try:
+            return super().invoke(ctx)
+        except SfhqError as error:
+            _fail(str(error), error.exit_code)
+        except OSError as error:
+            _fail(_os_error(error), 1)
+        except KeyboardInterrupt:
+            _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"sfhq: {message}", err=True)
+    sys.exit(code)
+
+
+def _os_error(error: OSError) -> str:
+    name = error.filename or "a file"
+    advice = {
+        errno.ENOSPC: "free some room and run again: finished shards are kept",
+        errno.EDQUOT: "free some room and run again: finished shards are kept",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.EACCES: "give this user the right to write there, or choose another folder",
+        errno.EPERM: "give this user the right to write there, or choose another folder",
+    }.get(error.errno or 0, "run again when it is mended: finished shards are kept")
+    return f"{name}: {(error.strerror or str(error)).lower()}; {advice}"
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several option decorators as one."""
+
+    def apply(command: F) -> F:
+        return functools.reduce(lambda f, d: d(f), reversed(decorators), command)
+
+    return apply
+
+
+run_options = options(
+    click.option("--workers", default=1, show_default=True, help="Processes that do shards."),
+    click.option("--redo", is_flag=True, help="Delete this stage's records and all after it."),
+    click.option("--strict", is_flag=True, help="Exit with 3 when faces were rejected."),
+    click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON."),
+)
+model_options = options(
+    click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack."),
+    click.option("--e4e", "e4e", type=FOLDER, help="e4e weights; default: embedded pack."),
+)
+source_options = options(
+    click.option("--only", metavar="GLOB", help="Only files whose name matches."),
+    click.option("--limit", type=int, help="At most so many files."),
+    click.option("--licence", help="Licence of the sources, for the records."),
+    click.option("--provenance", help="Where the sources come from, for the records."),
+)
+align_options = options(
+    click.option("--size", type=int, help="Pixels of the crop; default: the generator's."),
+    click.option(
+        "--faces",
+        type=click.Choice(["best", "single"]),
+        help="Of several faces take the best, or reject the image.",
+    ),
+    click.option("--min-face", type=int, help="Smallest crop in source pixels.  [default: 64]"),
+    click.option("--aligned", is_flag=True, default=None, help="Images are FFHQ crops already."),
+)
+candidate_options = options(
+    click.option(
+        "--candidates",
+        metavar="NAMES",
+        help="Comma-separated: strict, low, psi-0.6, donor-7, sefa-0+1.5.",
+    ),
+    click.option("--keep", type=int, help="Only the most realistic so many an inspiration."),
+    click.option("--max-realism", type=float, help="Refuse candidates further from the prior."),
+)
+
+
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sfhq", message="%(version)s")
+def main() -> None:
+    """Make, curate and label synthetic faces.
+
+    \b
+    From art to a finished part in one command:
+      sfhq run paintings/ part-05
+      sfhq sheet part-05
+      sfhq show part-05
+    """
+
+
+def _recipe(path: Path | None, **overrides: Any) -> Recipe:
+    from sfhq.recipe import load_recipe
+
+    return load_recipe(path, {k.replace("__", "."): v for k, v in overrides.items()})
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(n.strip() for n in text.split(",") if n.strip())
+
+
+def _stage(name: str, recipe: Recipe, source: str | None = None) -> Stage:
+    """Build a stage with its real networks."""
+    if name == "ingest":
+        from sfhq.ingest import Ingest
+
+        s = recipe.ingest
+        return Ingest(
+            source or "", s.only or None, s.limit or None, s.licence, s.provenance
+        )
+    if name == "align":
+        from annotate.align import Align
+
+        a = recipe.align
+        size = a.size or max(256, _networks(recipe)[0].config.resolution)
+        return Align.load(
+            size=size,
+            faces=a.faces,
+            min_face=a.min_face,
+            max_padding=a.max_padding,
+            aligned=a.aligned,
+        )
+    if name == "invert":
+        from encoders.invert import Invert
+
+        _, _, encoder, digest = _networks(recipe)
+        return Invert(encoder, digest, recipe.synthesize.batch)
+    if name == "synthesize":
+        from sfhq.synthesize import Synthesize
+
+        generator, generator_digest, encoder, digest = _networks(recipe)
+        c = recipe.synthesize
+        return Synthesize(
+            generator,
+            generator_digest,
+            encoder,
+            digest,
+            _prior(recipe),
+            c.candidates,
+            c.keep or None,
+            c.max_realism or None,
+            recipe.seed,
+            c.batch,
+        )
+    if name == "embed":
+        from encoders.embed import Embed
+
+        return Embed(_image_encoder(recipe))
+    from curation.dedup import Dedup
+
+    return Dedup(recipe.dedup.threshold or None)
+
+
+def _image_encoder(recipe: Recipe) -> Any:
+    if recipe.embed.encoder == "dlib-face":
+        from encoders.embed import DlibFaceEncoder
+
+        return DlibFaceEncoder()
+    if recipe.embed.encoder == "clip":
+        from encoders.clip import ClipEncoder
+
+        weights = recipe.models.encoder
+        return ClipEncoder(weights=Path(weights) if weights else None)
+    raise UsageError(f"unknown encoder {recipe.embed.encoder!r}; wanted dlib-face or clip")
+
+
+@functools.lru_cache(maxsize=1)
+def _networks(recipe: Recipe) -> tuple[Any, str, Any, str]:
+    from encoders.e4e import load_e4e
+    from sfhq.checkpoints import load_generator
+
+    models = recipe.models
+    generator, digest = load_generator(Path(models.generator) if models.generator else None)
+    encoder, encoder_digest = load_e4e(
+        Path(models.e4e) if models.e4e else None, generator.config.num_ws
+    )
+    return generator, digest, encoder, encoder_digest
+
+
+@functools.lru_cache(maxsize=1)
+def _prior(recipe: Recipe) -> Any:
+    from sfhq.latents import LatentPrior
+
+    return LatentPrior.of(_networks(recipe)[0])
+
+
+def _run(
+    stage: Stage, part: Part, workers: int, redo: bool, total: int | None = None
+) -> Counts:
+    """Run one stage with a progress bar on stderr."""
+    from tqdm import tqdm
+
+    from sfhq.engine import run_stage
+
+    with tqdm(
+        total=total, desc=f"{stage.name:<10}", unit=" faces", disable=not sys.stderr.isatty()
+    ) as bar:
+        counts = run_stage(
+            stage, part, workers=workers, redo=redo, on_shard=lambda n: bool(bar.update(n))
+        )
+    return counts
+
+
+def _total(part: Part, stage: str) -> int | None:
+    from sfhq.part import ORDER
+
+    if stage not in ORDER or ORDER.index(stage) == 0:
+        return None
+    alive = part.stage_info(part.before(stage)).get("counts", {}).get("alive")
+    return int(alive) if alive is not None else None
+
+
+def _report(name: str, counts: Counts, as_json: bool, strict: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"stage": name, **counts.to_dict()}, sort_keys=True))
+    else:
+        click.echo(_sentence(name, counts.to_dict()))
+    if strict and counts.rejected:
+        sys.exit(EXIT_REJECTIONS)
+
+
+def _sentence(name: str, counts: dict[str, Any]) -> str:
+    rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items())
+    return f"{name:<10} {counts['entered']:>7} in {counts['alive']:>7} out" + (
+        f"   rejected: {rejected}" if rejected else ""
+    )
+
+
+def _one(name: str, folder: Path, recipe: Recipe, flags: dict[str, Any]) -> None:
+    from sfhq.part import Part
+
+    part = Part.open(folder)
+    counts = _run(
+        _stage(name, recipe), part, flags["workers"], flags["redo"], _total(part, name)
+    )
+    _report(name, counts, flags["as_json"], flags["strict"])
+
+
+@main.command()
+@click.argument("source", type=FOLDER)
+@click.argument("part", type=FOLDER)
+@source_options
+@run_options
+def ingest(
+    source: Path,
+    part: Path,
+    only: str | None,
+    limit: int | None,
+    licence: str | None,
+    provenance: str | None,
+    **flags: Any,
+) -> None:
+    """Start PART with the images of SOURCE: a folder, a .zip, or a .txt list of files.
+
+    \b
+    Example:
+      sfhq ingest paintings/ part-05 --only '*.jpg' --licence CC0-1.0
+    """
+    from sfhq.part import Part
+
+    recipe = _recipe(
+        None,
+        ingest__only=only,
+        ingest__limit=limit,
+        ingest__licence=licence,
+        ingest__provenance=provenance,
+    )
+    stage = _stage("ingest", recipe, str(source))
+    stage.settings()
+    opened = Part.create(part)
+    counts = _run(stage, opened, flags["workers"], flags["redo"])
+    _report("ingest", counts, flags["as_json"], flags["strict"])
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@align_options
+@model_options
+@run_options
+def align(
+    part: Path,
+    size: int | None,
+    faces: str | None,
+    min_face: int | None,
+    aligned: bool | None,
+    generator: Path | None,
+    e4e: Path | None,
+    **flags: Any,
+) -> None:
+    """Find the face in every image of PART and cut the upright FFHQ crop.
+
+    \b
+    Example:
+      sfhq align part-05 --faces single --min-face 128
+    """
+    recipe = _recipe(
+        None,
+        align__size=size,
+        align__faces=faces,
+        align__min_face=min_face,
+        align__aligned=aligned,
+        **_model_overrides(generator, e4e),
+    )
+    _one("align", part, recipe, flags)
+
+
+def _model_overrides(generator: Path | None, e4e: Path | None) -> dict[str, str | None]:
+    return {
+        "models__generator": str(generator) if generator else None,
+        "models__e4e": str(e4e) if e4e else None,
+    }
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@model_options
+@run_options
+def invert(part: Path, generator: Path | None, e4e: Path | None, **flags: Any) -> None:
+    """Encode every aligned face of PART into the generator's latent space.
+
+    \b
+    Example:
+      sfhq invert part-05
+    """
+    _one("invert", part, _recipe(None, **_model_overrides(generator, e4e)), flags)
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@candidate_options
+@click.option("--seed", type=int, help="Seed of donors.  [default: 0]")
+@model_options
+@run_options
+def synthesize(
+    part: Path,
+    candidates: str | None,
+    keep: int | None,
+    max_realism: float | None,
+    seed: int | None,
+    generator: Path | None,
+    e4e: Path | None,
+    **flags: Any,
+) -> None:
+    """Bring every inverted face of PART to life as several candidate photographs.
+
+    \b
+    Examples:
+      sfhq synthesize part-05
+      sfhq synthesize part-05 --candidates strict,low,sefa-0+1.5,sefa-0-1.5 --keep 2
+    """
+    recipe = _recipe(
+        None,
+        seed=seed,
+        synthesize__candidates=_names(candidates),
+        synthesize__keep=keep,
+        synthesize__max_realism=max_realism,
+        **_model_overrides(generator, e4e),
+    )
+    _one("synthesize", part, recipe, flags)
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--count", type=int, required=True, help="How many faces.")
+@click.option("--seed", default=0, show_default=True, help="First seed.")
+@click.option("--psi", default=1.2, show_default=True, help="Strength of the draw.")
+@click.option(
+    "--anchor-psi",
+    default=0.5,
+    show_default=True,
+    help="Way back from the encoder's latent (0) to the draw (1).",
+)
+@model_options
+@run_options
+def sample(
+    part: Path,
+    count: int,
+    seed: int,
+    psi: float,
+    anchor_psi: float,
+    generator: Path | None,
+    e4e: Path | None,
+    **flags: Any,
+) -> None:
+    """Start PART with new faces: drawn at psi above 1, pulled towards what e4e sees.
+
+    \b
+    Example:
+      sfhq sample part-06 --count 1000 --psi 1.3
+    """
+    from sfhq.part import Part
+    from sfhq.sample import Sample
+
+    recipe = _recipe(None, **_model_overrides(generator, e4e))
+    stage = Sample(
+        *_networks(recipe), _prior(recipe), count, seed, psi, anchor_psi, recipe.synthesize.batch
+    )
+    counts = _run(stage, Part.create(part), flags["workers"], flags["redo"], count)
+    _report("sample", counts, flags["as_json"], flags["strict"])
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--encoder", help="dlib-face or clip.  [default: dlib-face]")
+@click.option("--encoder-weights", type=FOLDER, help="Weights of CLIP, if not in a cache.")
+@run_options
+def embed(part: Path, encoder: str | None, encoder_weights: Path | None, **flags: Any) -> None:
+    """Turn every photo of PART into a vector in which near-duplicates are close.
+
+    \b
+    Example:
+      sfhq embed part-05 --encoder dlib-face
+    """
+    weights = str(encoder_weights) if encoder_weights else None
+    _one("embed", part, _recipe(None, embed__encoder=encoder, models__encoder=weights), flags)
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--threshold", type=float, help="Cosine; default: the encoder's own.")
+@click.option("--verify", is_flag=True, help="Only prove that no two kept photos are closer.")
+@run_options
+def dedup(part: Path, threshold: float | None, verify: bool, **flags: Any) -> None:
+    """Keep the best of every group of near-duplicates in PART.
+
+    \b
+    Examples:
+      sfhq dedup part-05
+      sfhq dedup part-05 --verify
+    """
+    if not verify:
+        _one("dedup", part, _recipe(None, dedup__threshold=threshold), flags)
+        return
+    from curation.dedup import Dedup
+    from curation.dedup import verify as prove
+    from sfhq.part import Part
+
+    opened = Part.open(part)
+    used = threshold or opened.stage_info("dedup")["settings"]["threshold"]
+    limit = Dedup(used).threshold_for(opened)
+    count = prove(opened, limit)
+    click.echo(f"{count} photos, no two with a cosine above {limit}")
+
+
+@main.command(name="export")
+@click.argument("part", type=FOLDER)
+@click.argument("target", type=FOLDER)
+@click.option("--format", "layout", type=click.Choice(["sfhq"]), default="sfhq", show_default=True)
+@click.option("--name", help="Prefix of the file names; default: the part's name.")
+@click.option("--image-format", type=click.Choice(["jpg", "png"]), help="[default: jpg]")
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG.  [default: 95]")
+def export_command(
+    part: Path,
+    target: Path,
+    layout: str,
+    name: str | None,
+    image_format: str | None,
+    quality: int | None,
+) -> None:
+    """Write the photos of PART that stayed to TARGET, with labels and a manifest.
+
+    \b
+    Example:
+      sfhq export part-05 SFHQ_part5 --name SFHQ_pt5
+    """
+    from sfhq.part import Part
+
+    del layout
+    recipe = _recipe(
+        None,
+        export__name=name,
+        export__image_format=image_format,
+        export__quality=quality,
+    )
+    click.echo(_export(Part.open(part), target, recipe))
+
+
+def _export(part: Part, target: Path, recipe: Recipe) -> str:
+    from tqdm import tqdm
+
+    from annotate.detect import face_landmarks
+    from sfhq.export.sfhq_layout import export_sfhq
+
+    settings = recipe.export
+    with tqdm(desc="export    ", unit=" faces", disable=not sys.stderr.isatty()) as bar:
+        done = export_sfhq(
+            part,
+            target,
+            name=settings.name or part.name,
+            landmarker=face_landmarks,
+            image_format=settings.image_format,
+            quality=settings.quality,
+            on_image=lambda: bar.update(1) and None,
+        )
+    return f"export     {done.images:>7} photos in {done.root}"
+
+
+PIPELINE = ("ingest", "align", "invert", "synthesize", "embed", "dedup")
+
+
+@main.command()
+@click.argument("source", type=FOLDER)
+@click.argument("part", type=FOLDER)
+@click.option("--recipe", "recipe_path", type=FOLDER, help="TOML file; flags go before it.")
+@source_options
+@align_options
+@candidate_options
+@click.option("--encoder", help="dlib-face or clip.  [default: dlib-face]")
+@click.option("--threshold", type=float, help="Cosine for near-duplicates.")
+@click.option("--seed", type=int, help="Seed of everything random.  [default: 0]")
+@click.option("--export/--no-export", "wants_export", default=True, help="Write PART/export.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+@model_options
+@run_options
+def run(
+    source: Path,
+    part: Path,
+    recipe_path: Path | None,
+    wants_export: bool,
+    dry_run: bool,
+    workers: int,
+    redo: bool,
+    strict: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """From the art in SOURCE to a finished PART: all stages in a row, resumed where it stopped.
+
+    \b
+    Examples:
+      sfhq run paintings/ part-05
+      sfhq run paintings.zip part-05 --recipe part-05.toml --candidates strict,low
+      sfhq run crops/ part-05 --aligned --dry-run
+    """
+    from sfhq.part import Part
+
+    recipe = _recipe(recipe_path, **_run_overrides(flags))
+    stage = _stage("ingest", recipe, str(source))
+    if dry_run:
+        click.echo(_plan(stage, part, recipe, as_json))
+        return
+    stages = {name: _stage(name, recipe, str(source)) for name in PIPELINE}
+    for built in stages.values():
+        built.settings()
+    opened = Part.create(part)
+    rows = []
+    rejected = False
+    for index, (name, built) in enumerate(stages.items()):
+        counts = _run(built, opened, workers, redo and index == 0, _total(opened, name))
+        rejected = rejected or bool(counts.rejected)
+        rows.append({"stage": name, **counts.to_dict()})
+        if not as_json:
+            click.echo(_sentence(name, rows[-1]))
+        if not counts.alive:
+            raise SfhqError(
+                f"{part}: no face was left after {name} "
+                f"({_sentence(name, rows[-1]).split('rejected: ')[-1]}); see: sfhq show {part}"
+            )
+    if wants_export:
+        line = _export(opened, part / "export", recipe)
+        if not as_json:
+            click.echo(line)
+    if as_json:
+        click.echo(json.dumps({"part": str(part), "stages": rows}, sort_keys=True))
+    if strict and rejected:
+        sys.exit(EXIT_REJECTIONS)
+
+
+def _run_overrides(flags: dict[str, Any]) -> dict[str, Any]:
+    tables = {
+        "ingest": ("only", "limit", "licence", "provenance"),
+        "align": ("size", "faces", "min_face", "aligned"),
+        "synthesize": ("keep", "max_realism"),
+        "embed": ("encoder",),
+        "dedup": ("threshold",),
+    }
+    overrides = {f"{t}__{key}": flags[key] for t, keys in tables.items() for key in keys}
+    return {
+        **overrides,
+        "seed": flags["seed"],
+        "synthesize__candidates": _names(flags["candidates"]),
+        **_model_overrides(flags["generator"], flags["e4e"]),
+    }
+
+
+def _plan(stage: Any, part: Path, recipe: Recipe, as_json: bool) -> str:
+    from sfhq.part import Part
+
+    images = len(stage.names())
+    made = images * len(recipe.synthesize.candidates)
+    done = {
+        name: bool(Part.open(part).stage_info(name)["complete"])
+        for name in (Part.open(part).stages() if (part / "part.json").is_file() else [])
+    }
+    plan = {
+        "part": str(part),
+        "images": images,
+        "candidates": list(recipe.synthesize.candidates),
+        "photos_at_most": made,
+        "stages": {name: "done" if done.get(name) else "to do" for name in PIPELINE},
+    }
+    if as_json:
+        return json.dumps(plan, sort_keys=True)
+    lines = [f"{name:<10} {state}" for name, state in plan["stages"].items()]
+    head = f"{images} images, at most {made} photos ({', '.join(recipe.synthesize.candidates)})"
+    return "\n".join([head, *lines])
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--rejections", default=10, show_default=True, help="Examples to list a stage.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def show(part: Path, rejections: int, as_json: bool) -> None:
+    """Print the funnel of PART: faces in and out of every stage, and why others left.
+
+    \b
+    Example:
+      sfhq show part-05 --rejections 3
+    """
+    from sfhq.engine import funnel
+    from sfhq.part import Part
+
+    opened = Part.open(part)
+    rows = funnel(opened)
+    if as_json:
+        click.echo(json.dumps({"part": opened.name, "stages": rows}, sort_keys=True))
+        return
+    for row in rows:
+        if "entered" not in row:
+            click.echo(f"{row['stage']:<10} not ended; run: sfhq {row['stage']} {part}")
+            continue
+        click.echo(_sentence(row["stage"], row))
+        if not row["rejected"]:
+            continue
+        gone = (r for r in opened.records(row["stage"]) if not r.alive)
+        for _, record in zip(range(rejections), gone, strict=False):
+            name = record.source if row["stage"] in ("ingest", "align") else record.face_id
+            click.echo(f"           {name}: {record.reason}: {record.detail}")
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--out", type=FOLDER, help="Image to write; default: PART/sheet.png.")
+@click.option("--rows", default=12, show_default=True, help="Rows a page.")
+@click.option("--cell", default=160, show_default=True, help="Pixels of a picture.")
+@click.option("--pages", type=int, help="At most so many pages.")
+def sheet(part: Path, out: Path | None, rows: int, cell: int, pages: int | None) -> None:
+    """Draw contact sheets of PART: every inspiration with its candidates beside it.
+
+    \b
+    Example:
+      sfhq sheet part-05 --out sheet.png --pages 1
+    """
+    from sfhq.part import Part
+    from sfhq.sheet import write_sheets
+
+    for path in write_sheets(
+        Part.open(part), out or part / "sheet.png", rows=rows, cell=cell, pages=pages
+    ):
+        click.echo(path)
+
+
+@main.command()
+@click.argument("part", type=FOLDER, default=Path("demo-part"))
+@click.pass_context
+def demo(ctx: click.Context, part: Path) -> None:
+    """Bring the shipped sample art to life in PART (default: demo-part)."""
+    samples = Path(__file__).parent / "sfhq" / "samples"
+    ctx.invoke(main.get_command(ctx, "run"), **_defaults("run", ctx, source=samples, part=part))
+    ctx.invoke(main.get_command(ctx, "sheet"), **_defaults("sheet", ctx, part=part))
+
+
+def _defaults(name: str, ctx: click.Context, **values: Any) -> dict[str, Any]:
+    command = main.get_command(ctx, name)
+    assert command is not None
+    defaults = {p.name: p.get_default(ctx) for p in command.params if p.name and p.name != "help"}
+    return {**defaults, **values}
+
+
+if __name__ == "__main__":
+    main()

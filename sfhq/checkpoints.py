@@ -1,0 +1,155 @@
+"""Weights as safetensors with what they are in the header; the embedded pack by default.
+
+A file's header says its kind, its architecture as JSON, and where it came from, so that no
+number has to be guessed and nothing has to be unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.images import write_atomic
+from stylegan2_ops.generator import Generator, GeneratorConfig
+
+PACK = Path(__file__).parent / "models"
+MAX_HEADER = 10_000_000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weights file, read.
+
+    Attributes:
+        path: the file.
+        kind: what it is, such as "generator" or "e4e".
+        architecture: numbers that build the network.
+        state: float32 tensors by name.
+        digest: sha256 of the file.
+        notes: other header entries.
+    """
+
+    path: Path
+    kind: str
+    architecture: dict[str, Any]
+    state: dict[str, Tensor]
+    digest: str
+    notes: dict[str, str]
+
+
+def pack_path(kind: str) -> Path:
+    """The embedded pack's file of a kind."""
+    return PACK / f"{kind}.safetensors"
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, _size: int, _mtime: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, remembered while its size and time stay the same."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def save_checkpoint(
+    path: Path,
+    kind: str,
+    architecture: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    notes: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a network as safetensors, atomically.
+
+    Args:
+        path: the file to write.
+        kind: what it is.
+        architecture: numbers that build the network.
+        state: its tensors.
+        notes: other facts for the header.
+        half: store floats of more than one dimension as float16, half the size.
+    """
+    from safetensors.torch import save
+
+    tensors = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu()
+        if half and tensor.is_floating_point() and tensor.ndim > 1:
+            tensor = tensor.half()
+        tensors[name] = tensor.contiguous().clone()
+    header = {
+        "kind": kind,
+        "architecture": json.dumps(dict(architecture), sort_keys=True),
+        **(notes or {}),
+    }
+    write_atomic(path, save(tensors, metadata=header))
+
+
+def read_checkpoint(path: Path, kind: str) -> Checkpoint:
+    """Read a file that `save_checkpoint` wrote.
+
+    Raises:
+        UsageError: there is no such file.
+        IntegrityError: it is no safetensors file, or of another kind.
+    """
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such weights file; leave the option out for the embedded pack")
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > min(MAX_HEADER, path.stat().st_size):
+        raise IntegrityError(
+            f"{path}: not a safetensors file; wanted one written by sfhq train or sfhq models convert"
+        )
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = dict(opened.metadata() or {})
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise IntegrityError(f"{path}: damaged weights file ({type(error).__name__})") from None
+    if header.get("kind") != kind or "architecture" not in header:
+        raise IntegrityError(
+            f"{path}: holds {header.get('kind', 'an unknown network')!r}; wanted {kind!r}"
+        )
+    floats = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+    architecture = json.loads(header.pop("architecture"))
+    return Checkpoint(path, header.pop("kind"), architecture, floats, file_digest(path), header)
+
+
+def save_generator(
+    path: Path, generator: Generator, notes: Mapping[str, str] | None = None, half: bool = False
+) -> None:
+    """Write a generator with its configuration."""
+    save_checkpoint(
+        path, "generator", generator.config.to_dict(), generator.state_dict(), notes, half
+    )
+
+
+def load_generator(path: Path | None = None) -> tuple[Generator, str]:
+    """A generator in eval mode and the sha256 of its file.
+
+    Args:
+        path: a safetensors file; None for the embedded pack.
+    """
+    checkpoint = read_checkpoint(path or pack_path("generator"), "generator")
+    try:
+        generator = Generator(GeneratorConfig(**checkpoint.architecture))
+        generator.load_state_dict(checkpoint.state)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise IntegrityError(
+            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+        ) from None
+    return generator.eval().requires_grad_(False), checkpoint.digest

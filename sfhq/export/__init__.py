@@ -1,0 +1,1 @@
+"""Finished parts in the layouts that people load."""

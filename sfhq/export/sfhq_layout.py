@@ -1,0 +1,240 @@
+"""Export in the layout of the published SFHQ parts, with the manifest they lack.
+
+    images/<name>.jpg|png              marked as synthetic
+    landmarks/<name>.npz               key `landmarks`, (68, 2) pixels of the image
+    pretrained_features/<name>.npz     one array an encoder, (1, D)
+    manifest.parquet, manifest.csv     one row a photo: where it came from and how it was made
+    SHA256SUMS                         digests of all of the above
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sfhq.engine import part_lock
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.images import encode_image, write_atomic
+from sfhq.part import SYNTHETIC_FOLDER, Part
+from sfhq.records import Array, FaceRecord, Json, Pixels, canonical_json
+from sfhq.render_batch import load_pixels
+
+Landmarker = Callable[[Pixels], Array | None]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        root: the folder.
+        images: photos in it.
+        written: photos that this run had to write; the rest was there already.
+    """
+
+    root: Path
+    images: int
+    written: int
+
+
+def export_sfhq(
+    part: Part,
+    target: Path,
+    *,
+    name: str,
+    landmarker: Landmarker,
+    image_format: str = "jpg",
+    quality: int = 95,
+    on_image: Callable[[], None] = lambda: None,
+) -> Exported:
+    """Write the photos that stayed, or go on where an earlier export stopped.
+
+    Args:
+        part: a part whose last stage has ended.
+        target: folder to write; created.
+        name: prefix of the file names, which are `<name>_<8 digits>`.
+        landmarker: a photo to its 68 points (68, 2), or None where no face is found.
+        image_format: "jpg" or "png".
+        quality: of JPEG.
+        on_image: called after each photo.
+
+    Raises:
+        UsageError: the target holds another export, or a name is not usable.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"name {name!r}: wanted letters, digits, dot, dash and underscore")
+    stages = part.stages()
+    if not stages or not part.stage_info(stages[-1])["complete"]:
+        raise UsageError(f"{part.root}: nothing finished to export; run: sfhq run")
+    head = stages[-1]
+    with part_lock(part):
+        identity = {
+            "format": "sfhq",
+            "name": name,
+            "image_format": image_format,
+            "quality": quality if image_format == "jpg" else None,
+            "stages": {s: part.stage_info(s)["settings"] for s in stages},
+        }
+        _claim(target, _public(identity))
+        rows: list[dict[str, Json]] = []
+        written = 0
+        for index, record in enumerate(_alive(part, head)):
+            stem = f"{name}_{index:08d}"
+            files, fresh = _write_face(part, target, stem, record, image_format, quality, landmarker)
+            rows.append(_row(record, stem, files))
+            written += fresh
+            on_image()
+        if not rows:
+            raise UsageError(f"{part.root}: no photo stayed, so there is nothing to export")
+        _write_manifest(target, rows)
+    return Exported(target, len(rows), written)
+
+
+def _alive(part: Part, stage: str) -> Iterator[FaceRecord]:
+    for record in part.records(stage):
+        if record.alive and SYNTHETIC_FOLDER in record.hashes:
+            yield record
+
+
+def _public(identity: dict[str, Json]) -> dict[str, Json]:
+    """The identity without paths of the machine it was made on."""
+    stages = {
+        stage: {k: v for k, v in settings.items() if k not in ("source", "shard_size")}
+        for stage, settings in identity["stages"].items()
+    }
+    return {**identity, "stages": stages}
+
+
+def _claim(target: Path, identity: dict[str, Json]) -> None:
+    path = target / "export.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except ValueError:
+            raise IntegrityError(f"{path}: damaged; export to another folder") from None
+        if before != identity:
+            raise UsageError(
+                f"{target}: holds an export of other settings; give another folder, or delete it"
+            )
+        return
+    if target.exists() and any(target.iterdir()):
+        raise UsageError(f"{target}: not empty and not an export; give a new folder")
+    target.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, (json.dumps(identity, sort_keys=True, indent=1) + "\n").encode())
+
+
+def _write_face(
+    part: Part,
+    target: Path,
+    stem: str,
+    record: FaceRecord,
+    image_format: str,
+    quality: int,
+    landmarker: Landmarker,
+) -> tuple[dict[str, str], bool]:
+    """Relative path -> sha256 of a face's files, and whether any had to be written."""
+    folders = [
+        ("images", f"{stem}.{image_format}"),
+        ("landmarks", f"{stem}.npz"),
+        ("pretrained_features", f"{stem}.npz"),
+    ]
+    paths = [target / folder / filename for folder, filename in folders]
+    fresh = not all(p.is_file() for p in paths[::2])
+    if fresh:
+        pixels = load_pixels(part, SYNTHETIC_FOLDER, record.face_id)
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+        points = landmarker(pixels)
+        if points is not None:
+            write_atomic(paths[1], _npz(landmarks=points.astype(np.float32)))
+        kind = "JPEG" if image_format == "jpg" else "PNG"
+        write_atomic(paths[0], encode_image(pixels, kind, quality=quality))
+        if "embedding" in record.rows:
+            encoder = str(part.stage_info("embed")["settings"]["encoder"])
+            vector = part.row("embedding", record)[None]
+            write_atomic(paths[2], _npz(**{encoder: vector}))
+        else:
+            write_atomic(paths[2], _npz())
+    digests = {
+        f"{folder}/{filename}": hashlib.sha256((target / folder / filename).read_bytes()).hexdigest()
+        for folder, filename in folders
+        if (target / folder / filename).is_file()
+    }
+    return digests, fresh
+
+
+def _npz(**arrays: Array) -> bytes:
+    """An .npz whose bytes depend on its arrays alone."""
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in sorted(arrays.items()):
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), data.getvalue())
+    return buffer.getvalue()
+
+
+def _row(record: FaceRecord, stem: str, files: dict[str, str]) -> dict[str, Json]:
+    image = next(path for path in files if path.startswith("images/"))
+    return {
+        "file_name": image,
+        "name": stem,
+        "face_id": record.face_id,
+        "parent_id": record.parent_id,
+        "source": record.source,
+        "source_sha256": record.source_sha256,
+        "licence": record.licence,
+        "provenance": record.provenance,
+        "quad": canonical_json(list(record.quad)),
+        "candidate": record.candidate,
+        "seed": record.seed,
+        "psi": record.psi,
+        "params": canonical_json(dict(record.params)),
+        "realism": record.realism,
+        "score": record.score,
+        "sha256": files[image],
+        "has_landmarks": f"landmarks/{stem}.npz" in files,
+        "digital_source_type": "trainedAlgorithmicMedia",
+        "_files": files,
+    }
+
+
+def _write_manifest(target: Path, rows: list[dict[str, Json]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sums = {path: digest for row in rows for path, digest in row.pop("_files").items()}
+    columns: dict[str, list[Any]] = {key: [row[key] for row in rows] for key in rows[0]}
+    schema = pa.schema(
+        [
+            (key, {"seed": pa.int64(), "has_landmarks": pa.bool_()}.get(key, kind))
+            for key in columns
+            for kind in [pa.float64() if key in ("psi", "realism", "score") else pa.string()]
+        ]
+    )
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pydict(columns, schema=schema), buffer, compression="zstd")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    for filename, data in (
+        ("manifest.parquet", buffer.getvalue()),
+        ("manifest.csv", text.getvalue().encode()),
+    ):
+        write_atomic(target / filename, data)
+        sums[filename] = hashlib.sha256(data).hexdigest()
+    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
+    write_atomic(target / "SHA256SUMS", lines.encode())

@@ -1,0 +1,126 @@
+"""Contact sheets: an inspiration and its candidates in a row, or plain grids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from sfhq.errors import UsageError
+from sfhq.images import COMPOSITE, write_image
+from sfhq.part import SYNTHETIC_FOLDER, Part
+from sfhq.records import FaceRecord
+
+BACKGROUND = (24, 24, 26)
+TEXT = (225, 225, 225)
+DIMMED = 0.35
+GAP = 6
+HEADER = 22
+
+
+def write_sheets(
+    part: Part, target: Path, *, rows: int = 12, cell: int = 160, pages: int | None = None
+) -> list[Path]:
+    """Draw a part's photos; those that a later stage refused are dimmed and say why.
+
+    Args:
+        part: a part that has got as far as images.
+        target: a .png or .jpg; further pages get -2, -3 before the suffix.
+        rows: rows a page.
+        cell: height and width of a picture in pixels.
+        pages: most pages to write; None for all.
+
+    Returns:
+        The files, in order.
+
+    Raises:
+        UsageError: the part has no images yet.
+    """
+    last = next((s for s in reversed(part.stages()) if s != "ingest"), None)
+    if last is None:
+        raise UsageError(f"{part.root}: no images to show yet; run: sfhq align")
+    lines = _lines(part)
+    written: list[Path] = []
+    while page := list(islice(lines, rows)):
+        number = len(written) + 1
+        path = target if number == 1 else target.with_stem(f"{target.stem}-{number}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_image(path, np.asarray(_draw(part, page, cell)), source_type=COMPOSITE, quality=92)
+        written.append(path)
+        if pages is not None and number >= pages:
+            break
+    if not written:
+        raise UsageError(f"{part.root}: no face was left to show; see: sfhq show {part.root}")
+    return written
+
+
+Cell = tuple[str, str, str, str]  # folder, face id, caption, why it was refused
+
+
+def _lines(part: Part) -> Iterator[list[Cell]]:
+    """Rows of cells: inspiration first where there is one."""
+    stages = part.stages()
+    if "synthesize" in stages:
+        yield from _families(part)
+        return
+    stage = "sample" if "sample" in stages else "align"
+    folder = SYNTHETIC_FOLDER if stage == "sample" else "aligned"
+    fates = _fates(part)
+    faces = (r for r in part.records(stage) if folder in r.hashes)
+    while row := list(islice(faces, 8)):
+        yield [(folder, r.face_id, "", fates.get(r.face_id, "")) for r in row]
+
+
+def _families(part: Part) -> Iterator[list[Cell]]:
+    fates = _fates(part)
+    candidates = (r for r in part.records("synthesize") if SYNTHETIC_FOLDER in r.hashes)
+    for parent, family in groupby(candidates, key=lambda r: r.parent_id):
+        row: list[Cell] = [("aligned", parent, "art", "")]
+        for record in family:
+            row.append(
+                (SYNTHETIC_FOLDER, record.face_id, _caption(record), fates.get(record.face_id, ""))
+            )
+        yield row
+
+
+def _caption(record: FaceRecord) -> str:
+    return record.candidate if record.realism is None else f"{record.candidate} {record.realism:.2f}"
+
+
+def _fates(part: Part) -> dict[str, str]:
+    """face id -> reason, for those refused after they had an image."""
+    return {
+        r.face_id: r.reason
+        for stage in part.stages()
+        if stage not in ("ingest", "align")
+        for r in part.records(stage)
+        if not r.alive
+    }
+
+
+def _draw(part: Part, page: list[list[Cell]], cell: int) -> Image.Image:
+    columns = max(len(row) for row in page)
+    captioned = any(c[2] for row in page for c in row)
+    header = HEADER if captioned else 0
+    step = cell + GAP
+    sheet = Image.new(
+        "RGB", (columns * step + GAP, len(page) * (step + header) + GAP), BACKGROUND
+    )
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=max(11, cell // 12))
+    for y, row in enumerate(page):
+        for x, (folder, face_id, caption, refused) in enumerate(row):
+            left, top = GAP + x * step, GAP + y * (step + header) + header
+            with Image.open(part.image_path(folder, face_id)) as image:
+                picture = image.convert("RGB").resize((cell, cell), Image.Resampling.LANCZOS)
+            if refused:
+                picture = Image.blend(Image.new("RGB", picture.size, BACKGROUND), picture, DIMMED)
+            sheet.paste(picture, (left, top))
+            if refused:
+                draw.text((left + 5, top + cell - cell // 8 - 5), refused, TEXT, font)
+            if caption:
+                draw.text((left + 1, top - header + 4), caption, TEXT, font)
+    return sheet

@@ -1,0 +1,131 @@
+"""The loop around a training: resume, JSON lines, grids of samples, a time limit."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.images import write_atomic, write_image
+from sfhq.records import Json, canonical_json
+from sfhq.render_batch import to_pixels
+
+
+class Training(Protocol):
+    """What can be run: one step at a time, with a state that can be saved and taken back."""
+
+    images: int
+
+    @property
+    def total(self) -> int:
+        """Images after which the training ends."""
+
+    def step(self) -> dict[str, float]:
+        """One update; losses by name."""
+
+    def grid(self) -> Tensor:
+        """(rows, columns, 3, R, R) images in [-1, 1] for looking at."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+def run_training(
+    training: Training,
+    out: Path,
+    settings: dict[str, Json],
+    *,
+    log_seconds: float = 30.0,
+    save_seconds: float = 300.0,
+    limit_seconds: float | None = None,
+    say: Callable[[str], None] = print,
+) -> bool:
+    """Train to the end, or to a time limit, from wherever an earlier run stopped.
+
+    Writes to `out`: `settings.json`; `state.pt`, replaced atomically; `log.jsonl`, one JSON
+    line a log step with images, seconds, images per second and averaged losses;
+    `grid-<images>.png`.
+
+    Args:
+        training: what to run.
+        out: folder of the run.
+        settings: what makes it this run; a folder of other settings is refused.
+        log_seconds: time between log lines.
+        save_seconds: time between states and grids.
+        limit_seconds: stop, resumable, after so long.
+        say: prints a log line.
+
+    Returns:
+        Whether the training has ended.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    _claim(out, settings)
+    state = out / "state.pt"
+    if state.is_file():
+        try:
+            training.load_state_dict(torch.load(state, weights_only=True))
+        except (RuntimeError, KeyError, EOFError, ValueError) as error:
+            raise IntegrityError(
+                f"{state}: cannot be resumed ({type(error).__name__}); delete it to start again"
+            ) from None
+    started = logged = saved = time.monotonic()
+    before = training.images
+    averages: dict[str, float] = {}
+    while training.images < training.total:
+        for name, value in training.step().items():
+            averages[name] = 0.95 * averages.get(name, value) + 0.05 * value
+        now = time.monotonic()
+        out_of_time = limit_seconds is not None and now - started > limit_seconds
+        ended = training.images >= training.total
+        if now - logged >= log_seconds or ended:
+            line = {
+                "images": training.images,
+                "seconds": round(now - started, 1),
+                "images_per_second": round((training.images - before) / max(now - logged, 1e-9), 2),
+                **{name: round(value, 4) for name, value in averages.items()},
+            }
+            with open(out / "log.jsonl", "a") as log:
+                log.write(json.dumps(line) + "\n")
+            say(json.dumps(line))
+            logged, before = now, training.images
+        if now - saved >= save_seconds or ended or out_of_time:
+            save_run(training, out)
+            saved = now
+        if out_of_time and not ended:
+            return False
+    return True
+
+
+def save_run(training: Training, out: Path) -> None:
+    """Write state and grid."""
+    buffer = io.BytesIO()
+    torch.save(training.state_dict(), buffer)
+    write_atomic(out / "state.pt", buffer.getvalue())
+    with torch.inference_mode():
+        grid = training.grid()
+    rows, columns, channels, height, width = grid.shape
+    flat = grid.permute(2, 0, 3, 1, 4).reshape(1, channels, rows * height, columns * width)
+    write_image(out / f"grid-{training.images:08d}.png", np.ascontiguousarray(to_pixels(flat)[0]))
+
+
+def _claim(out: Path, settings: dict[str, Json]) -> None:
+    path = out / "settings.json"
+    text = canonical_json(settings)
+    if path.is_file():
+        if path.read_text() != text:
+            raise UsageError(
+                f"{out}: a run of other settings; give the same settings or another --out"
+            )
+        return
+    write_atomic(path, text.encode())

@@ -1,0 +1,17 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The development images beside the repo; tests that ask for it skip without them."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no development images at {SHARED_DATA}")
+    return SHARED_DATA
