@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -33,13 +33,25 @@ EXIT_INTERRUPTED = 130
 class Command(click.Group):
     """A group whose commands end with one line and a meaningful exit code, never a traceback."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command's name."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _fail_usage(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; turn errors a user can mend into one line on stderr."""
         try:
             return super().invoke(ctx)
         except SfhqError as error:
             _fail(str(error), error.exit_code)
+        except click.UsageError as error:
+            _fail_usage(error)
         except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has gone; click ends quietly
+                raise
             _fail(_os_error(error), 1)
         except KeyboardInterrupt:
             _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
@@ -48,6 +60,14 @@ class Command(click.Group):
 def _fail(message: str, code: int) -> None:
     click.echo(f"sfhq: {message}", err=True)
     sys.exit(code)
+
+
+def _fail_usage(error: click.UsageError) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # not in 8.1
+        raise error
+    where = error.ctx.command_path if error.ctx is not None else "sfhq"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    _fail(f"{message}; see: {where} --help", UsageError.exit_code)
 
 
 def _os_error(error: OSError) -> str:
@@ -137,17 +157,18 @@ def _stage(name: str, recipe: Recipe, source: str | None = None) -> Stage:
         from sfhq.ingest import Ingest
 
         s = recipe.ingest
-        return Ingest(
-            source or "", s.only or None, s.limit or None, s.licence, s.provenance
-        )
+        return Ingest(source or "", s.only or None, s.limit or None, s.licence, s.provenance)
     if name == "align":
         from annotate.align import Align
 
         a = recipe.align
+        if a.faces not in ("best", "single"):
+            raise UsageError(f"align.faces is {a.faces!r}; wanted best or single")
+        faces: Literal["best", "single"] = "single" if a.faces == "single" else "best"
         size = a.size or max(256, _networks(recipe)[0].config.resolution)
         return Align.load(
             size=size,
-            faces=a.faces,
+            faces=faces,
             min_face=a.min_face,
             max_padding=a.max_padding,
             aligned=a.aligned,
@@ -216,9 +237,7 @@ def _prior(recipe: Recipe) -> Any:
     return LatentPrior.of(_networks(recipe)[0])
 
 
-def _run(
-    stage: Stage, part: Part, workers: int, redo: bool, total: int | None = None
-) -> Counts:
+def _run(stage: Stage, part: Part, workers: int, redo: bool, total: int | None = None) -> Counts:
     """Run one stage with a progress bar on stderr."""
     from tqdm import tqdm
 
@@ -227,9 +246,11 @@ def _run(
     with tqdm(
         total=total, desc=f"{stage.name:<10}", unit=" faces", disable=not sys.stderr.isatty()
     ) as bar:
-        counts = run_stage(
-            stage, part, workers=workers, redo=redo, on_shard=lambda n: bool(bar.update(n))
-        )
+
+        def advance(faces: int) -> None:
+            bar.update(faces)
+
+        counts = run_stage(stage, part, workers=workers, redo=redo, on_shard=advance)
     return counts
 
 
@@ -258,13 +279,22 @@ def _sentence(name: str, counts: dict[str, Any]) -> str:
     )
 
 
+NEEDS = {  # any of these, whose images and arrays a stage reads
+    "invert": ("align",),
+    "synthesize": ("invert",),
+    "embed": ("synthesize", "sample"),
+    "dedup": ("embed",),
+}
+
+
 def _one(name: str, folder: Path, recipe: Recipe, flags: dict[str, Any]) -> None:
     from sfhq.part import Part
 
     part = Part.open(folder)
-    counts = _run(
-        _stage(name, recipe), part, flags["workers"], flags["redo"], _total(part, name)
-    )
+    needed = NEEDS.get(name, ())
+    if needed and not set(needed) & set(part.stages()):
+        part.stage_info(needed[0])  # says which command is missing
+    counts = _run(_stage(name, recipe), part, flags["workers"], flags["redo"], _total(part, name))
     _report(name, counts, flags["as_json"], flags["strict"])
 
 
@@ -471,7 +501,10 @@ def dedup(part: Path, threshold: float | None, verify: bool, **flags: Any) -> No
     used = threshold or opened.stage_info("dedup")["settings"]["threshold"]
     limit = Dedup(used).threshold_for(opened)
     count = prove(opened, limit)
-    click.echo(f"{count} photos, no two with a cosine above {limit}")
+    if flags["as_json"]:
+        click.echo(json.dumps({"photos": count, "threshold": limit}, sort_keys=True))
+    else:
+        click.echo(f"{count} photos, no two with a cosine above {limit}")
 
 
 @main.command(name="export")
@@ -507,6 +540,12 @@ def export_command(
     click.echo(_export(Part.open(part), target, recipe))
 
 
+def _file_name(name: str) -> str:
+    """A part's name as a prefix of file names."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    return kept.lstrip("._-")[:64] or "part"
+
+
 def _export(part: Part, target: Path, recipe: Recipe) -> str:
     from tqdm import tqdm
 
@@ -518,7 +557,7 @@ def _export(part: Part, target: Path, recipe: Recipe) -> str:
         done = export_sfhq(
             part,
             target,
-            name=settings.name or part.name,
+            name=settings.name or _file_name(part.name),
             landmarker=face_landmarks,
             image_format=settings.image_format,
             quality=settings.quality,
@@ -616,24 +655,27 @@ def _run_overrides(flags: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plan(stage: Any, part: Path, recipe: Recipe, as_json: bool) -> str:
+    from sfhq.candidates import check_names
     from sfhq.part import Part
 
+    check_names(recipe.synthesize.candidates)
     images = len(stage.names())
     made = images * len(recipe.synthesize.candidates)
     done = {
         name: bool(Part.open(part).stage_info(name)["complete"])
         for name in (Part.open(part).stages() if (part / "part.json").is_file() else [])
     }
+    states = {name: "done" if done.get(name) else "to do" for name in PIPELINE}
     plan = {
         "part": str(part),
         "images": images,
         "candidates": list(recipe.synthesize.candidates),
         "photos_at_most": made,
-        "stages": {name: "done" if done.get(name) else "to do" for name in PIPELINE},
+        "stages": states,
     }
     if as_json:
         return json.dumps(plan, sort_keys=True)
-    lines = [f"{name:<10} {state}" for name, state in plan["stages"].items()]
+    lines = [f"{name:<10} {state}" for name, state in states.items()]
     head = f"{images} images, at most {made} photos ({', '.join(recipe.synthesize.candidates)})"
     return "\n".join([head, *lines])
 
@@ -694,19 +736,203 @@ def sheet(part: Path, out: Path | None, rows: int, cell: int, pages: int | None)
 
 @main.command()
 @click.argument("part", type=FOLDER, default=Path("demo-part"))
-@click.pass_context
-def demo(ctx: click.Context, part: Path) -> None:
-    """Bring the shipped sample art to life in PART (default: demo-part)."""
+def demo(part: Path) -> None:
+    """Bring the shipped sample art to life in PART (default: demo-part).
+
+    \b
+    Example:
+      sfhq demo
+    """
     samples = Path(__file__).parent / "sfhq" / "samples"
-    ctx.invoke(main.get_command(ctx, "run"), **_defaults("run", ctx, source=samples, part=part))
-    ctx.invoke(main.get_command(ctx, "sheet"), **_defaults("sheet", ctx, part=part))
+    licence = ["--licence", "MIT", "--provenance", "sfhq sample art"]
+    main.main(["run", str(samples), str(part), *licence], standalone_mode=False)
+    click.echo("contact sheet:")
+    main.main(["sheet", str(part)], standalone_mode=False)
 
 
-def _defaults(name: str, ctx: click.Context, **values: Any) -> dict[str, Any]:
-    command = main.get_command(ctx, name)
-    assert command is not None
-    defaults = {p.name: p.get_default(ctx) for p in command.params if p.name and p.name != "help"}
-    return {**defaults, **values}
+@main.group(cls=Command)
+def train() -> None:
+    """Train the networks of a pack, and judge them."""
+
+
+train_options = options(
+    click.argument("folders", type=FOLDER, nargs=-1, required=True),
+    click.option("--out", type=FOLDER, required=True, help="Folder of the run; resumed if there."),
+    click.option("--seed", default=0, show_default=True),
+    click.option("--minutes", type=float, help="Stop, resumable, after so long."),
+    click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+)
+
+
+@train.command("generator")
+@train_options
+@click.option("--resolution", default=128, show_default=True)
+@click.option("--channel-base", default=3072, show_default=True, help="Channels x resolution.")
+@click.option("--channel-max", default=192, show_default=True, help="Most channels.")
+@click.option(
+    "--phases",
+    default="32:16000,64:26000,128:7000",
+    show_default=True,
+    help="Resolution:images, growing.",
+)
+@click.option("--adversarial-from", default=18000, show_default=True, help="In images.")
+def train_generator(
+    folders: tuple[Path, ...],
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    device: str,
+    resolution: int,
+    channel_base: int,
+    channel_max: int,
+    phases: str,
+    adversarial_from: int,
+) -> None:
+    """Train a generator on FOLDERS of aligned faces; ends with OUT/generator.safetensors.
+
+    A tenth of the photos, chosen by the hash of the file name, is never trained on.
+
+    \b
+    Example:
+      sfhq train generator part-05/aligned --out runs/g1 --minutes 60
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from sfhq.checkpoints import save_generator
+    from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator import GeneratorRecipe, GeneratorTraining, parse_phases
+    from sfhq.training.photos import load_photos
+    from sfhq.training.run import run_training
+    from stylegan2_ops.generator import GeneratorConfig
+
+    torch.set_flush_denormal(True)
+    try:
+        config = GeneratorConfig(
+            resolution=resolution,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            mapping_layers=1,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    recipe = GeneratorRecipe(
+        config, parse_phases(phases, resolution), seed=seed, adversarial_from=adversarial_from
+    )
+    photos, held_out = load_photos(folders, resolution).split()
+    click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device)
+    settings = {**asdict(recipe), "photos": list(photos.names)}
+    limit = None if minutes is None else minutes * 60
+    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+        click.echo(f"stopped at {training.images} images; run again to go on", err=True)
+        return
+    generator = training.finish()
+    torch.save({"codes": training.latents(), "names": list(photos.names)}, out / "codes.pt")
+    notes = {"images": str(training.images)}
+    save_generator(out / "generator.safetensors", generator, notes)
+    click.echo(out / "generator.safetensors")
+
+
+@train.command("e4e")
+@train_options
+@click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option("--codes", type=FOLDER, help="codes.pt of the generator's run: known latents.")
+@click.option("--images", default=30000, show_default=True, help="Encoded images in all.")
+@click.option("--head-width", default=96, show_default=True, help="Channels of the heads.")
+@click.option("--widths", default="24,48,96,192", show_default=True, help="Of the backbone.")
+@click.option("--depths", default="1,2,2,1", show_default=True, help="Of the backbone.")
+def train_e4e(
+    folders: tuple[Path, ...],
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    device: str,
+    generator: Path | None,
+    codes: Path | None,
+    images: int,
+    head_width: int,
+    widths: str,
+    depths: str,
+) -> None:
+    """Train an encoder for a generator on FOLDERS of aligned faces; ends with OUT/e4e.safetensors.
+
+    \b
+    Example:
+      sfhq train e4e part-05/aligned --generator runs/g1/generator.safetensors \\
+        --codes runs/g1/codes.pt --out runs/e1
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from encoders.e4e import E4eConfig, save_e4e
+    from encoders.irse import BackboneConfig
+    from encoders.training import E4eRecipe, E4eTraining, load_codes
+    from sfhq.checkpoints import load_generator
+    from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.photos import load_photos
+    from sfhq.training.run import run_training
+
+    torch.set_flush_denormal(True)
+    network, digest = load_generator(generator)
+    backbone = BackboneConfig(_four(widths, "--widths"), _four(depths, "--depths"))
+    config = E4eConfig(
+        network.config.num_ws,
+        network.config.resolution,
+        network.config.w_dim,
+        head_width,
+        backbone,
+    )
+    recipe = E4eRecipe(config, images=images, seed=seed)
+    photos, held_out = load_photos(folders, network.config.resolution).split()
+    click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    known = load_codes(codes, photos.names) if codes else None
+    training = E4eTraining(recipe, network, photos, load_feature_pyramid(), known, device)
+    settings = {**asdict(recipe), "generator": digest, "photos": list(photos.names)}
+    limit = None if minutes is None else minutes * 60
+    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+        click.echo(f"stopped at {training.images} images; run again to go on", err=True)
+        return
+    notes = {"images": str(training.images), "generator": digest}
+    save_e4e(out / "e4e.safetensors", training.averaged, notes)
+    click.echo(out / "e4e.safetensors")
+
+
+def _four(text: str, option: str) -> tuple[int, int, int, int]:
+    try:
+        a, b, c, d = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: wanted four numbers, such as 24,48,96,192") from None
+    return a, b, c, d
+
+
+@train.command("evaluate")
+@click.argument("folders", type=FOLDER, nargs=-1, required=True)
+@click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option("--psi", default=1.0, show_default=True, help="Truncation of the samples.")
+@click.option("--count", default=240, show_default=True, help="Images a side.")
+def train_evaluate(
+    folders: tuple[Path, ...], generator: Path | None, psi: float, count: int
+) -> None:
+    """Judge a generator against the photos in FOLDERS, in a space it was not trained on.
+
+    Prints JSON: Frechet distance, precision and recall (k = 3) in dlib's recognition space
+    beside those of two halves of the photos, the share of samples with a face, and the share
+    of near-copies of training photos.
+
+    \b
+    Example:
+      sfhq train evaluate part-05/aligned --psi 0.8
+    """
+    from encoders.evaluate import judge_generator
+    from sfhq.checkpoints import load_generator
+    from sfhq.training.photos import load_photos
+
+    network, _ = load_generator(generator)
+    photos = load_photos(folders, network.config.resolution)
+    click.echo(json.dumps(judge_generator(network, photos, psi, count).to_dict(), indent=1))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ class Dedup:
     """Keeps the best of every group of near-duplicates.
 
     Best is the highest `score`; without scores, the smallest `realism`; ties go by face id.
-    The audit table, `audit/dedup.parquet` with `dropped`, `kept` and `similarity`, names for every dropped photo the one that stays in its stead.
+    The audit table, `audit/dedup.parquet` with `dropped`, `kept` and `similarity`, names for
+    every dropped photo the one that stays in its stead.
 
     Attributes:
         threshold: photos with a cosine strictly above it are near-duplicates; None takes
@@ -59,13 +60,12 @@ class Dedup:
             return self.threshold
         encoder = str(part.stage_info("embed")["settings"]["encoder"])
         if encoder not in THRESHOLDS:
-            raise UsageError(
-                f"no default threshold for embeddings of {encoder}; give --threshold"
-            )
+            raise UsageError(f"no default threshold for embeddings of {encoder}; give --threshold")
         return THRESHOLDS[encoder]
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Yield all records in order, near-duplicates rejected."""
+        part.stage_info("embed")  # says so in one line where there are no embeddings
         threshold = self.threshold_for(part)
         vectors = Vectors(part)
         ids: list[str] = []

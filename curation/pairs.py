@@ -1,7 +1,7 @@
 """All pairs of unit vectors above a cosine, exactly, in bounded memory.
 
-Blocks of rows are multiplied in float32; whatever comes near the threshold is decided again in
-float64, so the answer does not depend on the block size or on rounding.
+Blocks of rows are multiplied in float32; whatever comes near the threshold or above is computed
+again in float64, so the answer does not depend on the block size or on rounding.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ import numpy.typing as npt
 from sfhq.records import Array
 
 BLOCK = 2048
+PAIRS = 4096  # decided again at a time; bounds the memory
 RECHECK = 1e-4  # float32 products of unit vectors err by far less
 
 
 def exact_cosine(a: Array, b: Array) -> float:
     """Cosine of two vectors in float64, each normalised first."""
+    return float(_exact_cosines(a[None], b[None])[0])
+
+
+def _exact_cosines(a: Array, b: Array) -> Array:
+    """(n,) cosines of rows; each is the same whichever others are beside it."""
     x, y = a.astype(np.float64), b.astype(np.float64)
-    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    # Sums along a row, and no matrix product: its rounding depends on the shapes.
+    lengths = (x * x).sum(axis=1) * (y * y).sum(axis=1)
+    cosines: Array = (x * y).sum(axis=1) / np.sqrt(lengths)
+    return cosines
 
 
 def neighbours_above(
@@ -35,12 +44,12 @@ def neighbours_above(
     """
     products = block @ others.T  # (n, m)
     rows, columns = np.nonzero(products > threshold - RECHECK)
-    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-        cosine = float(products[i, j])
-        if abs(cosine - threshold) < RECHECK:
-            cosine = exact_cosine(block[i], others[j])
-        if cosine > threshold:
-            yield i, j, cosine
+    for start in range(0, len(rows), PAIRS):
+        some, more = rows[start : start + PAIRS], columns[start : start + PAIRS]
+        cosines = _exact_cosines(block[some], others[more])
+        for i, j, cosine in zip(some.tolist(), more.tolist(), cosines.tolist(), strict=True):
+            if cosine > threshold:
+                yield i, j, cosine
 
 
 def greedy_best_first(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sfhq.checkpoints import file_digest
 from sfhq.errors import SfhqError
 from sfhq.records import Array, Pixels
 
@@ -36,7 +36,7 @@ class ClipEncoder:
     @property
     def digest(self) -> str:
         """sha256 of the weights."""
-        return _digest(self._path())
+        return file_digest(self._path())
 
     def _path(self) -> Path:
         path = self.weights or _cached_weights(self.model)
@@ -65,7 +65,10 @@ def _cached_weights(model: str) -> Path | None:
     hub = Path(os.environ.get("HF_HOME", home / "huggingface")) / "hub"
     patterns = [
         (home / "clip", f"{model.replace('-336', '@336px').replace('ViT-L-14', 'ViT-L-14')}*.pt"),
-        (hub, f"models--timm--{model.lower().replace('-', '_')}*/snapshots/*/open_clip*.safetensors"),
+        (
+            hub,
+            f"models--timm--{model.lower().replace('-', '_')}*/snapshots/*/open_clip*.safetensors",
+        ),
         (hub, f"models--*{model}*/snapshots/*/open_clip_*.safetensors"),
     ]
     for folder, pattern in patterns:
@@ -74,18 +77,14 @@ def _cached_weights(model: str) -> Path | None:
     return None
 
 
-@lru_cache(maxsize=2)
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @lru_cache(maxsize=1)
 def _network(model: str, weights: str) -> tuple[Any, Any]:
     import open_clip
 
     # "-quickgelu" is how open_clip spells the activation that OpenAI's weights were trained with.
-    architecture = f"{model}-quickgelu" if f"{model}-quickgelu" in open_clip.list_models() else model
+    architecture = (
+        f"{model}-quickgelu" if f"{model}-quickgelu" in open_clip.list_models() else model
+    )
     try:
         network, _, transform = open_clip.create_model_and_transforms(
             architecture, pretrained=weights

@@ -48,9 +48,7 @@ class E4eConfig:
 
     def __post_init__(self) -> None:
         if self.input_size < 64 or self.input_size & (self.input_size - 1):
-            raise ValueError(
-                f"input_size is {self.input_size}; wanted a power of two, 64 or more"
-            )
+            raise ValueError(f"input_size is {self.input_size}; wanted a power of two, 64 or more")
         if self.num_ws < 1:
             raise ValueError(f"num_ws is {self.num_ws}; wanted a positive integer")
 
@@ -202,7 +200,7 @@ def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, 
     try:
         network = E4e(E4eConfig.from_dict(checkpoint.architecture))
         network.load_state_dict(checkpoint.state)
-    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
         raise IntegrityError(
             f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
         ) from None

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from sfhq.errors import UsageError
 from sfhq.part import SYNTHETIC_FOLDER, Part
 from sfhq.records import Array, FaceRecord, Json, Pixels
 from sfhq.render_batch import load_pixels
@@ -67,6 +68,10 @@ class Embed:
 
     encoder: ImageEncoder
     batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
 
     def settings(self) -> dict[str, Json]:
         """The encoder's name and digest."""

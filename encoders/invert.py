@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from encoders.e4e import E4e
+from sfhq.errors import UsageError
 from sfhq.part import Part
 from sfhq.records import FaceRecord, Json
 from sfhq.render_batch import load_images
@@ -32,6 +33,10 @@ class Invert:
     encoder: E4e
     encoder_digest: str
     batch: int = 8
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
 
     def settings(self) -> dict[str, Json]:
         """The encoder's digest; the batch does not change the result."""

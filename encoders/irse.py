@@ -43,8 +43,9 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to the same shape."""
-        gate = self.fc2(torch.relu(self.fc1(x.mean(dim=(2, 3), keepdim=True))))
-        return x * torch.sigmoid(gate)
+        gate: Tensor = self.fc2(torch.relu(self.fc1(x.mean(dim=(2, 3), keepdim=True))))
+        scaled: Tensor = x * torch.sigmoid(gate)
+        return scaled
 
 
 class Bottleneck(nn.Module):
@@ -70,8 +71,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, H, W) to (N, channels, H / stride, W / stride)."""
-        y: Tensor = self.res_layer(x)
-        return y + self.shortcut_layer(x)
+        y: Tensor = self.res_layer(x) + self.shortcut_layer(x)
+        return y
 
 
 class Backbone(nn.Module):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.e4e import E4e, E4eConfig
+from sfhq.errors import UsageError
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.painterly import paint_randomly
@@ -63,6 +65,25 @@ class E4eRecipe:
     ema_images: int = 2_000
 
 
+def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
+    """The photos' latents that a generator's training left, (2N, w_dim).
+
+    Args:
+        path: `codes.pt` of the run.
+        names: the photos wanted, in order.
+
+    Raises:
+        UsageError: no such file, or of other photos.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; wanted codes.pt of a generator's run")
+    saved = torch.load(path, weights_only=True)
+    if tuple(saved["names"]) != names:
+        raise UsageError(f"{path}: codes of other photos; give the folders the generator had")
+    codes: Tensor = saved["codes"]
+    return codes
+
+
 class LatentDiscriminator(nn.Module):
     """w (N, w_dim) to a logit (N, 1): drawn from the mapping, or not."""
 
@@ -88,7 +109,7 @@ class E4eTraining:
         photos: training photos at the generator's resolution.
         features: frozen feature pyramid.
         codes: (2N, w_dim) latents of the N photos and of their mirror images, or None.
-        init: an encoder to start from, of the same configuration.
+        device: where the networks run; all draws are made on the CPU, the same everywhere.
     """
 
     def __init__(
@@ -98,29 +119,35 @@ class E4eTraining:
         photos: Photos,
         features: FeaturePyramid,
         codes: Tensor | None = None,
+        device: str = "cpu",
     ) -> None:
-        self.recipe, self.generator, self.features = recipe, generator, features
+        self.recipe, self.device = recipe, torch.device(device)
+        self.generator, self.features = generator.to(self.device), features.to(self.device)
         self.photos, self.codes = photos, codes
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.encoder = E4e(recipe.config)
         self.encoder.latent_avg.copy_(generator.latent_avg.expand_as(self.encoder.latent_avg))
         with torch.no_grad():
-            z = torch.randn(4096, generator.config.z_dim, generator=self.rng)
+            z = self._draw_z(4096)
             drawn = torch.cat([generator.mapping(c) for c in z.split(512)])
             self.spread = drawn.var(dim=0).mean()
-            for head in self.encoder.styles:
-                head.linear.weight.mul_(0.1)
+            for name, weight in self.encoder.styles.named_parameters():
+                if name.endswith("linear.weight"):
+                    weight.mul_(0.1)
+        self.encoder.to(self.device)
         self.averaged = copy.deepcopy(self.encoder).requires_grad_(False).eval()
-        self.judge = LatentDiscriminator(recipe.config.w_dim)
+        self.judge = LatentDiscriminator(recipe.config.w_dim).to(self.device)
         self.optimiser = torch.optim.Adam(
             self.encoder.parameters(), lr=recipe.lr, betas=(0.9, 0.99)
         )
-        self.judge_optimiser = torch.optim.Adam(
-            self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99)
-        )
+        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99))
         self.images = 0
         self.steps = 0
+
+    def _draw_z(self, count: int) -> Tensor:
+        z = torch.randn(count, self.generator.config.z_dim, generator=self.rng)
+        return z.to(self.device)
 
     @property
     def total(self) -> int:
@@ -143,9 +170,8 @@ class E4eTraining:
         flipped = torch.rand(half, generator=self.rng) < 0.5
         photos = self.photos.batch(indices, flipped)
         with torch.no_grad():
-            z = torch.randn(half, self.generator.config.z_dim, generator=self.rng)
-            w = self.generator.mapping(z)
-            made = self.generator.synthesis(self.generator.broadcast(w)).clamp(-1, 1)
+            w = self.generator.mapping(self._draw_z(half))
+            made = self.generator.synthesis(self.generator.broadcast(w)).clamp(-1, 1).cpu()
         wanted = torch.cat([photos, made])
         colour = draw_augmentation(len(wanted), self.rng, 0.5)
         shown = paint_randomly(wanted, self.rng, recipe.painted)
@@ -154,11 +180,16 @@ class E4eTraining:
         shown = torch.where(keep[:, None, None, None], shown, moved)
         known = torch.zeros(len(wanted), w.shape[1])
         has = torch.zeros(len(wanted), dtype=torch.bool)
-        known[half:], has[half:] = w, True
+        known[half:], has[half:] = w.cpu(), True
         if self.codes is not None:
             known[:half] = self.codes[indices + flipped * len(self.photos)]
             has[:half] = True
-        return shown, wanted, known, has
+        return (
+            shown.to(self.device),
+            wanted.to(self.device),
+            known.to(self.device),
+            has.to(self.device),
+        )
 
     def step(self) -> dict[str, float]:
         """One update of encoder and latent discriminator."""
@@ -203,8 +234,7 @@ class E4eTraining:
 
     def _train_judge(self, fake: Tensor) -> dict[str, float]:
         with torch.no_grad():
-            z = torch.randn(len(fake), self.generator.config.z_dim, generator=self.rng)
-            real = self.generator.mapping(z)
+            real = self.generator.mapping(self._draw_z(len(fake)))
         real.requires_grad_(self.steps % 16 == 0)
         logits = self.judge(real)
         loss = F.softplus(-logits).mean() + F.softplus(self.judge(fake)).mean()
@@ -222,11 +252,12 @@ class E4eTraining:
         share = 1.0 - 0.5 ** (count / half_life)
         for ours, new in zip(self.averaged.parameters(), self.encoder.parameters(), strict=True):
             ours.lerp_(new, share)
-        for ours, new in zip(self.averaged.buffers(), self.encoder.buffers(), strict=True):
-            if ours.is_floating_point():
-                ours.lerp_(new, share)
+        kept = zip(self.averaged.buffers(), self.encoder.buffers(), strict=True)
+        for buffer, fresh in kept:
+            if buffer.is_floating_point():
+                buffer.lerp_(fresh, share)
             else:
-                ours.copy_(new)
+                buffer.copy_(fresh)
 
     def grid(self) -> Tensor:
         """Rows: photos, what comes back; painted photos, what comes back."""
@@ -235,7 +266,7 @@ class E4eTraining:
         painted = paint_randomly(photos, rng, 1.0)
         rows = []
         for shown in (photos, painted):
-            rows += [shown, self.generator.synthesis(self.averaged(shown))]
+            rows += [shown, self.generator.synthesis(self.averaged(shown.to(self.device))).cpu()]
         return torch.stack(rows)
 
     def state_dict(self) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def check_names(names: tuple[str, ...]) -> None:
             )
         if match["psi"] and not 0.0 <= float(match["psi"]) <= 2.0:
             raise UsageError(f"{name}: psi is out of range; wanted 0 to 2")
+        if match["donor"] and float(match["donor"]) > 18.0:
+            raise UsageError(f"{name}: the layer is out of range; wanted 0 to 18")
         if match["step"] and abs(float(match["step"])) > SEFA_LIMIT:
             raise UsageError(f"{name}: the step is out of range; wanted at most {SEFA_LIMIT}")
     if len(set(names)) != len(names):
@@ -97,9 +99,7 @@ class CandidateMaker:
     prior: LatentPrior
     seed: int
 
-    def make(
-        self, name: str, inverted: Tensor, images: Tensor, face_ids: list[str]
-    ) -> Candidate:
+    def make(self, name: str, inverted: Tensor, images: Tensor, face_ids: list[str]) -> Candidate:
         """One way on a batch.
 
         Args:
@@ -147,15 +147,15 @@ class CandidateMaker:
             error = torch.where(better, now, error)
             rounds += better
         params: list[dict[str, Json]] = [
-            {"rounds": int(r), "l1": round(float(e), 4)}
-            for r, e in zip(rounds, error, strict=True)
+            {"rounds": int(r), "l1": round(float(e), 4)} for r, e in zip(rounds, error, strict=True)
         ]
         return Candidate("low", best, None, params)
 
     def _error(self, w_plus: Tensor, target: Tensor) -> Tensor:
         size = target.shape[-1]
         preview = self.generator.synthesis(w_plus, stop_at=size).clamp(-1, 1)
-        return (preview - target).abs().mean(dim=(1, 2, 3))
+        error: Tensor = (preview - target).abs().mean(dim=(1, 2, 3))
+        return error
 
     def _donor(
         self, name: str, inverted: Tensor, crossover: float, face_ids: list[str]

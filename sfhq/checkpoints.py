@@ -94,7 +94,15 @@ def save_checkpoint(
         "architecture": json.dumps(dict(architecture), sort_keys=True),
         **(notes or {}),
     }
-    write_atomic(path, save(tensors, metadata=header))
+    write_atomic(path, _sorted_header(save(tensors, metadata=header)))
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """A safetensors file with its header in order; the library's varies from call to call."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def read_checkpoint(path: Path, kind: str) -> Checkpoint:
@@ -107,12 +115,15 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
     from safetensors import safe_open
 
     if not path.is_file():
-        raise UsageError(f"{path}: no such weights file; leave the option out for the embedded pack")
+        raise UsageError(
+            f"{path}: no such weights file; leave the option out for the embedded pack"
+        )
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > min(MAX_HEADER, path.stat().st_size):
         raise IntegrityError(
-            f"{path}: not a safetensors file; wanted one written by sfhq train or sfhq models convert"
+            f"{path}: not a safetensors file; wanted one written by sfhq train or "
+            "sfhq models convert"
         )
     try:
         with safe_open(path, framework="pt") as opened:
@@ -125,7 +136,14 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
             f"{path}: holds {header.get('kind', 'an unknown network')!r}; wanted {kind!r}"
         )
     floats = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
-    architecture = json.loads(header.pop("architecture"))
+    try:
+        architecture = json.loads(header.pop("architecture"))
+        if not isinstance(architecture, dict):
+            raise ValueError
+    except ValueError:
+        raise IntegrityError(
+            f"{path}: its header's architecture is no JSON table; wanted one written by sfhq train"
+        ) from None
     return Checkpoint(path, header.pop("kind"), architecture, floats, file_digest(path), header)
 
 

@@ -143,6 +143,12 @@ def _sweep(part: Part) -> None:
 
 
 def _claim(stage: Stage, part: Part, settings: dict[str, Json]) -> None:
+    if settings["upstream"] is None:
+        for other in part.stages():
+            if other != stage.name and part.stage_info(other)["settings"]["upstream"] is None:
+                raise UsageError(
+                    f"{part.root}: started by {other} already; give {stage.name} a new folder"
+                )
     if stage.name not in part.stages():
         # Shards without a stage.json are what a redo left that was killed: of other settings.
         shutil.rmtree(part.root / "records" / stage.name, ignore_errors=True)

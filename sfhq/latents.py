@@ -146,7 +146,8 @@ def sefa_directions(generator: Generator, layers: Sequence[int] | None = None) -
     _, axes = torch.linalg.eigh(stacked.t() @ stacked)
     rows = axes.t().flip(0)
     largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
-    return (rows * largest.sign()).float()
+    directions: Tensor = (rows * largest.sign()).float()
+    return directions
 
 
 def pull_towards(w_plus: Tensor, anchor: Tensor, psi: float | Tensor) -> Tensor:

@@ -1,10 +1,10 @@
 """A run's settings as a TOML file: a table a stage, every key checked.
 
-    seed = 0
-    [ingest]
-    only = "*_art.jpg"
-    [synthesize]
-    candidates = ["strict", "low"]
+seed = 0
+[ingest]
+only = "*_art.jpg"
+[synthesize]
+candidates = ["strict", "low"]
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def load_recipe(path: Path | None, overrides: dict[str, Any] | None = None) -> R
         *above, key = name.split(".")
         for part in above:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise UsageError(f"{where}: {part} is {table!r}; wanted a table")
         table[key] = value
     built = _build(Recipe, values, where, "")
     assert isinstance(built, Recipe)
@@ -138,7 +140,11 @@ def _build(cls: type[Any], values: Any, where: str, prefix: str) -> Any:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean {prefix}{near[0]}?"
+                if near
+                else f"; known: {', '.join(sorted(known))}"
+            )
             raise UsageError(f"{where}: unknown key {prefix}{key}{hint}")
     hints = typing.get_type_hints(cls)
     arguments = {}

@@ -81,9 +81,7 @@ class FaceRecord:
             reason: a few fixed words, such as "no face"; counts go by these.
             detail: what was found, what was wanted and what to do.
         """
-        return replace(
-            self, rejected_by=stage, reason=reason, detail=detail, arrays={}, images={}
-        )
+        return replace(self, rejected_by=stage, reason=reason, detail=detail, arrays={}, images={})
 
     def with_array(self, name: str, values: Array) -> FaceRecord:
         """The record with one array row for `arrays/<name>/`."""

@@ -58,6 +58,10 @@ class Sample:
             raise UsageError(f"count is {self.count}; wanted 1 or more faces")
         if self.seed < 0 or self.seed + self.count > 2**32:
             raise UsageError(f"seed is {self.seed}; wanted 0 to {2**32 - self.count}")
+        if not 0.0 <= self.psi <= 10.0:
+            raise UsageError(f"psi is {self.psi}; wanted 0 to 10")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
         if not 0.0 <= self.anchor_psi <= 1.0:
             raise UsageError(f"anchor_psi is {self.anchor_psi}; wanted 0 to 1")
 

@@ -39,6 +39,11 @@ def write_sheets(
     Raises:
         UsageError: the part has no images yet.
     """
+    if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise UsageError(f"{target}: wanted a name that ends in .png or .jpg")
+    for option, number in (("rows", rows), ("cell", cell), ("pages", pages)):
+        if number is not None and number < 1:
+            raise UsageError(f"{option} is {number}; wanted 1 or more")
     last = next((s for s in reversed(part.stages()) if s != "ingest"), None)
     if last is None:
         raise UsageError(f"{part.root}: no images to show yet; run: sfhq align")
@@ -87,7 +92,9 @@ def _families(part: Part) -> Iterator[list[Cell]]:
 
 
 def _caption(record: FaceRecord) -> str:
-    return record.candidate if record.realism is None else f"{record.candidate} {record.realism:.2f}"
+    return (
+        record.candidate if record.realism is None else f"{record.candidate} {record.realism:.2f}"
+    )
 
 
 def _fates(part: Part) -> dict[str, str]:
@@ -106,9 +113,7 @@ def _draw(part: Part, page: list[list[Cell]], cell: int) -> Image.Image:
     captioned = any(c[2] for row in page for c in row)
     header = HEADER if captioned else 0
     step = cell + GAP
-    sheet = Image.new(
-        "RGB", (columns * step + GAP, len(page) * (step + header) + GAP), BACKGROUND
-    )
+    sheet = Image.new("RGB", (columns * step + GAP, len(page) * (step + header) + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=max(11, cell // 12))
     for y, row in enumerate(page):

@@ -10,7 +10,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sfhq.candidates import DEFAULT_CANDIDATES, Candidate, CandidateMaker, Encoder, check_names
+from sfhq.candidates import (
+    DEFAULT_CANDIDATES,
+    DONORS,
+    Candidate,
+    CandidateMaker,
+    Encoder,
+    check_names,
+)
 from sfhq.errors import UsageError
 from sfhq.latents import LatentPrior
 from sfhq.part import SYNTHETIC_FOLDER, Part
@@ -58,6 +65,10 @@ class Synthesize:
             raise UsageError("no candidate named; wanted at least one, for example strict")
         if self.keep is not None and self.keep < 1:
             raise UsageError(f"keep is {self.keep}; wanted 1 or more candidates an inspiration")
+        if not 0 <= self.seed <= 2**32 - DONORS:
+            raise UsageError(f"seed is {self.seed}; wanted 0 to {2**32 - DONORS}")
+        if self.batch < 1:
+            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out."""
@@ -115,7 +126,9 @@ class Synthesize:
             )
         if self.max_realism is not None and realism > self.max_realism:
             return record.reject(
-                self.name, "unrealistic", f"realism {realism:.3f}; wanted {self.max_realism} or less"
+                self.name,
+                "unrealistic",
+                f"realism {realism:.3f}; wanted {self.max_realism} or less",
             )
         w_plus = candidate.w_plus[row : row + 1]
         pixels = render(self.generator, w_plus)

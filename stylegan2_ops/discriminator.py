@@ -51,7 +51,8 @@ class DiscriminatorBlock(nn.Module):
         if self.reads_rgb:
             x = self.fromrgb(x)
         y: Tensor = self.skip(x, gain=math.sqrt(0.5))
-        return y + self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+        z: Tensor = self.conv1(self.conv0(x), gain=math.sqrt(0.5))
+        return y + z
 
 
 class DiscriminatorEpilogue(nn.Module):

@@ -87,6 +87,7 @@ class MappingNetwork(nn.Module):
 
     def __init__(self, z_dim: int, w_dim: int, num_layers: int) -> None:
         super().__init__()
+        self.z_dim = z_dim
         self.num_layers = num_layers
         for index in range(num_layers):
             width = z_dim if index == 0 else w_dim
@@ -127,9 +128,7 @@ class SynthesisBlock(nn.Module):
             self.conv0 = SynthesisLayer(
                 in_channels, out_channels, w_dim, resolution, up=2, conv_clamp=clamp
             )
-        self.conv1 = SynthesisLayer(
-            out_channels, out_channels, w_dim, resolution, conv_clamp=clamp
-        )
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, conv_clamp=clamp)
         self.torgb = ToRGB(out_channels, 3, w_dim, conv_clamp=clamp)
 
     @property
@@ -253,7 +252,9 @@ class Generator(nn.Module):
             noise_mode: "const", "random" or "none".
         """
         w_plus = self.broadcast(self.mapping(z))
-        return self.synthesis(truncate(w_plus, self.latent_avg, psi, cutoff), noise_mode)
+        truncated = truncate(w_plus, self.latent_avg, psi, cutoff)
+        images: Tensor = self.synthesis(truncated, noise_mode)
+        return images
 
 
 def truncate(

@@ -15,3 +15,11 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no development images at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files of a tiny generator and a tiny e4e."""
+    from tiny import write_networks
+
+    return write_networks(tmp_path_factory.mktemp("networks"))

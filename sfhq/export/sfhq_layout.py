@@ -1,10 +1,10 @@
 """Export in the layout of the published SFHQ parts, with the manifest they lack.
 
-    images/<name>.jpg|png              marked as synthetic
-    landmarks/<name>.npz               key `landmarks`, (68, 2) pixels of the image
-    pretrained_features/<name>.npz     one array an encoder, (1, D)
-    manifest.parquet, manifest.csv     one row a photo: where it came from and how it was made
-    SHA256SUMS                         digests of all of the above
+images/<name>.jpg|png              marked as synthetic
+landmarks/<name>.npz               key `landmarks`, (68, 2) pixels of the image
+pretrained_features/<name>.npz     one array an encoder, (1, D)
+manifest.parquet, manifest.csv     one row a photo: where it came from and how it was made
+SHA256SUMS                         digests of all of the above
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ def export_sfhq(
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: wanted letters, digits, dot, dash and underscore")
+    if image_format not in ("jpg", "png"):
+        raise UsageError(f"image format {image_format!r}: wanted jpg or png")
+    if not 1 <= quality <= 100:
+        raise UsageError(f"quality is {quality}; wanted 1 to 100")
     stages = part.stages()
     if not stages or not part.stage_info(stages[-1])["complete"]:
         raise UsageError(f"{part.root}: nothing finished to export; run: sfhq run")
@@ -88,9 +92,12 @@ def export_sfhq(
         _claim(target, _public(identity))
         rows: list[dict[str, Json]] = []
         written = 0
+        before = _sums(target)
         for index, record in enumerate(_alive(part, head)):
             stem = f"{name}_{index:08d}"
-            files, fresh = _write_face(part, target, stem, record, image_format, quality, landmarker)
+            files, fresh = _write_face(
+                part, target, stem, record, image_format, quality, landmarker, before
+            )
             rows.append(_row(record, stem, files))
             written += fresh
             on_image()
@@ -141,6 +148,7 @@ def _write_face(
     image_format: str,
     quality: int,
     landmarker: Landmarker,
+    before: dict[str, str],
 ) -> tuple[dict[str, str], bool]:
     """Relative path -> sha256 of a face's files, and whether any had to be written."""
     folders = [
@@ -149,7 +157,11 @@ def _write_face(
         ("pretrained_features", f"{stem}.npz"),
     ]
     paths = [target / folder / filename for folder, filename in folders]
-    fresh = not all(p.is_file() for p in paths[::2])
+    named = [f"{folder}/{filename}" for folder, filename in folders]
+    # Landmarks are written first; a photo that is there without them has none to be found.
+    fresh = not all(p.is_file() for p in paths[::2]) or any(
+        before.get(n) not in (None, _digest(p)) for n, p in zip(named, paths, strict=True)
+    )
     if fresh:
         pixels = load_pixels(part, SYNTHETIC_FOLDER, record.face_id)
         for path in paths:
@@ -157,6 +169,8 @@ def _write_face(
         points = landmarker(pixels)
         if points is not None:
             write_atomic(paths[1], _npz(landmarks=points.astype(np.float32)))
+        else:
+            paths[1].unlink(missing_ok=True)
         kind = "JPEG" if image_format == "jpg" else "PNG"
         write_atomic(paths[0], encode_image(pixels, kind, quality=quality))
         if "embedding" in record.rows:
@@ -165,12 +179,22 @@ def _write_face(
             write_atomic(paths[2], _npz(**{encoder: vector}))
         else:
             write_atomic(paths[2], _npz())
-    digests = {
-        f"{folder}/{filename}": hashlib.sha256((target / folder / filename).read_bytes()).hexdigest()
-        for folder, filename in folders
-        if (target / folder / filename).is_file()
-    }
+    digests = {n: _digest(p) for n, p in zip(named, paths, strict=True) if p.is_file()}
     return digests, fresh
+
+
+def _digest(path: Path) -> str:
+    """sha256 of a file; empty where there is none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _sums(target: Path) -> dict[str, str]:
+    """Relative path -> sha256 of what an earlier run finished; empty where none did."""
+    path = target / "SHA256SUMS"
+    if not path.is_file():
+        return {}
+    lines = (line.split("  ", 1) for line in path.read_text(errors="replace").splitlines())
+    return {line[1]: line[0] for line in lines if len(line) == 2}
 
 
 def _npz(**arrays: Array) -> bytes:

@@ -30,11 +30,12 @@ class Augmentation:
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1], changed; gradients pass."""
         luma = images.new_tensor(LUMA).reshape(1, 3, 1, 1)
-        x = images + self.brightness
+        device = images.device
+        x = images + self.brightness.to(device)
         grey = (x * luma).sum(dim=1, keepdim=True)
-        x = grey + (x - grey) * self.saturation
+        x = grey + (x - grey) * self.saturation.to(device)
         mean = x.mean(dim=(1, 2, 3), keepdim=True)
-        x = mean + (x - mean) * self.contrast
+        x = mean + (x - mean) * self.contrast.to(device)
         size = x.shape[-1]
         margin = max(1, round(size * MAX_SHIFT))
         padded = F.pad(x, (margin, margin, margin, margin), mode="reflect")

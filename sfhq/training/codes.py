@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sfhq.training.photos import Photos
+from stylegan2_ops.bias_act import bias_act
+from stylegan2_ops.generator import MappingNetwork
+from stylegan2_ops.layers import FullyConnected
 
 
 class PhotoCodes(nn.Module):
@@ -31,6 +34,7 @@ class PhotoCodes(nn.Module):
     mean: Tensor
     root: Tensor
     basis: Tensor
+    turn: Tensor
 
     def __init__(self, photos: Photos, dim: int, w_dim: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -46,8 +50,12 @@ class PhotoCodes(nn.Module):
         weight = spread.pow(0.3)
         weight = weight / weight.square().mean().sqrt()
         self.table = nn.Embedding.from_pretrained(scores * weight, freeze=False, sparse=True)
-        basis = torch.linalg.qr(torch.randn(w_dim, dim, generator=generator)).Q.t()
-        self.register_buffer("basis", basis * math.sqrt(w_dim / dim))  # (dim, w_dim)
+        half = w_dim // 2
+        axes = torch.linalg.qr(torch.randn(half, dim, generator=generator)).Q.t()
+        axes = axes * math.sqrt(half / dim)  # (dim, w_dim / 2)
+        self.register_buffer("basis", torch.cat([axes, -axes], dim=1))
+        turn = torch.linalg.qr(torch.randn(w_dim, dim, generator=generator)).Q
+        self.register_buffer("turn", turn)  # (w_dim, dim), orthonormal columns
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("root", torch.eye(dim))
         self.refresh()
@@ -63,8 +71,40 @@ class PhotoCodes(nn.Module):
         self.root.copy_(axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.t())
 
     def to_w(self, codes: Tensor) -> Tensor:
-        """(N, dim) codes to (N, w_dim)."""
-        return codes @ self.basis
+        """(N, dim) codes to (N, w_dim): the last layer of the mapping network.
+
+        The second half of w is made from the negative of what makes the first, so that their
+        difference is linear in the code and the leaky ReLU between costs no expression.
+        """
+        return bias_act(codes @ self.basis)
+
+    @torch.no_grad()
+    def write_mapping(self, mapping: MappingNetwork) -> None:
+        """Make a mapping network of one layer draw w from the Gaussian of all codes, exactly.
+
+        z, normalised, is turned into `dim` numbers, scaled and shifted like the codes, and
+        carried through the basis: one matrix, one bias and the leaky ReLU. `w_avg` is the mean
+        of 131,072 draws.
+
+        Args:
+            mapping: changed in place; one layer, z and w as wide as the codes' basis.
+
+        Raises:
+            ValueError: another shape.
+        """
+        wanted = (1, self.basis.shape[1])
+        if (mapping.num_layers, mapping.z_dim) != wanted:
+            raise ValueError(
+                f"mapping has {mapping.num_layers} layers of {mapping.z_dim}; wanted {wanted}"
+            )
+        layer = mapping.fc0
+        assert isinstance(layer, FullyConnected)
+        matrix = self.basis.t() @ self.root.t() @ self.turn.t()  # (w_dim, z_dim)
+        layer.weight.copy_(matrix / layer.weight_gain)
+        layer.bias.copy_((self.mean @ self.basis) / layer.bias_gain)
+        rng = torch.Generator().manual_seed(0)
+        means = [mapping(torch.randn(8192, mapping.z_dim, generator=rng)).mean(0) for _ in range(16)]
+        mapping.w_avg.copy_(torch.stack(means).mean(dim=0))
 
     def of(self, indices: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
         """Codes of photos with Gaussian noise of `jitter` standard deviations, (n, dim)."""
@@ -88,7 +128,8 @@ class PhotoCodes(nn.Module):
         """
         pick = torch.randint(len(self.table.weight), (count, 2), generator=generator)
         angle = torch.rand(count, 1, generator=generator) * (math.pi / 2)
-        a, b = (self.table.weight[pick[:, i]] - self.mean for i in (0, 1))
+        weight: Tensor = self.table.weight
+        a, b = (weight[pick[:, i]] - self.mean for i in (0, 1))
         return self.mean + angle.cos() * a + angle.sin() * b
 
     @torch.no_grad()

@@ -95,7 +95,9 @@ class FeaturePyramid(nn.Module):
         """Four feature maps, finest first."""
         x = images
         if x.shape[-1] != self.size:
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", antialias=x.shape[-1] > self.size)
+            x = F.interpolate(
+                x, (self.size, self.size), mode="bilinear", antialias=x.shape[-1] > self.size
+            )
         x = self.stem(x)
         taps: list[Tensor] = []
         for index, block in enumerate(self.blocks):

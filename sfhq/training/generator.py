@@ -3,21 +3,22 @@
 Each step decodes the codes of some photos (which must look like them) and some drawn codes
 (which must look like photos); discriminators on frozen features and on few pixels judge both.
 The generator grows by doubling: the new block's image branch starts at zero, so nothing jumps.
-At the end the mapping network learns to send z to the distribution of the codes.
+At the end the mapping network is written down so that z gives the distribution of the codes.
 """
 
 from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sfhq.errors import UsageError
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.codes import PhotoCodes
-from sfhq.training.mapping import fit_mapping
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.photos import Photos
 from sfhq.training.projected import (
@@ -27,7 +28,6 @@ from sfhq.training.projected import (
     hinge_generator,
 )
 from stylegan2_ops.generator import Generator, GeneratorConfig
-
 
 # Pixels at which the features look, by resolution; a blurred 32-pixel face needs no 112.
 FEATURE_SIZES = {32: 64, 64: 96}
@@ -60,9 +60,9 @@ class GeneratorRecipe:
     seed: int = 0
     code_dim: int = 128
     jitter: float = 0.15
-    pixel_weight: float = 7.0
-    feature_weight: float = 4.0
-    adversarial_weight: float = 0.25
+    pixel_weight: float = 4.0
+    feature_weight: float = 3.0
+    adversarial_weight: float = 0.75
     adversarial_from: int = 4_000
     drawn: int = 4
     lr: float = 2e-3
@@ -82,11 +82,23 @@ class GeneratorTraining:
         recipe: settings.
         photos: training photos at the final resolution or above.
         features: frozen feature pyramid.
+        device: where the networks run; all draws are made on the CPU, the same everywhere.
     """
 
-    def __init__(self, recipe: GeneratorRecipe, photos: Photos, features: FeaturePyramid) -> None:
-        self.recipe, self.features = recipe, features
+    def __init__(
+        self,
+        recipe: GeneratorRecipe,
+        photos: Photos,
+        features: FeaturePyramid,
+        device: str = "cpu",
+    ) -> None:
+        self.recipe, self.device = recipe, torch.device(device)
+        self.features = features.to(self.device)
         self.all_photos = photos
+        if recipe.config.mapping_layers != 1:
+            raise ValueError(
+                f"mapping_layers is {recipe.config.mapping_layers}; codes need a mapping of 1 layer"
+            )
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
@@ -95,7 +107,7 @@ class GeneratorTraining:
         self.phase = -1
         self.discriminators = nn.ModuleList(
             [ProjectedDiscriminator(), *(PixelDiscriminator(s) for s in recipe.pixel_sizes)]
-        )
+        ).to(self.device)
         self.d_optimiser = torch.optim.Adam(
             self.discriminators.parameters(), lr=recipe.discriminator_lr, betas=(0.0, 0.99)
         )
@@ -103,13 +115,15 @@ class GeneratorTraining:
             list(self.codes.table.parameters()), lr=recipe.code_lr, betas=(0.5, 0.99)
         )
         self.order = torch.empty(0, dtype=torch.long)
+        self.generator: Generator
+        self.averaged: Generator
         self._enter(0)
 
     def _enter(self, phase: int) -> None:
         """Start a phase: build the generator of its resolution from the one before."""
         resolution = self.recipe.phases[phase][0]
         if phase == 0 or resolution != self.recipe.phases[self.phase][0]:
-            grown = Generator(_at_resolution(self.recipe.config, resolution))
+            grown = Generator(_at_resolution(self.recipe.config, resolution)).to(self.device)
             averaged = copy.deepcopy(grown)
             if phase > 0:
                 grow_into(self.generator, grown)
@@ -119,7 +133,9 @@ class GeneratorTraining:
                 averaged.load_state_dict(grown.state_dict())
             self.generator, self.averaged = grown, averaged.requires_grad_(False).eval()
             self.g_optimiser = torch.optim.Adam(
-                self.generator.synthesis.parameters(), lr=self.recipe.lr, betas=(self.recipe.momentum, 0.99)
+                self.generator.synthesis.parameters(),
+                lr=self.recipe.lr,
+                betas=(self.recipe.momentum, 0.99),
             )
             self.photos = self.all_photos.at(resolution)
             self.features.size = FEATURE_SIZES.get(resolution, 112)
@@ -161,10 +177,11 @@ class GeneratorTraining:
         indices = self._next_indices()
         n = len(indices)
         real = self.photos.batch(indices % self.codes.count, indices >= self.codes.count)
+        real = real.to(self.device)
         codes = self.codes.of(indices, recipe.jitter, self.rng)
-        w_plus = self.generator.broadcast(self.codes.to_w(codes))
+        w_plus = self.generator.broadcast(self.codes.to_w(codes).to(self.device))
         if adversarial:
-            w_plus = torch.cat([w_plus, self._drawn_w_plus(recipe.drawn)])
+            w_plus = torch.cat([w_plus, self._drawn_w_plus(recipe.drawn).to(self.device)])
         fake = self.generator.synthesis(w_plus, noise_mode="random")
         pixel = (fake[:n] - real).abs().mean()
         augmentation = draw_augmentation(n, self.rng, recipe.augmentation)
@@ -224,9 +241,7 @@ class GeneratorTraining:
     def _average(self, count: int) -> None:
         half_life = min(self.recipe.ema_images, max(self.images * 0.1, 1.0))
         keep = 0.5 ** (count / half_life)
-        for ours, new in zip(
-            self.averaged.parameters(), self.generator.parameters(), strict=True
-        ):
+        for ours, new in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
             ours.lerp_(new, 1.0 - keep)
 
     def grid(self) -> Tensor:
@@ -236,14 +251,21 @@ class GeneratorTraining:
         index = torch.arange(columns) * 37 % self.codes.count
         drawn = torch.randn(3 * columns, len(self.codes.mean), generator=rng)
         codes = torch.cat([self.codes.table.weight[index], self.codes.gaussian(drawn)])
-        made = self.averaged.synthesis(self.averaged.broadcast(self.codes.to_w(codes)))
+        w = self.codes.to_w(codes).to(self.device)
+        made = self.averaged.synthesis(self.averaged.broadcast(w)).cpu()
         rows = torch.cat([self.photos.batch(index), made])
         return rows.reshape(5, columns, *rows.shape[1:])
 
-    def finish(self) -> tuple[Generator, float]:
-        """The averaged generator with its mapping fitted to the codes, and the misfit."""
-        left = fit_mapping(self.averaged.mapping, self.codes, seed=self.recipe.seed)
-        return self.averaged.eval().requires_grad_(False), left
+    def finish(self) -> Generator:
+        """The averaged generator, its mapping drawing from the distribution of the codes."""
+        generator = self.averaged.cpu().eval()
+        self.codes.write_mapping(generator.mapping)
+        return generator.requires_grad_(False)
+
+    @torch.no_grad()
+    def latents(self) -> Tensor:
+        """(2N, w_dim) w of the N photos and of their mirror images."""
+        return self.codes.to_w(self.codes.table.weight)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to go on as if it had not stopped."""
@@ -282,6 +304,23 @@ class GeneratorTraining:
         self.images, self.steps, self.order = state["images"], state["steps"], state["order"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])
+
+
+def parse_phases(text: str, resolution: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of resolution and images from text such as "32:16000,64:26000".
+
+    Raises:
+        UsageError: not such a list, or it does not double up to `resolution`.
+    """
+    try:
+        phases = tuple((int(r), int(n)) for r, n in (p.split(":") for p in text.split(",")))
+    except ValueError:
+        raise UsageError(f"phases {text}: wanted resolution:images, such as 64:60000") from None
+    sizes = [r for r, _ in phases]
+    doubling = all(b in (a, 2 * a) for a, b in pairwise(sizes))
+    if not doubling or sizes[-1] != resolution or any(n < 1 for _, n in phases):
+        raise UsageError(f"phases {text}: wanted doubling resolutions that end at {resolution}")
+    return phases
 
 
 def _at_resolution(config: GeneratorConfig, resolution: int) -> GeneratorConfig:

@@ -27,9 +27,7 @@ def frechet_distance(a: Array, b: Array) -> float:
     values, axes = np.linalg.eigh(first)
     root = (axes * np.sqrt(values.clip(min=0))) @ axes.T
     inner = np.linalg.eigvalsh(root @ second @ root).clip(min=0)
-    return float(
-        shift @ shift + np.trace(first) + np.trace(second) - 2.0 * np.sqrt(inner).sum()
-    )
+    return float(shift @ shift + np.trace(first) + np.trace(second) - 2.0 * np.sqrt(inner).sum())
 
 
 def distances(a: Array, b: Array) -> Array:

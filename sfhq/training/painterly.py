@@ -74,9 +74,7 @@ def _uniform(generator: torch.Generator, low: float, high: float) -> float:
 
 def _smooth_noise(like: Tensor, cell: int, generator: torch.Generator) -> Tensor:
     h, w = like.shape[-2:]
-    coarse = torch.randn(
-        len(like), 1, max(h // cell, 2), max(w // cell, 2), generator=generator
-    )
+    coarse = torch.randn(len(like), 1, max(h // cell, 2), max(w // cell, 2), generator=generator)
     return F.interpolate(coarse, (h, w), mode="bicubic", align_corners=False)
 
 

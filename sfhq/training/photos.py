@@ -48,9 +48,7 @@ class Photos:
         if self.pixels.shape[-1] == resolution:
             return self
         small = [
-            F.interpolate(
-                chunk.float(), (resolution, resolution), mode="bilinear", antialias=True
-            )
+            F.interpolate(chunk.float(), (resolution, resolution), mode="bilinear", antialias=True)
             .round()
             .clamp(0, 255)
             .to(torch.uint8)

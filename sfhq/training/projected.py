@@ -36,9 +36,7 @@ class ProjectedDiscriminator(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Logits (N, h, w) a scale from the features of `FeaturePyramid`."""
-        projected = [
-            F.conv2d(x, self.get_buffer(f"project{i}")) for i, x in enumerate(features)
-        ]
+        projected = [F.conv2d(x, self.get_buffer(f"project{i}")) for i, x in enumerate(features)]
         if self.mix:
             for index in range(len(projected) - 2, -1, -1):
                 coarse = F.conv2d(projected[index + 1], self.get_buffer(f"mix{index}"))
@@ -91,9 +89,7 @@ class PixelDiscriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, 4, 4) from images (N, 3, H, W)."""
         if images.shape[-1] != self.size:
-            images = F.interpolate(
-                images, (self.size, self.size), mode="bilinear", antialias=True
-            )
+            images = F.interpolate(images, (self.size, self.size), mode="bilinear", antialias=True)
         x = minibatch_std(self.body(images), group_size=4)
         y: Tensor = self.last(x)
         return y.squeeze(1)

@@ -1,0 +1,146 @@
+"""What the pipeline itself costs beside its networks, and whether its memory grows.
+
+    python benchmarks/spine.py --faces 1000
+    python benchmarks/spine.py --memory 1000,20000
+
+The first prints, of one run of sample, embed and dedup with the embedded pack, the time spent in
+networks, in PNG files, and in everything else (records, shards, hashing, scheduling); the ratio of
+everything else to the networks is the figure. The second runs the same stages with tiny networks
+in a process of its own for each size and prints each one's peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sfhq.part
+import sfhq.render_batch
+from curation.dedup import Dedup
+from encoders.e4e import E4e, E4eConfig, load_e4e
+from encoders.embed import DlibFaceEncoder, Embed
+from encoders.irse import BackboneConfig
+from sfhq.checkpoints import load_generator
+from sfhq.engine import run_stage
+from sfhq.latents import LatentPrior
+from sfhq.part import Part
+from sfhq.sample import Sample
+from stylegan2_ops.generator import Generator, GeneratorConfig
+
+
+class Clock:
+    """Adds up the time spent in some functions, the outermost one counting."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.inside = False
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed under a name."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            if self.inside:
+                return function(*args, **kwargs)
+            self.inside = True
+            started = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.inside = False
+                spent = time.perf_counter() - started
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+        return timed
+
+
+def measure_cost(faces: int) -> dict[str, float]:
+    """Seconds by kind of one run, and the ratio of the rest to the networks."""
+    clock = Clock()
+    generator, generator_digest = load_generator()
+    encoder, encoder_digest = load_e4e(None, generator.config.num_ws)
+    prior = LatentPrior.of(generator)
+    for module in (generator.mapping, generator.synthesis, encoder):
+        module.forward = clock.wrap("networks", module.forward)
+    object.__setattr__(prior, "distance", clock.wrap("networks", prior.distance))
+    DlibFaceEncoder.__call__ = clock.wrap("networks", DlibFaceEncoder.__call__)  # type: ignore[method-assign]
+    sfhq.part.write_image = clock.wrap("png", sfhq.part.write_image)
+    import encoders.embed
+
+    encoders.embed.load_pixels = clock.wrap("png", encoders.embed.load_pixels)
+    with tempfile.TemporaryDirectory() as folder:
+        part = Part.create(Path(folder) / "part")
+        started = time.perf_counter()
+        run_stage(
+            Sample(generator, generator_digest, encoder, encoder_digest, prior, faces), part
+        )
+        run_stage(Embed(DlibFaceEncoder()), part)
+        run_stage(Dedup(), part)
+        total = time.perf_counter() - started
+    rest = total - clock.seconds["networks"] - clock.seconds["png"]
+    return {
+        "faces": faces,
+        "networks_s": round(clock.seconds["networks"], 2),
+        "png_s": round(clock.seconds["png"], 2),
+        "rest_s": round(rest, 2),
+        "rest_to_networks": round(rest / clock.seconds["networks"], 4),
+    }
+
+
+class RandomVectors:
+    """Unit vectors that are far apart, so that dedup has to keep them all."""
+
+    name = "random"
+    digest = "none"
+
+    def __call__(self, images: list[Any]) -> Any:
+        """(N, 128) float32, seeded by the pixels."""
+        rng = np.random.default_rng(int(sum(int(i.sum()) for i in images)))
+        return rng.standard_normal((len(images), 128)).astype(np.float32)
+
+
+def measure_memory(faces: int) -> dict[str, float]:
+    """Peak memory of this process after a run with tiny networks."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    generator = Generator(GeneratorConfig(32, 512, 512, 256, 8, 1)).eval().requires_grad_(False)
+    backbone = BackboneConfig((8, 8, 8, 8), (1, 1, 1, 1))
+    encoder = E4e(E4eConfig(8, 64, 512, 8, backbone)).eval().requires_grad_(False)
+    prior = LatentPrior.of(generator, 1024)
+    with tempfile.TemporaryDirectory() as folder:
+        part = Part.create(Path(folder) / "part")
+        run_stage(Sample(generator, "tiny", encoder, "tiny", prior, faces, batch=32), part)
+        run_stage(Embed(RandomVectors()), part)
+        run_stage(Dedup(0.99), part)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"faces": faces, "peak_mb": round(peak, 1)}
+
+
+def main() -> None:
+    """Print the figures as JSON lines."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("--faces", type=int, default=0)
+    parser.add_argument("--memory", default="")
+    parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure_memory(options.one)))
+        return
+    if options.faces:
+        print(json.dumps(measure_cost(options.faces)), flush=True)
+    for size in filter(None, options.memory.split(",")):
+        subprocess.run([sys.executable, __file__, "--one", size], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Judge a generator in a space it was not trained on: dlib's recognition network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from encoders.recognition import describe_faces
+from sfhq.errors import UsageError
+from sfhq.records import Array, Pixels
+from sfhq.render_batch import to_pixels
+from sfhq.training.features import load_feature_pyramid
+from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
+from sfhq.training.photos import Photos
+from stylegan2_ops.generator import Generator, seed_to_z
+
+SIDE = 240
+JUDGED_AT = (
+    64  # images are reduced to this before dlib sees them, so that sharpness alone is no win
+)
+FIRST_SEED = 1_000_000  # far from the seeds that people look at
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What `judge_generator` finds; distances are in dlib's space unless said otherwise.
+
+    Attributes:
+        count: images a side.
+        psi: truncation of the samples.
+        frechet: Frechet distance of samples to training photos.
+        precision, recall: with k = 3, against the same photos.
+        frechet_held_out: Frechet distance to photos never trained on, all of them.
+        frechet_halves, precision_halves, recall_halves: two halves of the training photos,
+            the best that could be expected.
+        faces_found: share of samples in which dlib finds a face.
+        copies_recognition, copies_features: share of samples nearer to a training photo than
+            99 % of unseen real photos are, in dlib's space and in that of EfficientNet-lite0.
+    """
+
+    count: int
+    psi: float
+    frechet: float
+    precision: float
+    recall: float
+    frechet_held_out: float
+    frechet_halves: float
+    precision_halves: float
+    recall_halves: float
+    faces_found: float
+    copies_recognition: float
+    copies_features: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rounded for printing."""
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+
+
+def samples(generator: Generator, count: int, psi: float, first_seed: int = FIRST_SEED) -> Pixels:
+    """(count, R, R, 3) uint8 images of consecutive seeds."""
+    made = []
+    with torch.inference_mode():
+        for start in range(first_seed, first_seed + count, 16):
+            seeds = range(start, min(start + 16, first_seed + count))
+            z = torch.cat([seed_to_z(seed, generator.config.z_dim) for seed in seeds])
+            made.append(to_pixels(generator(z, psi=psi)))
+    return np.concatenate(made)
+
+
+def judge_generator(
+    generator: Generator, photos: Photos, psi: float = 1.0, count: int = SIDE
+) -> Judgement:
+    """Compare samples with photos.
+
+    Args:
+        generator: in eval mode.
+        photos: all of them; `Photos.split` tells those trained on from those held out.
+        psi: truncation of the samples.
+        count: images a side; a half of the training photos is the most there can be.
+
+    Raises:
+        UsageError: too few photos.
+    """
+    train, held_out = photos.split()
+    if len(train) < 2 * count or len(held_out) < 10:
+        raise UsageError(
+            f"{len(train)} photos to train on and {len(held_out)} held out; wanted at least "
+            f"{2 * count} and 10: give more folders or a lower --count"
+        )
+    trained, unseen = _photo_pixels(train), _photo_pixels(held_out)
+    fake = list(samples(generator, count, psi))
+    real_features, _ = describe_faces(_reduced(trained))
+    unseen_features, _ = describe_faces(_reduced(unseen))
+    fake_features, found = describe_faces(_reduced(fake))
+    order = np.random.RandomState(0).permutation(len(trained))
+    first, second = real_features[order[:count]], real_features[order[count : 2 * count]]
+    precision, recall = precision_recall(first, fake_features)
+    best_precision, best_recall = precision_recall(first, second)
+    pooled = [_pooled(images) for images in (fake, trained, unseen)]
+    return Judgement(
+        count=count,
+        psi=psi,
+        frechet=frechet_distance(first, fake_features),
+        precision=precision,
+        recall=recall,
+        frechet_held_out=frechet_distance(unseen_features, fake_features),
+        frechet_halves=frechet_distance(first, second),
+        precision_halves=best_precision,
+        recall_halves=best_recall,
+        faces_found=float(found.mean()),
+        copies_recognition=audit_copies(fake_features, real_features, unseen_features).copies,
+        copies_features=audit_copies(*pooled).copies,
+    )
+
+
+def _photo_pixels(photos: Photos) -> list[Pixels]:
+    return list(photos.pixels.permute(0, 2, 3, 1).numpy())
+
+
+def _reduced(images: list[Pixels]) -> list[Pixels]:
+    size = (JUDGED_AT, JUDGED_AT)
+    return [np.asarray(Image.fromarray(i).resize(size, Image.Resampling.LANCZOS)) for i in images]
+
+
+def _pooled(images: list[Pixels]) -> Array:
+    """(N, 320) unit vectors: the last tap of EfficientNet-lite0, averaged over the image."""
+    pyramid = load_feature_pyramid()
+    vectors = []
+    with torch.inference_mode():
+        for start in range(0, len(images), 32):
+            chunk = torch.from_numpy(np.stack(images[start : start + 32]))
+            batch = chunk.permute(0, 3, 1, 2).float() / 127.5 - 1.0
+            vectors.append(pyramid(batch)[-1].mean(dim=(2, 3)).numpy())
+    pooled = np.concatenate(vectors)
+    result: Array = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+    return result

