@@ -610,6 +610,7 @@ def run(
     if dry_run:
         click.echo(_plan(stage, part, recipe, as_json))
         return
+    stage.settings()  # a source that is not there says so before networks are read
     stages = {name: _stage(name, recipe, str(source)) for name in PIPELINE}
     for built in stages.values():
         built.settings()
@@ -911,28 +912,42 @@ def _four(text: str, option: str) -> tuple[int, int, int, int]:
 @train.command("evaluate")
 @click.argument("folders", type=FOLDER, nargs=-1, required=True)
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option("--e4e", "e4e", type=FOLDER, help="e4e weights; default: embedded pack.")
 @click.option("--psi", default=1.0, show_default=True, help="Truncation of the samples.")
 @click.option("--count", default=240, show_default=True, help="Images a side.")
+@click.option("--plot", type=FOLDER, help="Draw the identity distributions to this .png.")
 def train_evaluate(
-    folders: tuple[Path, ...], generator: Path | None, psi: float, count: int
+    folders: tuple[Path, ...],
+    generator: Path | None,
+    e4e: Path | None,
+    psi: float,
+    count: int,
+    plot: Path | None,
 ) -> None:
-    """Judge a generator against the photos in FOLDERS, in a space it was not trained on.
+    """Judge a generator and its encoder against the photos in FOLDERS.
 
-    Prints JSON: Frechet distance, precision and recall (k = 3) in dlib's recognition space
-    beside those of two halves of the photos, the share of samples with a face, and the share
-    of near-copies of training photos.
+    Prints JSON. For the generator, in dlib's recognition space, which it was not trained on:
+    Frechet distance, precision and recall (k = 3) beside those of two halves of the photos, the
+    share of samples with a face and of near-copies of training photos. For the encoder, on held-out
+    photos: the cosine of inverted photos with their originals and with other people.
 
     \b
     Example:
-      sfhq train evaluate part-05/aligned --psi 0.8
+      sfhq train evaluate part-05/aligned --psi 0.8 --plot identity.png
     """
-    from encoders.evaluate import judge_generator
+    from encoders.e4e import load_e4e
+    from encoders.evaluate import judge_generator, judge_inversion, plot_identity
     from sfhq.checkpoints import load_generator
     from sfhq.training.photos import load_photos
 
     network, _ = load_generator(generator)
+    encoder, _ = load_e4e(e4e, network.config.num_ws)
     photos = load_photos(folders, network.config.resolution)
-    click.echo(json.dumps(judge_generator(network, photos, psi, count).to_dict(), indent=1))
+    result = judge_generator(network, photos, psi, count).to_dict()
+    identity = judge_inversion(network, encoder, photos)
+    click.echo(json.dumps({**result, **identity.to_dict()}, indent=1))
+    if plot is not None:
+        plot_identity(identity, plot)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ setup(
     package_data={
         "sfhq": ["py.typed"],
         "sfhq.models": ["*.safetensors", "*.json", "*.md"],
-        "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md"],
+        "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md", "LICENSE"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
         "curation": ["py.typed", "web/*"],

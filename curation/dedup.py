@@ -19,7 +19,7 @@ from sfhq.stage import Scope
 
 # A threshold means nothing without its encoder. 0.92 is what SFHQ states for CLIP ViT-L/14@336;
 # dlib's was set where augmented copies of a face end and other people begin (docs/dedup.md).
-THRESHOLDS = {"clip": 0.92, "dlib-face": 0.97}
+THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
 
 
 @dataclass(frozen=True)

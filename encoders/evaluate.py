@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
+from encoders.e4e import E4e
 from encoders.recognition import describe_faces
-from sfhq.errors import UsageError
+from sfhq.errors import MissingExtra, UsageError
 from sfhq.records import Array, Pixels
 from sfhq.render_batch import to_pixels
 from sfhq.training.features import load_feature_pyramid
@@ -138,3 +140,77 @@ def _pooled(images: list[Pixels]) -> Array:
     pooled = np.concatenate(vectors)
     result: Array = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
     return result
+
+
+@dataclass(frozen=True)
+class Identity:
+    """How well inversion keeps who somebody is, on photos that were never trained on.
+
+    Attributes:
+        same: (N,) cosine of each inverted photo with its original, in dlib's space.
+        others: (N * (N - 1),) cosine of each inverted photo with every other original.
+    """
+
+    same: Array
+    others: Array
+
+    @property
+    def separation(self) -> float:
+        """Chance that an inverted photo is nearer to its original than to another: the AUC."""
+        below = np.searchsorted(np.sort(self.others), self.same)
+        return float(below.mean() / len(self.others))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Rounded for printing."""
+        return {
+            "photos": len(self.same),
+            "identity_same": round(float(self.same.mean()), 4),
+            "identity_others": round(float(self.others.mean()), 4),
+            "identity_auc": round(self.separation, 4),
+        }
+
+
+def judge_inversion(generator: Generator, encoder: E4e, photos: Photos) -> Identity:
+    """Invert the held-out photos and compare them with their originals and with each other's.
+
+    Args:
+        generator, encoder: in eval mode.
+        photos: all of them; those held out are used.
+    """
+    _, held_out = photos.split()
+    with torch.inference_mode():
+        chunks = torch.arange(len(held_out)).split(16)
+        images = [generator.synthesis(encoder(held_out.batch(c))) for c in chunks]
+    inverted, _ = describe_faces(list(np.concatenate([to_pixels(i) for i in images])))
+    originals, _ = describe_faces(_photo_pixels(held_out))
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (inverted, originals))
+    cosines = a @ b.T
+    self_pairs = np.eye(len(a), dtype=bool)
+    return Identity(cosines[self_pairs], cosines[~self_pairs])
+
+
+def plot_identity(identity: Identity, path: Path) -> None:
+    """Draw the two distributions as histograms.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingExtra("the plot", "matplotlib", "train") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    bins = np.linspace(min(identity.others.min(), identity.same.min()), 1.0, 40)
+    for values, label, colour in (
+        (identity.others, "another person", "#9a9aa0"),
+        (identity.same, "the original", "#1f77b4"),
+    ):
+        axes.hist(values, bins, density=True, alpha=0.65, label=label, color=colour)
+    axes.set_xlabel("cosine of the inverted photo with ... (dlib recognition)")
+    axes.set_ylabel("density")
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -51,7 +51,7 @@ class E4eRecipe:
 
     config: E4eConfig
     images: int = 30_000
-    batch: int = 16
+    batch: int = 8
     seed: int = 0
     lr: float = 1e-3
     pixel_weight: float = 1.0

@@ -115,9 +115,10 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
     from safetensors import safe_open
 
     if not path.is_file():
-        raise UsageError(
-            f"{path}: no such weights file; leave the option out for the embedded pack"
-        )
+        advice = "leave the option out for the embedded pack"
+        if path.parent == PACK:
+            advice = f"this installation has no embedded pack; give --{kind} FILE"
+        raise UsageError(f"{path}: no such weights file; {advice}")
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > min(MAX_HEADER, path.stat().st_size):

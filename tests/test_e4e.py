@@ -273,3 +273,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load_e4e(tmp_path / "none.safetensors")
     with pytest.raises(UsageError, match="no such weights file"):
         load_generator(tmp_path)
+
+
+def test_an_installation_without_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfhq.checkpoints.PACK", tmp_path)
+    with pytest.raises(UsageError, match="no embedded pack; give --generator FILE"):
+        load_generator()
+    with pytest.raises(UsageError, match="no embedded pack; give --e4e FILE"):
+        load_e4e()

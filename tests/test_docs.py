@@ -1,0 +1,57 @@
+"""Documentation that fails when it is stale."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+import cli
+from sfhq.recipe import load_recipe
+
+ROOT = Path(cli.__file__).parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sfhq/models/README.md"]
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """Words of every indented `sfhq ...` line, comments and continuations aside."""
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^ {4}(sfhq .*)$", text, re.M)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_and_option_exists(page: Path) -> None:
+    for words in commands_in(page):
+        command: click.Command = cli.main
+        while isinstance(command, click.Group):
+            name = words.pop(0)
+            assert name in command.commands, f"{page.name}: no command {name}"
+            command = command.commands[name]
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+        unknown = [w for w in words if w.startswith("--") and w not in known]
+        assert not unknown, f"{page.name}: {command.name} has no {unknown}"
+
+
+def test_the_recipe_in_the_readme_loads(tmp_path: Path) -> None:
+    toml = re.search(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert toml is not None
+    (tmp_path / "r.toml").write_text(toml[1])
+    recipe = load_recipe(tmp_path / "r.toml")
+    assert recipe.seed == 7 and recipe.synthesize.keep == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name}: {target} is not there"
+
+
+def test_every_stage_in_the_table_is_a_command() -> None:
+    """Every stage in the README's table is a command."""
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.M)
+    assert set(table) >= {"ingest", "align", "invert", "synthesize", "embed", "dedup"}
+    assert all(stage in cli.main.commands for stage in table)
