@@ -81,9 +81,7 @@ def measure_cost(faces: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         part = Part.create(Path(folder) / "part")
         started = time.perf_counter()
-        run_stage(
-            Sample(generator, generator_digest, encoder, encoder_digest, prior, faces), part
-        )
+        run_stage(Sample(generator, generator_digest, encoder, encoder_digest, prior, faces), part)
         run_stage(Embed(DlibFaceEncoder()), part)
         run_stage(Dedup(), part)
         total = time.perf_counter() - started

@@ -11,7 +11,6 @@ Each way is a word on the command line and in the record:
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -190,9 +189,3 @@ class CandidateMaker:
         spread = self.prior.scale.norm() / self.prior.scale.numel() ** 0.5
         moved = strict + step * spread * directions[axis]
         return Candidate(name, moved, None, [{"step": step} for _ in range(len(moved))])
-
-
-def seed_for(seed: int, face_id: str) -> int:
-    """A seed of one face, the same whatever shard or worker it is in."""
-    digest = hashlib.sha256(f"{seed}:{face_id}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")

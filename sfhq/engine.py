@@ -154,7 +154,12 @@ def _claim(stage: Stage, part: Part, settings: dict[str, Json]) -> None:
         shutil.rmtree(part.root / "records" / stage.name, ignore_errors=True)
         part.write_stage_info(stage.name, {"settings": settings, "complete": False})
         return
-    before = part.stage_info(stage.name)["settings"]
+    info = part.stage_info(stage.name)
+    before = info["settings"]
+    if not info["complete"] and not part.shards(stage.name) and before != settings:
+        # A run that failed before its first shard has settled nothing.
+        part.write_stage_info(stage.name, {"settings": settings, "complete": False})
+        return
     changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
     if changed:
         first = changed[0]

@@ -22,7 +22,6 @@ from sfhq.candidates import (
     STRICT_RADIUS,
     CandidateMaker,
     check_names,
-    seed_for,
 )
 from sfhq.engine import run_stage
 from sfhq.errors import UsageError
@@ -233,12 +232,6 @@ def test_opposite_steps_lie_opposite_of_strict(
 def test_a_direction_that_is_not_there(maker: CandidateMaker, faces: tuple[Tensor, Tensor]) -> None:
     with pytest.raises(UsageError, match="sefa-16\\+1: direction 16; wanted 0 to 15"):
         maker.make("sefa-16+1", *faces, IDS)
-
-
-def test_seed_for_is_of_the_face_alone() -> None:
-    assert seed_for(0, "a") == seed_for(0, "a") != seed_for(0, "b")
-    assert seed_for(1, "a") != seed_for(0, "a")
-    assert 0 <= seed_for(3, "x") < 2**32
 
 
 @pytest.fixture

@@ -40,7 +40,9 @@ def make_photos(count: int = 12, size: int = 32) -> Photos:
     rng = torch.Generator().manual_seed(3)
     coarse = torch.rand(count, 3, 4, 4, generator=rng)
     pixels = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
-    return Photos((pixels.clamp(0, 1) * 255).to(torch.uint8), tuple(f"{i}.png" for i in range(count)))
+    return Photos(
+        (pixels.clamp(0, 1) * 255).to(torch.uint8), tuple(f"{i}.png" for i in range(count))
+    )
 
 
 def tiny_recipe(**changes: object) -> GeneratorRecipe:
@@ -76,7 +78,9 @@ class TestPhotos:
         assert photos.names == ("a.jpg", "b.png")
         assert photos.pixels.shape == (2, 3, 32, 32)
         assert abs(int(photos.pixels[1, 0, 5, 5]) - 200) <= 1
-        assert float(photos.batch(torch.tensor([1])).max()) == pytest.approx(200 / 127.5 - 1, abs=0.02)
+        assert float(photos.batch(torch.tensor([1])).max()) == pytest.approx(
+            200 / 127.5 - 1, abs=0.02
+        )
 
     def test_errors_name_the_thing(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no such folder"):

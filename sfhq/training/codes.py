@@ -103,7 +103,9 @@ class PhotoCodes(nn.Module):
         layer.weight.copy_(matrix / layer.weight_gain)
         layer.bias.copy_((self.mean @ self.basis) / layer.bias_gain)
         rng = torch.Generator().manual_seed(0)
-        means = [mapping(torch.randn(8192, mapping.z_dim, generator=rng)).mean(0) for _ in range(16)]
+        means = [
+            mapping(torch.randn(8192, mapping.z_dim, generator=rng)).mean(0) for _ in range(16)
+        ]
         mapping.w_avg.copy_(torch.stack(means).mean(dim=0))
 
     def of(self, indices: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
