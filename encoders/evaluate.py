@@ -208,7 +208,7 @@ def plot_identity(identity: Identity, path: Path) -> None:
         (identity.others, "another person", "#9a9aa0"),
         (identity.same, "the original", "#1f77b4"),
     ):
-        axes.hist(values, bins, density=True, alpha=0.65, label=label, color=colour)
+        axes.hist(values, bins.tolist(), density=True, alpha=0.65, label=label, color=colour)
     axes.set_xlabel("cosine of the inverted photo with ... (dlib recognition)")
     axes.set_ylabel("density")
     axes.legend(frameon=False)
