@@ -128,7 +128,7 @@ candidate_options = options(
 )
 
 
-@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="sfhq", message="%(version)s")
 def main() -> None:
     """Make, curate and label synthetic faces.
