@@ -128,7 +128,9 @@ candidate_options = options(
 )
 
 
-@click.group(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="sfhq", message="%(version)s")
 def main() -> None:
     """Make, curate and label synthetic faces.
@@ -907,6 +909,33 @@ def _four(text: str, option: str) -> tuple[int, int, int, int]:
     except ValueError:
         raise UsageError(f"{option} {text}: wanted four numbers, such as 24,48,96,192") from None
     return a, b, c, d
+
+
+@train.command("pack")
+@click.option("--generator", type=FOLDER, required=True, help="Of sfhq train generator.")
+@click.option("--e4e", "e4e", type=FOLDER, required=True, help="Of sfhq train e4e.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write both to.")
+def train_pack(generator: Path, e4e: Path, out: Path) -> None:
+    """Write a generator and its encoder as 16-bit files for shipping; prints their sha256.
+
+    \b
+    Example:
+      sfhq train pack --generator runs/g1/generator.safetensors \\
+        --e4e runs/e1/e4e.safetensors --out pack
+    """
+    from encoders.e4e import load_e4e, save_e4e
+    from sfhq.checkpoints import file_digest, load_generator, read_checkpoint, save_generator
+
+    network, _ = load_generator(generator)
+    encoder, _ = load_e4e(e4e, network.config.num_ws)
+    out.mkdir(parents=True, exist_ok=True)
+    notes = read_checkpoint(generator, "generator").notes
+    save_generator(out / "generator.safetensors", network, notes, half=True)
+    digest = file_digest(out / "generator.safetensors")
+    notes = {**read_checkpoint(e4e, "e4e").notes, "generator": digest}
+    save_e4e(out / "e4e.safetensors", encoder, notes, half=True)
+    for path in (out / "generator.safetensors", out / "e4e.safetensors"):
+        click.echo(f"{file_digest(path)}  {path.name}")
 
 
 @train.command("evaluate")

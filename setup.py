@@ -59,7 +59,7 @@ setup(
     py_modules=["cli"],
     package_data={
         "sfhq": ["py.typed"],
-        "sfhq.models": ["*.safetensors", "*.json", "*.md"],
+        "sfhq.models": ["*.safetensors", "*.json", "*.md", "*.png"],
         "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md", "LICENSE"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
