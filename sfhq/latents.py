@@ -25,7 +25,8 @@ class LatentPrior:
     Attributes:
         mean: (w_dim,).
         axes: (w_dim, w_dim), principal axes as rows.
-        scale: (w_dim,), standard deviation along each axis.
+        scale: (w_dim,), standard deviation along each axis, thinnest first.
+        rank: how many axes, the last ones, the mapping really uses.
 
     Source: Zhu et al. 2020, "Improved StyleGAN Embedding: Where are the Good Latents?".
     """
@@ -33,6 +34,7 @@ class LatentPrior:
     mean: Tensor
     axes: Tensor
     scale: Tensor
+    rank: int
 
     @classmethod
     def of(cls, generator: Generator, samples: int = PRIOR_SAMPLES) -> LatentPrior:
@@ -46,7 +48,8 @@ class LatentPrior:
             values, axes = torch.linalg.eigh(covariance)
             floor = float(values.clamp(min=0).mean()) * VARIANCE_FLOOR
             scale = values.clamp(min=floor).sqrt()
-        return cls(mean.float().clone(), axes.t().float().clone(), scale.float().clone())
+            rank = int((values > floor).sum())
+        return cls(mean.float().clone(), axes.t().float().clone(), scale.float().clone(), rank)
 
     def whiten(self, w: Tensor) -> Tensor:
         """(..., w_dim) latents in units of standard deviations."""
@@ -65,7 +68,33 @@ class LatentPrior:
         Returns:
             (N,) root mean square over layers and whitened axes; smaller is more realistic.
         """
-        return self.whiten(w_plus).square().mean(dim=(1, 2)).sqrt()
+        return self._length(self.whiten(w_plus)).square().mean(dim=(1, 2)).sqrt()
+
+    def _length(self, x: Tensor) -> Tensor:
+        """(N, L, w_dim) whitened to (N, L, 1): about 1 for draws of the mapping."""
+        return (x.square().sum(dim=2, keepdim=True) / self.rank).sqrt()
+
+    def project(self, w_plus: Tensor) -> Tensor:
+        """Latents (N, L, w_dim) without what lies along axes that the mapping never uses."""
+        x = self.whiten(w_plus)
+        return self.unwhiten(
+            torch.cat([torch.zeros_like(x[..., : -self.rank]), x[..., -self.rank :]], -1)
+        )
+
+    def on_shell(self, w_plus: Tensor, radius: float, limit: float = 2.0) -> Tensor:
+        """Latents moved along the ray to the mean until each face's distance is `radius`.
+
+        In many dimensions draws lie on a shell around the mean and hardly ever near it, so a
+        latent that an encoder regressed to the mean is as far from the prior as one beyond it.
+
+        Args:
+            w_plus: (N, L, w_dim).
+            radius: wanted distance, in the units of `distance`.
+            limit: largest factor by which a face may be moved outwards.
+        """
+        x = self.whiten(w_plus)
+        length = self._length(x).square().mean(dim=1, keepdim=True).sqrt()  # (N, 1, 1)
+        return self.unwhiten(x * (radius / length.clamp(min=radius / limit)))
 
     def within(self, w_plus: Tensor, radius: float) -> Tensor:
         """Latents moved along the ray to the mean until no layer's distance exceeds `radius`.
@@ -75,7 +104,7 @@ class LatentPrior:
             radius: largest distance, in the units of `distance`.
         """
         x = self.whiten(w_plus)
-        length = x.square().mean(dim=2, keepdim=True).sqrt()
+        length = self._length(x)
         return self.unwhiten(x * (radius / length.clamp(min=radius)))
 
 
