@@ -201,3 +201,12 @@ def test_project_leaves_what_the_mapping_uses(generator: Generator, prior: Laten
     )
     thin = moved[..., : -prior.rank]
     assert thin.numel() == 0 or float(thin.abs().max()) < 1e-3
+
+
+def test_on_shell_sets_the_distance_but_moves_outwards_only_so_far(prior: LatentPrior) -> None:
+    direction = torch.randn(3, 8, len(prior.mean), generator=torch.Generator().manual_seed(3))
+    far, near = prior.unwhiten(3.0 * direction), prior.unwhiten(0.01 * direction)
+    torch.testing.assert_close(prior.distance(prior.on_shell(far, 0.5)), torch.full((3,), 0.5))
+    torch.testing.assert_close(
+        prior.distance(prior.on_shell(near, 0.5, limit=2.0)), 2 * prior.distance(near)
+    )
