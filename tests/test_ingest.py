@@ -123,13 +123,17 @@ class TestRecords:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(folder.parent)
-        assert Ingest("photos").settings() == {
+        settings = Ingest("photos").settings()
+        listed = settings.pop("files")
+        assert settings == {
             "source": str(folder.resolve()),
             "only": None,
             "limit": None,
             "licence": "",
             "provenance": "",
         }
+        Image.new("RGB", (8, 8)).save(folder / "another.png")
+        assert Ingest("photos").settings()["files"] != listed
 
     def test_unreadable_files(self, part: Part, folder: Path) -> None:
         os.mkfifo(folder / "pipe.png")

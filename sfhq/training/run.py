@@ -75,7 +75,7 @@ def run_training(
     if state.is_file():
         try:
             training.load_state_dict(torch.load(state, weights_only=True))
-        except (RuntimeError, KeyError, EOFError, ValueError) as error:
+        except Exception as error:
             raise IntegrityError(
                 f"{state}: cannot be resumed ({type(error).__name__}); delete it to start again"
             ) from None
