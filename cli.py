@@ -100,6 +100,11 @@ run_options = options(
 model_options = options(
     click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack."),
     click.option("--e4e", "e4e", type=FOLDER, help="e4e weights; default: embedded pack."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        help="Of the networks' convolutions.  [default: fp32]",
+    ),
 )
 source_options = options(
     click.option("--only", metavar="GLOB", help="Only files whose name matches."),
@@ -196,6 +201,7 @@ def _stage(name: str, recipe: Recipe, source: str | None = None) -> Stage:
             c.max_realism or None,
             recipe.seed,
             c.batch,
+            _precision(recipe),
         )
     if name == "embed":
         from encoders.embed import Embed
@@ -222,14 +228,31 @@ def _image_encoder(recipe: Recipe) -> Any:
 @functools.lru_cache(maxsize=1)
 def _networks(recipe: Recipe) -> tuple[Any, str, Any, str]:
     from encoders.e4e import load_e4e
+    from encoders.inference import PreparedE4e
     from sfhq.checkpoints import load_generator
+    from stylegan2_ops.memory import keep_freed_memory
 
-    models = recipe.models
+    keep_freed_memory()
+    models, precision = recipe.models, _precision(recipe)
     generator, digest = load_generator(Path(models.generator) if models.generator else None)
     encoder, encoder_digest = load_e4e(
         Path(models.e4e) if models.e4e else None, generator.config.num_ws
     )
-    return generator, digest, encoder, encoder_digest
+    return generator, digest, PreparedE4e(encoder, precision), encoder_digest
+
+
+def _precision(recipe: Recipe) -> Literal["fp32", "bf16"]:
+    if recipe.models.precision == "fp32":
+        return "fp32"
+    if recipe.models.precision != "bf16":
+        raise UsageError(f"precision {recipe.models.precision!r}: wanted fp32 or bf16")
+    from stylegan2_ops.inference import has_fast_bf16
+
+    if not has_fast_bf16():
+        raise UsageError(
+            "precision bf16: this CPU has neither AVX512-BF16 nor AMX; leave it at fp32"
+        )
+    return "bf16"
 
 
 @functools.lru_cache(maxsize=1)
@@ -349,6 +372,7 @@ def align(
     aligned: bool | None,
     generator: Path | None,
     e4e: Path | None,
+    precision: str | None,
     **flags: Any,
 ) -> None:
     """Find the face in every image of PART and cut the upright FFHQ crop.
@@ -363,15 +387,18 @@ def align(
         align__faces=faces,
         align__min_face=min_face,
         align__aligned=aligned,
-        **_model_overrides(generator, e4e),
+        **_model_overrides(generator, e4e, precision),
     )
     _one("align", part, recipe, flags)
 
 
-def _model_overrides(generator: Path | None, e4e: Path | None) -> dict[str, str | None]:
+def _model_overrides(
+    generator: Path | None, e4e: Path | None, precision: str | None
+) -> dict[str, str | None]:
     return {
         "models__generator": str(generator) if generator else None,
         "models__e4e": str(e4e) if e4e else None,
+        "models__precision": precision,
     }
 
 
@@ -379,14 +406,20 @@ def _model_overrides(generator: Path | None, e4e: Path | None) -> dict[str, str 
 @click.argument("part", type=FOLDER)
 @model_options
 @run_options
-def invert(part: Path, generator: Path | None, e4e: Path | None, **flags: Any) -> None:
+def invert(
+    part: Path,
+    generator: Path | None,
+    e4e: Path | None,
+    precision: str | None,
+    **flags: Any,
+) -> None:
     """Encode every aligned face of PART into the generator's latent space.
 
     \b
     Example:
       sfhq invert part-05
     """
-    _one("invert", part, _recipe(None, **_model_overrides(generator, e4e)), flags)
+    _one("invert", part, _recipe(None, **_model_overrides(generator, e4e, precision)), flags)
 
 
 @main.command()
@@ -403,6 +436,7 @@ def synthesize(
     seed: int | None,
     generator: Path | None,
     e4e: Path | None,
+    precision: str | None,
     **flags: Any,
 ) -> None:
     """Bring every inverted face of PART to life as several candidate photographs.
@@ -418,7 +452,7 @@ def synthesize(
         synthesize__candidates=_names(candidates),
         synthesize__keep=keep,
         synthesize__max_realism=max_realism,
-        **_model_overrides(generator, e4e),
+        **_model_overrides(generator, e4e, precision),
     )
     _one("synthesize", part, recipe, flags)
 
@@ -444,6 +478,7 @@ def sample(
     anchor_psi: float,
     generator: Path | None,
     e4e: Path | None,
+    precision: str | None,
     **flags: Any,
 ) -> None:
     """Start PART with new faces: drawn at psi above 1, pulled towards what e4e sees.
@@ -455,9 +490,16 @@ def sample(
     from sfhq.part import Part
     from sfhq.sample import Sample
 
-    recipe = _recipe(None, **_model_overrides(generator, e4e))
+    recipe = _recipe(None, **_model_overrides(generator, e4e, precision))
     stage = Sample(
-        *_networks(recipe), _prior(recipe), count, seed, psi, anchor_psi, recipe.synthesize.batch
+        *_networks(recipe),
+        _prior(recipe),
+        count,
+        seed,
+        psi,
+        anchor_psi,
+        recipe.synthesize.batch,
+        _precision(recipe),
     )
     counts = _run(stage, Part.create(part), flags["workers"], flags["redo"], count)
     _report("sample", counts, flags["as_json"], flags["strict"])
@@ -653,7 +695,7 @@ def _run_overrides(flags: dict[str, Any]) -> dict[str, Any]:
         **overrides,
         "seed": flags["seed"],
         "synthesize__candidates": _names(flags["candidates"]),
-        **_model_overrides(flags["generator"], flags["e4e"]),
+        **_model_overrides(flags["generator"], flags["e4e"], flags["precision"]),
     }
 
 
@@ -764,27 +806,37 @@ train_options = options(
     click.option("--seed", default=0, show_default=True),
     click.option("--minutes", type=float, help="Stop, resumable, after so long."),
     click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+    click.option("--batch", default=16, show_default=True, help="Photos a step."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="Of the convolutions; bf16 where the machine has it.",
+    ),
 )
 
 
 @train.command("generator")
 @train_options
 @click.option("--resolution", default=128, show_default=True)
-@click.option("--channel-base", default=3072, show_default=True, help="Channels x resolution.")
-@click.option("--channel-max", default=192, show_default=True, help="Most channels.")
+@click.option("--channel-base", default=4096, show_default=True, help="Channels x resolution.")
+@click.option("--channel-max", default=256, show_default=True, help="Most channels.")
 @click.option(
     "--phases",
-    default="32:16000,64:26000,128:7000",
+    default="32:28000,64:40000,128:8000",
     show_default=True,
     help="Resolution:images, growing.",
 )
-@click.option("--adversarial-from", default=18000, show_default=True, help="In images.")
+@click.option("--adversarial-from", default=20000, show_default=True, help="In images.")
 def train_generator(
     folders: tuple[Path, ...],
     out: Path,
     seed: int,
     minutes: float | None,
     device: str,
+    batch: int,
+    precision: str,
     resolution: int,
     channel_base: int,
     channel_max: int,
@@ -805,12 +857,20 @@ def train_generator(
 
     from sfhq.checkpoints import save_generator
     from sfhq.training.features import load_feature_pyramid
-    from sfhq.training.generator import GeneratorRecipe, GeneratorTraining, parse_phases
+    from sfhq.training.generator import (
+        GeneratorRecipe,
+        GeneratorTraining,
+        check_precision,
+        parse_phases,
+    )
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
     from stylegan2_ops.generator import GeneratorConfig
 
     torch.set_flush_denormal(True)
+    check_precision(precision, device)
+    if batch < 2:
+        raise UsageError(f"--batch {batch}: wanted 2 or more")
     try:
         config = GeneratorConfig(
             resolution=resolution,
@@ -821,7 +881,13 @@ def train_generator(
     except ValueError as error:
         raise UsageError(str(error)) from None
     recipe = GeneratorRecipe(
-        config, parse_phases(phases, resolution), seed=seed, adversarial_from=adversarial_from
+        config,
+        parse_phases(phases, resolution),
+        batch=batch,
+        drawn=(batch + 1) // 2,
+        seed=seed,
+        adversarial_from=adversarial_from,
+        precision=precision,
     )
     photos, held_out = load_photos(folders, resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)

@@ -12,6 +12,7 @@ PACKAGES = (
     "sfhq.samples",  # art to try the toolkit on, no code
     "sfhq.training",
     "stylegan2_ops",
+    "stylegan2_ops.triton",  # kernels for CUDA
     "encoders",
     "curation",
     "annotate",

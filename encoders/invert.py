@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from encoders.e4e import E4e
+from encoders.inference import PreparedE4e
 from sfhq.errors import UsageError
 from sfhq.part import Part
 from sfhq.records import FaceRecord, Json
@@ -22,7 +23,7 @@ class Invert:
     """e4e on every aligned face; the latent goes to `arrays/inverted/`, (num_ws, w_dim).
 
     Attributes:
-        encoder: the network, in eval mode.
+        encoder: the network, in eval mode, or made ready by `PreparedE4e`.
         encoder_digest: sha256 of its weights, for the records.
         batch: faces at a time; bounds the memory.
     """
@@ -30,7 +31,7 @@ class Invert:
     name: ClassVar[str] = "invert"
     scope: ClassVar[Scope] = "face"
 
-    encoder: E4e
+    encoder: E4e | PreparedE4e
     encoder_digest: str
     batch: int = 8
 
@@ -39,8 +40,9 @@ class Invert:
             raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
 
     def settings(self) -> dict[str, Json]:
-        """The encoder's digest; the batch does not change the result."""
-        return {"encoder": self.encoder_digest}
+        """The encoder's digest and precision; the batch does not change the result."""
+        precision = self.encoder.precision if isinstance(self.encoder, PreparedE4e) else "fp32"
+        return {"encoder": self.encoder_digest, "precision": precision}
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Add `inverted` to every record."""

@@ -23,6 +23,7 @@ from sfhq.errors import UsageError
 from sfhq.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
 from sfhq.records import Json
 from stylegan2_ops.generator import Generator, truncate
+from stylegan2_ops.inference import Precision, prepared
 
 Encoder = Callable[[Tensor], Tensor]
 
@@ -97,6 +98,11 @@ class CandidateMaker:
     encoder: Encoder
     prior: LatentPrior
     seed: int
+    precision: Precision = "fp32"
+
+    def _render(self, w_plus: Tensor, stop_at: int | None = None) -> Tensor:
+        network = self.generator.synthesis
+        return prepared(network, self.precision)(w_plus, stop_at=stop_at)
 
     def make(self, name: str, inverted: Tensor, images: Tensor, face_ids: list[str]) -> Candidate:
         """One way on a batch.
@@ -138,7 +144,7 @@ class CandidateMaker:
         rounds = torch.zeros(len(best), dtype=torch.long)
         current = best
         for _ in range(LOW_ROUNDS):
-            seen = self.encoder(self.generator.synthesis(current))
+            seen = self.encoder(self._render(current))
             current = self._near(current + LOW_STEP * (inverted - seen))
             now = self._error(current, target)
             better = now < error
@@ -155,7 +161,7 @@ class CandidateMaker:
 
     def _error(self, w_plus: Tensor, target: Tensor) -> Tensor:
         size = target.shape[-1]
-        preview = self.generator.synthesis(w_plus, stop_at=size).clamp(-1, 1)
+        preview = self._render(w_plus, stop_at=size).clamp(-1, 1)
         error: Tensor = (preview - target).abs().mean(dim=(1, 2, 3))
         return error
 

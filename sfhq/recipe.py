@@ -23,11 +23,12 @@ from sfhq.errors import UsageError
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Weights files; empty for the embedded pack."""
+    """Weights files, empty for the embedded pack; and "fp32" or "bf16" for their convolutions."""
 
     generator: str = ""
     e4e: str = ""
     encoder: str = ""
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from sfhq.records import FaceRecord, Json
 from sfhq.render_batch import to_pixels
 from sfhq.stage import Scope
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
+from stylegan2_ops.inference import Precision, prepared
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Sample:
         anchor_psi: how much of the way from the encoder's latent back to the draw; 0 gives
             the encoder's latent, 1 the draw itself.
         batch: faces at a time.
+        precision: of the generator's convolutions, "fp32" or "bf16".
     """
 
     name: ClassVar[str] = "sample"
@@ -52,6 +54,7 @@ class Sample:
     psi: float = 1.2
     anchor_psi: float = 0.5
     batch: int = 8
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -74,6 +77,7 @@ class Sample:
             "seed": self.seed,
             "psi": self.psi,
             "anchor_psi": self.anchor_psi,
+            "precision": self.precision,
         }
 
     def seeds(self, part: Part) -> Iterator[FaceRecord]:
@@ -83,6 +87,7 @@ class Sample:
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Render every seed; adds `w_plus`, the image and its realism."""
+        render = prepared(self.generator.synthesis, self.precision)
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
             with torch.inference_mode():
@@ -90,9 +95,9 @@ class Sample:
                 z = torch.cat([seed_to_z(r.seed or 0, width) for r in chunk])
                 drawn = self.generator.broadcast(self.generator.mapping(z))
                 drawn = truncate(drawn, self.generator.latent_avg, self.psi)
-                seen = self.encoder(self.generator.synthesis(drawn).clamp(-1, 1))
+                seen = self.encoder(render(drawn).clamp(-1, 1))
                 w_plus = pull_towards(drawn, seen, self.anchor_psi)
-                pixels = to_pixels(self.generator.synthesis(w_plus))
+                pixels = to_pixels(render(w_plus))
                 realism = self.prior.distance(w_plus).tolist()
             for record, latent, image, distance in zip(
                 chunk, w_plus.numpy(), pixels, realism, strict=True

@@ -25,6 +25,7 @@ from sfhq.records import FaceRecord, Json, Pixels
 from sfhq.render_batch import load_images, to_pixels
 from sfhq.stage import Scope
 from stylegan2_ops.generator import Generator
+from stylegan2_ops.inference import Precision, prepared
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Synthesize:
         max_realism: refuse candidates further from the prior than this; None for no limit.
         seed: of donors.
         batch: faces at a time; bounds the memory.
+        precision: of the generator's convolutions, "fp32" or "bf16".
     """
 
     name: ClassVar[str] = "synthesize"
@@ -58,6 +60,7 @@ class Synthesize:
     max_realism: float | None = None
     seed: int = 0
     batch: int = 8
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         check_names(self.candidates)
@@ -79,11 +82,12 @@ class Synthesize:
             "keep": self.keep,
             "max_realism": self.max_realism,
             "seed": self.seed,
+            "precision": self.precision,
         }
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Yield every inspiration's candidates, in the order of `candidates`."""
-        maker = CandidateMaker(self.generator, self.encoder, self.prior, self.seed)
+        maker = CandidateMaker(self.generator, self.encoder, self.prior, self.seed, self.precision)
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
             with torch.inference_mode():
@@ -131,12 +135,12 @@ class Synthesize:
                 f"realism {realism:.3f}; wanted {self.max_realism} or less",
             )
         w_plus = candidate.w_plus[row : row + 1]
-        pixels = render(self.generator, w_plus)
+        pixels = render(self.generator, w_plus, self.precision)
         return record.with_array("w_plus", w_plus[0].numpy()).with_image(
             SYNTHETIC_FOLDER, pixels[0]
         )
 
 
-def render(generator: Generator, w_plus: Tensor) -> Pixels:
+def render(generator: Generator, w_plus: Tensor, precision: Precision = "fp32") -> Pixels:
     """(N, H, W, 3) uint8 images of (N, L, w_dim) latents with the stored noise."""
-    return to_pixels(generator.synthesis(w_plus))
+    return to_pixels(prepared(generator.synthesis, precision)(w_plus))

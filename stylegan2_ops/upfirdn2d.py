@@ -8,10 +8,15 @@ and may be negative, which crops.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from stylegan2_ops import cpu
+from stylegan2_ops.bias_act import wants_kernel
+from stylegan2_ops.build import Impl
 
 RESAMPLE_TAPS = (1, 3, 3, 1)
 
@@ -34,6 +39,7 @@ def upfirdn2d(
     down: int = 1,
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
     gain: float = 1.0,
+    impl: Impl = "auto",
 ) -> Tensor:
     """Pad, upsample by zeros, convolve with a FIR kernel and keep every `down`-th pixel.
 
@@ -49,11 +55,17 @@ def upfirdn2d(
         down: integer downsampling factor.
         padding: (left, right, top, bottom) in upsampled pixels.
         gain: factor on the kernel; `up ** 2` keeps the brightness of an upsampled image.
+        impl: "ref", "native" or "auto", as in `bias_act`. A kernel that needs a gradient
+            itself always takes "ref".
 
     Returns:
-        (N, C, (H * up + top + bottom - kh) // down + 1, likewise for the width).
+        (N, C, (H * up + top + bottom - kh) // down + 1, likewise for the width), with
+        derivatives of any order.
     """
     n, c, h, w = x.shape
+    if not kernel.requires_grad and wants_kernel(x, impl):
+        result: Tensor = _UpFirDn2d.apply(x, kernel, up, down, tuple(padding), gain)
+        return result
     if up > 1:
         x = x.reshape(n, c, h, 1, w, 1)
         x = F.pad(x, (0, up - 1, 0, 0, 0, up - 1)).reshape(n, c, h * up, w * up)
@@ -76,3 +88,40 @@ def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
     k = kernel.shape[0]
     before, after = (k - 1) // 2, (k - 2) // 2
     return upfirdn2d(x, kernel, down=2, padding=(before, after, before, after))
+
+
+class _UpFirDn2d(torch.autograd.Function):
+    """The kernel; its derivative is itself with up and down exchanged and the filter turned."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        kernel: Tensor,
+        up: int,
+        down: int,
+        padding: tuple[int, int, int, int],
+        gain: float,
+    ) -> Tensor:
+        if x.is_cuda:
+            from stylegan2_ops.triton import upfirdn2d as kernels
+
+            y = kernels.upfirdn2d(x, kernel, up, down, padding, gain)
+        else:
+            y = cpu.upfirdn2d(x, kernel, up, down, padding, gain)
+        ctx.save_for_backward(kernel)
+        ctx.settings = (up, down, padding, gain, tuple(x.shape[2:]), tuple(y.shape[2:]))
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        (kernel,) = ctx.saved_tensors
+        up, down, (left, _, top, _), gain, (h, w), (oh, ow) = ctx.settings
+        kh, kw = kernel.shape
+        # Input i sits at i * up + pad of the padded axis, which output o covers from o * down on.
+        before_x, before_y = kw - 1 - left, kh - 1 - top
+        after_x = w * up - ow * down + left - up + 1
+        after_y = h * up - oh * down + top - up + 1
+        padding = (before_x, after_x, before_y, after_y)
+        dx = _UpFirDn2d.apply(dy, kernel.flip(0, 1), down, up, padding, gain)
+        return dx, None, None, None, None, None

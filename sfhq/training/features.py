@@ -136,7 +136,9 @@ def perceptual_distance(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
     """
     total = torch.zeros(ours[0].shape[0], device=ours[0].device)
     for a, b in zip(ours, theirs, strict=True):
-        total = total + (unit_channels(a) - unit_channels(b)).square().sum(dim=1).mean(dim=(1, 2))
+        total = total + (unit_channels(a.float()) - unit_channels(b.float())).square().sum(
+            dim=1
+        ).mean(dim=(1, 2))
     return total / len(ours)
 
 

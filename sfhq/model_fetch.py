@@ -1,0 +1,298 @@
+"""Download a model: resumed where it broke off, checked before it gets its name.
+
+Bytes go to `<file>.part`, with a note beside it of which version of the file they belong to. A
+killed download goes on from there, if the server says the file is still that one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sfhq import model_store
+from sfhq.errors import SfhqError, UsageError
+from sfhq.images import write_atomic
+from sfhq.model_store import Confirm, Status
+from sfhq.model_table import ModelRow
+
+ATTEMPTS = 5  # without a single new byte
+PAUSE = 0.5  # seconds, doubled at each
+TIMEOUT = 30.0
+CHUNK = 1 << 18
+LARGEST = 20_000_000_000  # where no size is published, a body must end somewhere
+LOCAL = ("localhost", "127.0.0.1", "::1")
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Which file the bytes of a `.part` belong to.
+
+    Attributes:
+        url: its address.
+        validator: strong ETag or Last-Modified, as the server gave it; "" for neither.
+        total: bytes of the whole file; None where the server did not say.
+        complete: whether all have arrived.
+    """
+
+    url: str
+    validator: str
+    total: int | None
+    complete: bool = False
+
+
+class _Dropped(Exception):
+    """The connection ended early; worth another try."""
+
+
+class _Restart(Exception):
+    """What is there cannot be continued."""
+
+
+def fetch(
+    row: ModelRow,
+    confirm: Confirm,
+    accepted: str = "",
+    url: str | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Status:
+    """Have a model in the cache, downloading it unless it is there.
+
+    Args:
+        row: the model.
+        confirm: given digest and size of a file whose digest nobody published, whether to
+            trust it.
+        accepted: identifier of the licence the user accepts.
+        url: a mirror instead of the row's address; size and digest hold there too.
+        progress: called with the bytes so far and in all.
+
+    Raises:
+        UsageError: licence not accepted, no address known, or an unpublished digest not
+            confirmed; then the download is kept, and the next call begins with it.
+        IntegrityError: other bytes than were published.
+        SfhqError: offline, or the server cannot or will not.
+    """
+    found = model_store.status(row)
+    if found.state == "installed":
+        return found
+    address = url or row.url
+    if address is None:
+        raise UsageError(
+            f"{row.name}: no address is known to fetch it from; "
+            f"{row.hint or f'add it with: sfhq models add {row.name} FILE'}"
+        )
+    _check_address(address)
+    if accepted != row.licence:
+        given = f"{accepted!r} is not it; " if accepted else ""
+        raise UsageError(
+            f"{row.name}: its licence is {row.licence} ({row.terms}); {given}"
+            f"to accept it, add: --accept-licence {row.licence}"
+        )
+    with model_store.locked(row):
+        found = model_store.status(row)
+        if found.state == "installed":
+            return found
+        partial = _partial(row)
+        _download(row, address, partial, progress)
+        try:
+            accept = model_store.accept(row, partial, address, confirm, accepted)
+        except UsageError:
+            raise  # the user may still say yes
+        except SfhqError:
+            _forget(partial)
+            raise
+        _forget(partial)
+    return accept
+
+
+def _partial(row: ModelRow) -> Path:
+    path = model_store.model_path(row)
+    return path.with_name(path.name + ".part")
+
+
+def _note(partial: Path) -> Path:
+    return partial.with_name(partial.name + ".json")
+
+
+def _forget(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _note(partial).unlink(missing_ok=True)
+
+
+def _read_note(partial: Path) -> _Version | None:
+    try:
+        return _Version(**json.loads(_note(partial).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write_note(partial: Path, version: _Version) -> None:
+    write_atomic(_note(partial), json.dumps(asdict(version)).encode())
+
+
+def _check_address(url: str) -> None:
+    """Only https; http from this machine."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL):
+        return
+    raise UsageError(f"{url}: wanted an https address")
+
+
+class _OnlySafe(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to addresses that could have been given in the first place."""
+
+    def redirect_request(self, req: Any, *arguments: Any) -> Any:
+        _check_address(arguments[-1])
+        return super().redirect_request(req, *arguments)
+
+
+def _download(row: ModelRow, url: str, partial: Path, progress: Progress) -> None:
+    """Until the file is whole, try again as long as bytes come in."""
+    tries, before = 0, -1
+    while True:
+        version = _read_note(partial)
+        done = partial.stat().st_size if partial.is_file() else 0
+        if version is not None and version.url != url:
+            version = None
+        if version is not None and version.complete and done == version.total:
+            return
+        if version is None or not done or (version.total is not None and done > version.total):
+            _forget(partial)
+            version, done = None, 0
+        tries = 1 if done > before else tries + 1
+        before = done
+        variable = model_store.offline()
+        if variable is not None:
+            raise SfhqError(
+                f"{row.name}: {variable} is set, so nothing is fetched; unset it, or run: "
+                f"sfhq models add {row.name} FILE"
+            )
+        try:
+            _attempt(row, url, partial, done, version, progress)
+            return
+        except _Restart:
+            _forget(partial)
+            before = -1 if tries < ATTEMPTS else before
+            if tries >= ATTEMPTS:
+                raise SfhqError(f"{row.name}: {url} keeps sending another file") from None
+            before = 0
+        except _Dropped as error:
+            if tries >= ATTEMPTS:
+                raise SfhqError(
+                    f"{row.name}: no network, or {_host(url)} does not answer ({error}); run the "
+                    "same command again to go on"
+                ) from None
+            time.sleep(PAUSE * 2 ** (tries - 1))
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc
+
+
+def _attempt(
+    row: ModelRow,
+    url: str,
+    partial: Path,
+    done: int,
+    version: _Version | None,
+    progress: Progress,
+) -> None:
+    """One request; appends to the partial file."""
+    headers = {"User-Agent": "sfhq", "Accept-Encoding": "identity"}
+    if done and version is not None:
+        # Without a validator the file may have changed; a published digest would tell.
+        if not version.validator and row.sha256 is None:
+            raise _Restart
+        headers["Range"] = f"bytes={done}-"
+        if version.validator:
+            headers["If-Range"] = version.validator
+    opener = urllib.request.build_opener(_OnlySafe)
+    try:
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as reply:
+            _receive(row, url, partial, done, version, reply, progress)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:
+            raise _Restart from None
+        if error.code in (408, 425, 429, 500, 502, 503, 504):
+            raise _Dropped(f"{error.code} {error.reason}") from None
+        raise SfhqError(
+            f"{row.name}: {url} answered {error.code} {error.reason}; get the file from "
+            f"{row.page or 'its source'} and run: sfhq models add {row.name} FILE"
+        ) from None
+    except urllib.error.URLError as error:
+        raise _Dropped(str(error.reason)) from None
+    except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
+        raise _Dropped(str(error) or type(error).__name__) from None
+
+
+def _receive(
+    row: ModelRow,
+    url: str,
+    partial: Path,
+    done: int,
+    version: _Version | None,
+    reply: Any,
+    progress: Progress,
+) -> None:
+    total = _length(reply, done)
+    if reply.status == 206:
+        if total is None or (version and version.total is not None and total != version.total):
+            raise _Restart
+    else:
+        done = 0
+    first = reply.read(CHUNK)
+    if not done:
+        model_store.refuse_page(row, first[:1024], url)
+        if row.size is not None and total is not None and total != row.size:
+            raise SfhqError(
+                f"{row.name}: {url} offers {total:,} bytes; wanted {row.size:,}; nothing was kept"
+            )
+        _write_note(partial, _Version(url, _validator(reply), total))
+    model_store.need_room(partial.parent, (total or row.size or len(first)) - done)
+    limit = total or row.size or LARGEST
+    with open(partial, "ab" if done else "wb") as file:
+        chunk = first
+        while chunk:
+            done += len(chunk)
+            if done > limit:
+                file.truncate(0)
+                raise SfhqError(f"{row.name}: {url} sends more than {limit:,} bytes")
+            file.write(chunk)
+            progress(done, total)
+            chunk = reply.read(CHUNK)
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and done < total:
+        raise _Dropped(f"{done:,} of {total:,} bytes came")
+    note = _read_note(partial)
+    _write_note(partial, _Version(url, note.validator if note else "", done, complete=True))
+
+
+def _length(reply: Any, offset: int) -> int | None:
+    """Bytes of the whole file; for a continued one only if it goes on at `offset`."""
+    if reply.status == 206:
+        unit, _, rest = str(reply.headers.get("Content-Range", "")).partition(" ")
+        span, _, total = rest.partition("/")
+        if unit != "bytes" or span.partition("-")[0] != str(offset) or not total.isdigit():
+            return None
+        return int(total)
+    with suppress(TypeError, ValueError):
+        return int(reply.headers.get("Content-Length"))
+    return None
+
+
+def _validator(reply: Any) -> str:
+    tag = str(reply.headers.get("ETag", ""))
+    if tag.startswith('"'):  # a weak one does not promise the same bytes
+        return tag
+    return str(reply.headers.get("Last-Modified", ""))

@@ -1,0 +1,352 @@
+"""Compile the CPU kernels at first use, with ninja and the machine's C++ compiler.
+
+Nothing is built at import. A build is kept in the user's cache under a key of the sources, the
+compiler, its flags, the CPU's features, torch's version and Python's ABI, so a change of any of
+them builds anew and two machines may share a home folder. The library has a plain C interface:
+it takes seconds to build, and no torch header is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+Impl = Literal["auto", "ref", "native"]
+IMPLS: tuple[Impl, ...] = ("auto", "ref", "native")
+
+SOURCE = Path(__file__).parent / "csrc" / "ops.cpp"
+FLAGS = (
+    "-O3",
+    "-march=native",
+    "-std=c++20",
+    "-fopenmp",
+    "-fPIC",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+)
+BUILD_SECONDS = 300
+WORTH_COMPILING = 256  # pixels of an image's side; below, torch's own operators are quick enough
+
+
+class BuildError(RuntimeError):
+    """The kernels could not be built; the message is the compiler's first error."""
+
+
+def cache_folder() -> Path:
+    """Where builds are kept: $SFHQ_KERNELS, or sfhq/kernels in the user's cache."""
+    chosen = os.environ.get("SFHQ_KERNELS")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "sfhq" / "kernels"
+
+
+def find_compiler() -> str | None:
+    """Path of the C++ compiler: $CXX, c++, g++ or clang++; None where there is none."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    return None
+
+
+def find_ninja() -> str | None:
+    """Path of ninja, from its Python package or the system; None where there is none."""
+    spec = importlib.util.find_spec("ninja")
+    if spec is not None and spec.submodule_search_locations:
+        for folder in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
+            if (folder / "ninja").is_file():
+                return str(folder / "ninja")
+    return shutil.which("ninja")
+
+
+@lru_cache(maxsize=4)
+def _compiler_version(compiler: str) -> str:
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]
+
+
+@lru_cache(maxsize=1)
+def cpu_features() -> str:
+    """The CPU's feature flags, sorted, or its name where the system does not list them."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("flags", "Features")):
+                return " ".join(sorted(line.partition(":")[2].split()))
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def build_key(compiler: str) -> str:
+    """What a build depends on, as 16 hex digits."""
+    import torch
+
+    parts = (
+        SOURCE.read_text(encoding="utf-8"),
+        " ".join(FLAGS),
+        compiler,
+        _compiler_version(compiler),
+        cpu_features(),
+        torch.__version__,
+        str(sysconfig.get_config_var("SOABI")),
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; a lock whose owner is gone is taken over.
+
+    The lock is a file that names its owner: pid and the pid's start time, so that a number
+    which the system gave to another process since does not look alive.
+    """
+    path = folder / "lock"
+    mine = folder / f"lock.{os.getpid()}"
+    mine.write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
+    deadline = time.monotonic() + BUILD_SECONDS
+    try:
+        while True:
+            try:
+                os.link(mine, path)  # appears whole, with its owner's name in it
+                break
+            except FileExistsError:
+                pass
+            owner = _read(path)
+            if owner is not None and not _alive(owner):
+                # Renamed first: of several that wait, one alone gets to remove it.
+                stale = folder / f"stale.{os.getpid()}"
+                try:
+                    path.rename(stale)
+                    stale.unlink()
+                except FileNotFoundError:
+                    pass
+                continue
+            if time.monotonic() > deadline:
+                raise BuildError(
+                    f"{path}: process {owner} has been building for {BUILD_SECONDS} s; "
+                    "end it, or delete the file"
+                )
+            time.sleep(0.05)
+    finally:
+        mine.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def _started(pid: int) -> str:
+    """When a process started, as the kernel counts; "" where it cannot be known."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return line.rpartition(")")[2].split()[19]
+
+
+def _alive(owner: str) -> bool:
+    pid, _, started = owner.partition(" ")
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return _started(int(pid)) == started
+
+
+def build() -> Path:
+    """Build the kernels unless they are built; the library's path.
+
+    Raises:
+        BuildError: no compiler or ninja, the folder cannot be written, or the compiler failed.
+    """
+    compiler, ninja = find_compiler(), find_ninja()
+    if compiler is None:
+        raise BuildError("no C++ compiler; install g++ or clang++, or set CXX")
+    folder = cache_folder() / build_key(compiler)
+    library = folder / "ops.so"
+    if library.is_file():
+        return library
+    if ninja is None:
+        raise BuildError("no ninja; pip install ninja")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_one(folder):
+            if not library.is_file():
+                _compile(compiler, ninja, folder)
+    except OSError as error:
+        raise BuildError(
+            f"{folder}: {error.strerror}; set SFHQ_KERNELS to another folder"
+        ) from error
+    return library
+
+
+def _compile(compiler: str, ninja: str, folder: Path) -> None:
+    rules = f"""\
+rule compile
+  command = {_quoted(compiler)} {" ".join(FLAGS)} -MMD -MF $out.d -c $in -o $out
+  depfile = $out.d
+  deps = gcc
+rule link
+  command = {_quoted(compiler)} -shared -fopenmp $in -o $out
+build ops.o: compile {_escaped(SOURCE)}
+build built.so: link ops.o
+default built.so
+"""
+    (folder / "build.ninja").write_text(rules, encoding="utf-8")
+    try:
+        done = subprocess.run(
+            [ninja, "-C", str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=BUILD_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise BuildError(f"{folder}: the compiler took over {BUILD_SECONDS} s") from None
+    if done.returncode != 0:
+        raise BuildError(_first_error(done.stdout + done.stderr))
+    os.replace(folder / "built.so", folder / "ops.so")
+
+
+def _quoted(path: str) -> str:
+    return "'" + path.replace("$", "$$").replace("'", "'\\''") + "'"
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
+
+
+def _first_error(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["the compiler failed without a word"])[0]
+
+
+_loaded: dict[Path, ctypes.CDLL] = {}
+_failed: str | None = None
+
+
+def load() -> ctypes.CDLL:
+    """The library of kernels, built if need be. A failure is remembered by this process.
+
+    Raises:
+        BuildError: as `build`.
+    """
+    global _failed
+    if _failed is not None:
+        raise BuildError(_failed)
+    for library in _loaded.values():
+        return library
+    try:
+        import torch  # noqa: F401  its OpenMP must be the one the kernels find
+
+        path = build()
+        try:
+            library = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise BuildError(f"{path}: {error}; delete it") from error
+    except BuildError as error:
+        _failed = str(error)
+        raise
+    _loaded[path] = library
+    return library
+
+
+def forget() -> None:
+    """Forget a failure and the loaded library, so that the next use tries again."""
+    global _failed
+    _failed = None
+    _loaded.clear()
+    _warned.clear()
+
+
+_warned: set[str] = set()
+
+
+def available(impl: Impl) -> bool:
+    """Whether the kernels are to be used: builds them if they are wanted.
+
+    Args:
+        impl: "ref" never; "native" always, an error where they cannot be had; "auto" where
+            they can, with one warning that gives the compiler's first error where not.
+
+    Raises:
+        BuildError: "native" and they could not be built.
+        ValueError: another word.
+    """
+    if impl not in IMPLS:
+        raise ValueError(f"impl is {impl!r}; wanted one of {IMPLS}")
+    if impl == "ref":
+        return False
+    try:
+        load()
+    except BuildError as error:
+        if impl == "native":
+            raise
+        if "build" not in _warned:
+            _warned.add("build")
+            warnings.warn(
+                f"no native kernels: {error}; going on with torch's operators, which are slower",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return False
+    return True
+
+
+def status() -> dict[str, str | bool]:
+    """What `sfhq doctor` says: compiler, ninja, whether the kernels are built, and the reason
+    where they cannot be. Builds nothing."""
+    compiler, ninja = find_compiler(), find_ninja()
+    reason = ""
+    if compiler is None:
+        reason = "no C++ compiler; install g++ or clang++, or set CXX"
+    elif ninja is None:
+        reason = "no ninja; pip install ninja"
+    built = compiler is not None and (cache_folder() / build_key(compiler) / "ops.so").is_file()
+    return {
+        "compiler": f"{compiler} ({_compiler_version(compiler)})" if compiler else "",
+        "ninja": ninja or "",
+        "folder": str(cache_folder()),
+        "built": built,
+        "reason": reason,
+    }
+
+
+def build_all(say: Callable[[str], None] = print) -> None:
+    """Build ahead of the first use.
+
+    Args:
+        say: takes a line of progress.
+
+    Raises:
+        BuildError: as `build`.
+    """
+    start = time.monotonic()
+    path = build()
+    say(f"{path} ({time.monotonic() - start:.1f} s)")

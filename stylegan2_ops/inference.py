@@ -1,0 +1,371 @@
+"""Render w_plus fast: weights laid out once, one pass between two convolutions.
+
+Modulation acts on activations, so each layer is one dense convolution with a weight that never
+changes and is packed once. What lies between two convolutions (filter, demodulation, noise,
+bias, leaky ReLU, gain, clamp, colours, the next layer's style) is one pass of a compiled kernel,
+or torch's operators where there is no compiler. Nothing here keeps gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stylegan2_ops import cpu
+from stylegan2_ops.bias_act import LRELU_GAIN, LRELU_SLOPE, bias_act, triton_available
+from stylegan2_ops.build import WORTH_COMPILING, Impl, available, cpu_features
+from stylegan2_ops.generator import SynthesisBlock, SynthesisNetwork
+from stylegan2_ops.layers import NOISE_MODES, FullyConnected, NoiseMode, SynthesisLayer, ToRGB
+from stylegan2_ops.modulated_conv import DEMODULATION_EPS
+from stylegan2_ops.packed import Convolution, pack_conv2d, pack_upsampling
+from stylegan2_ops.upfirdn2d import upfirdn2d, upsample2d
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+CHUNK_PIXELS = 512 * 512  # more at a time only leaves the caches sooner, and takes more memory
+SEPARABLE_TOLERANCE = 1e-6
+WINOGRAD_FROM = 32  # pixels a side; below, reading the larger weights costs more than it saves
+
+
+def prepared(
+    network: SynthesisNetwork, precision: Precision = "fp32", impl: Impl = "auto"
+) -> PreparedSynthesis:
+    """The network made ready once, and given again for as long as it lives.
+
+    Args:
+        network, precision, impl: as `PreparedSynthesis`; the network must not change any more.
+    """
+    ready = _ready.setdefault(network, {})
+    if (precision, impl) not in ready:
+        ready[precision, impl] = PreparedSynthesis(network, precision, impl)
+    return ready[precision, impl]
+
+
+_ready: WeakKeyDictionary[nn.Module, dict[tuple[str, str], PreparedSynthesis]] = WeakKeyDictionary()
+
+
+def has_fast_bf16() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_instructions()
+
+
+def _has_bf16_instructions() -> bool:
+    flags = set(cpu_features().split())
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """w (N, w_dim) to a style (N, C), gains folded in."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: FullyConnected, gain: float = 1.0) -> _Affine:
+        weight = layer.weight.detach().float() * (layer.weight_gain * gain)
+        return cls(weight, layer.bias.detach().float() * (layer.bias_gain * gain))
+
+    def __call__(self, w: Tensor) -> Tensor:
+        return F.linear(w, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A synthesis layer, prepared."""
+
+    convolve: Convolution | None  # None where `winograd` does it
+    affine: _Affine
+    energy: Tensor  # (in, out), squares of the kernel summed over its elements
+    bias: Tensor
+    noise_const: Tensor  # (R, R), scaled
+    noise_strength: float
+    clamp: float | None
+    up: int
+    kernel: Tensor  # (4, 4)
+    taps: Tensor | None  # (4,), where the filter is separable
+    winograd: Tensor | None  # the transformed weight, where that way is faster
+
+    def demodulation(self, style: Tensor) -> Tensor:
+        return torch.rsqrt(style.square() @ self.energy + DEMODULATION_EPS)
+
+
+@dataclass(frozen=True)
+class _Colours:
+    """A ToRGB layer, prepared."""
+
+    weight: Tensor  # (3, C)
+    affine: _Affine
+    bias: Tensor
+    clamp: float | None
+
+
+class PreparedSynthesis:
+    """A synthesis network made ready for rendering; later changes of it are not seen.
+
+    Args:
+        network: what to render with.
+        precision: "fp32", or "bf16" for convolutions in bfloat16 between passes in float32.
+        impl: "native" for the compiled kernels, "ref" for torch's operators, "auto" for the
+            kernels where images have 256 pixels or more, and a compiler is there.
+        winograd: let the kernels do plain 3x3 convolutions by F(4x4, 3x3) where that measured
+            faster; rounding errors stay in float32's last digits but are some times larger.
+
+    Raises:
+        ValueError: an unknown word.
+        stylegan2_ops.build.BuildError: "native", and the kernels cannot be built.
+    """
+
+    def __init__(
+        self,
+        network: SynthesisNetwork,
+        precision: Precision = "fp32",
+        impl: Impl = "auto",
+        winograd: bool = True,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; wanted one of {PRECISIONS}")
+        self.config = network.config
+        self.resolutions = list(network.resolutions)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.device = self._device(network)
+        worth = impl != "auto" or self.config.resolution >= WORTH_COMPILING
+        on_cpu = self.device.type == "cpu"
+        blocks: list[SynthesisBlock] = [getattr(network, f"b{r}") for r in self.resolutions]
+        self.skip_kernel = blocks[0].resample_filter.detach().clone()
+        self.skip_taps = _axis(self.skip_kernel)
+        upsampling = [block.conv0.resample_filter for block in blocks if not block.first]
+        separable = all(_axis(kernel) is not None for kernel in [self.skip_kernel, *upsampling])
+        self.native = worth and on_cpu and separable and available(impl)
+        self.winograd = self.native and winograd
+        wants_triton = self.device.type == "cuda" and impl != "ref" and separable
+        self.triton = wants_triton and triton_available(impl)
+        self.const = blocks[0].const.detach().float()[None]
+        self.layers: list[_Layer] = []
+        self.colours: list[_Colours] = []
+        for block in blocks:
+            if not block.first:
+                self.layers.append(self._layer(block.conv0))
+            self.layers.append(self._layer(block.conv1))
+            self.colours.append(self._to_rgb(block.torgb))
+
+    @staticmethod
+    def _device(network: SynthesisNetwork) -> torch.device:
+        return next(network.parameters()).device
+
+    def _layer(self, layer: SynthesisLayer) -> _Layer:
+        weight = layer.weight.detach().float()
+        size = layer.resolution // layer.up
+        strength = float(layer.noise_strength)
+        kernel = layer.resample_filter.detach().float()
+        typed = weight.to(self.dtype)
+        transformed, convolve = None, None
+        if self.winograd and layer.up == 1 and size >= WINOGRAD_FROM and _fits_winograd(weight):
+            transformed = cpu.winograd_weight(weight)
+        elif layer.up == 2:
+            convolve = pack_upsampling(typed, size)
+        else:
+            convolve = pack_conv2d(typed, size, padding=weight.shape[-1] // 2)
+        return _Layer(
+            convolve=convolve,
+            affine=_Affine.of(layer.affine),
+            energy=weight.square().sum(dim=(2, 3)).t().contiguous(),
+            bias=layer.bias.detach().float().contiguous(),
+            noise_const=(layer.noise_const.detach().float() * strength).contiguous(),
+            noise_strength=strength,
+            clamp=layer.conv_clamp,
+            up=layer.up,
+            kernel=kernel,
+            taps=_axis(kernel),
+            winograd=transformed,
+        )
+
+    def _to_rgb(self, layer: ToRGB) -> _Colours:
+        weight = layer.weight.detach().float()[:, :, 0, 0].contiguous()
+        affine = _Affine.of(layer.affine, layer.weight_gain)
+        return _Colours(weight, affine, layer.bias.detach().float(), layer.conv_clamp)
+
+    @torch.inference_mode()
+    def __call__(
+        self, w_plus: Tensor, noise_mode: NoiseMode = "const", stop_at: int | None = None
+    ) -> Tensor:
+        """Render; the same arguments, result and errors as `SynthesisNetwork`.
+
+        Args:
+            w_plus: (N, num_ws, w_dim).
+            noise_mode: "const", "random" or "none".
+            stop_at: leave after this resolution, a preview at a fraction of the cost.
+        """
+        wanted = (self.config.num_ws, self.config.w_dim)
+        if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != wanted:
+            raise ValueError(
+                f"w_plus has shape {tuple(w_plus.shape)}; wanted (N, {wanted[0]}, {wanted[1]})"
+            )
+        if noise_mode not in NOISE_MODES:
+            raise ValueError(f"noise_mode is {noise_mode!r}; wanted one of {NOISE_MODES}")
+        if stop_at is not None and stop_at not in self.resolutions:
+            raise ValueError(f"stop_at is {stop_at}; wanted one of {self.resolutions}")
+        chunk = max(1, CHUNK_PIXELS // self.config.resolution**2)
+        if len(w_plus) > chunk:
+            return torch.cat([self(part, noise_mode, stop_at) for part in w_plus.split(chunk)])
+        ws = w_plus.to(self.device, torch.float32).unbind(dim=1)
+        last = self.resolutions.index(stop_at or self.resolutions[-1])
+        count = 2 * last + 1
+        # Layer i reads w i; the colours of block b read the w of the layer after it.
+        styles = [layer.affine(ws[i]) for i, layer in enumerate(self.layers[:count])]
+        finish = self._finish_torch
+        if self.native:
+            finish = self._finish_native
+        elif self.triton:
+            finish = self._finish_triton
+        x = self.const * styles[0][:, :, None, None]
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        image: Tensor | None = None
+        for index in range(count):
+            layer = self.layers[index]
+            noise = self._noise(layer, len(w_plus), noise_mode)
+            following = styles[index + 1] if index + 1 < count else None
+            colours = self.colours[index // 2] if index % 2 == 0 else None
+            style = None if colours is None else colours.affine(ws[index + 1])
+            demodulation = layer.demodulation(styles[index])
+            x, image = finish(layer, x, demodulation, noise, following, colours, style, image)
+        assert image is not None
+        return image
+
+    def _noise(self, layer: _Layer, count: int, mode: NoiseMode) -> Tensor | None:
+        if mode == "none" or layer.noise_strength == 0.0:
+            return None
+        if mode == "const":
+            return layer.noise_const
+        shape = layer.noise_const.shape
+        return torch.randn(count, *shape, device=self.device) * layer.noise_strength
+
+    def _finish_native(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        demodulation: Tensor,
+        noise: Tensor | None,
+        following: Tensor | None,
+        colours: _Colours | None,
+        style: Tensor | None,
+        image: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        weight = None
+        if colours is not None and style is not None:
+            weight = (colours.weight * style[:, None]).contiguous()  # (N, 3, C)
+        activation = (LRELU_SLOPE, LRELU_GAIN, layer.clamp)
+        if layer.winograd is not None:
+            keep = following is not None
+            out, rgb = cpu.winograd_layer(
+                x,
+                layer.winograd,
+                demodulation,
+                noise,
+                layer.bias,
+                following,
+                weight,
+                *activation,
+                keep=keep,
+            )
+        else:
+            assert layer.convolve is not None
+            y = layer.convolve(x)
+            taps = layer.taps if layer.up == 2 else None
+            out, rgb = cpu.finish_layer(
+                y, taps, demodulation, noise, layer.bias, following, weight, *activation
+            )
+        if colours is not None and rgb is not None:
+            assert self.skip_taps is not None
+            cpu.add_skip(rgb, image, self.skip_taps, colours.bias, colours.clamp)
+            image = rgb
+        return (x if out is None else out), image
+
+    def _finish_triton(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        demodulation: Tensor,
+        noise: Tensor | None,
+        following: Tensor | None,
+        colours: _Colours | None,
+        style: Tensor | None,
+        image: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        from stylegan2_ops.triton.finish import finish_layer
+
+        assert layer.convolve is not None
+        weight = None
+        if colours is not None and style is not None:
+            weight = colours.weight * style[:, None]
+        out, rgb = finish_layer(
+            layer.convolve(x),
+            layer.taps if layer.up == 2 else None,
+            demodulation,
+            noise,
+            layer.bias,
+            following,
+            weight,
+            LRELU_SLOPE,
+            LRELU_GAIN,
+            layer.clamp,
+        )
+        if colours is not None and rgb is not None:
+            rgb = bias_act(rgb, colours.bias, "linear", clamp=colours.clamp, impl="ref")
+            image = rgb if image is None else upsample2d(image, self.skip_kernel) + rgb
+        return (x if out is None else out), image
+
+    def _finish_torch(
+        self,
+        layer: _Layer,
+        x: Tensor,
+        demodulation: Tensor,
+        noise: Tensor | None,
+        following: Tensor | None,
+        colours: _Colours | None,
+        style: Tensor | None,
+        image: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        assert layer.convolve is not None
+        y = layer.convolve(x)
+        if layer.up == 2:
+            y = upfirdn2d(y, layer.kernel, padding=(1, 1, 1, 1), gain=4.0)
+        y = y * demodulation.to(y.dtype)[:, :, None, None]
+        if noise is not None:
+            y = y + (noise[:, None] if noise.ndim == 3 else noise).to(y.dtype)
+        y = bias_act(y, layer.bias, "lrelu", clamp=layer.clamp, impl="ref")
+        if colours is not None and style is not None:
+            weight = (colours.weight * style[:, None]).to(y.dtype)  # (N, 3, C)
+            flat = weight @ y.flatten(2)  # (N, 3, H * W)
+            rgb = flat.float().unflatten(2, y.shape[2:])
+            rgb = bias_act(rgb, colours.bias, "linear", clamp=colours.clamp, impl="ref")
+            image = rgb if image is None else upsample2d(image, self.skip_kernel) + rgb
+        if following is not None:
+            y = y * following.to(y.dtype)[:, :, None, None]
+        return y, image
+
+
+def _fits_winograd(weight: Tensor) -> bool:
+    o, i, kh, kw = weight.shape
+    return (kh, kw) == (3, 3) and o % cpu.WINOGRAD_LANES == 0 and i % cpu.WINOGRAD_LANES == 0
+
+
+def _axis(kernel: Tensor) -> Tensor | None:
+    """One axis of a separable, symmetric-in-its-axes 4x4 filter with the gain 4 shared between
+    both: (4,) float32; None for another filter."""
+    if tuple(kernel.shape) != (4, 4):
+        return None
+    exact = kernel.detach().double()
+    total = float(exact.sum())
+    if total <= 0:
+        return None
+    axis = exact.sum(dim=1) / math.sqrt(total)
+    if float((torch.outer(axis, axis) - exact).abs().max()) > SEPARABLE_TOLERANCE * total:
+        return None
+    return (axis * 2.0).float().contiguous()

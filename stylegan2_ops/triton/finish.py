@@ -1,0 +1,101 @@
+"""What lies between two convolutions of the synthesis network as one Triton kernel."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+BLOCK = 256
+
+
+@triton.jit
+def _finish_kernel(
+    x, taps, demodulation, noise, bias, following, y, features,
+    count, channels, h, w, slope, gain, clamp,
+    FILTER: tl.constexpr, NOISE: tl.constexpr, FOLLOWING: tl.constexpr, FEATURES: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    real = index < count
+    column = index % w
+    row = (index // w) % h
+    plane = index // (w * h)  # sample * channels + channel
+    channel = plane % channels
+    if FILTER:
+        total = tl.zeros((BLOCK,), dtype=tl.float32)
+        for i in tl.static_range(4):
+            source_y = row - 1 + i
+            good_y = (source_y >= 0) & (source_y < h + 1)
+            a = tl.load(taps + 3 - i)
+            for j in tl.static_range(4):
+                source_x = column - 1 + j
+                good = good_y & (source_x >= 0) & (source_x < w + 1)
+                at = (plane * (h + 1) + source_y) * (w + 1) + source_x
+                v = tl.load(x + at, mask=real & good, other=0.0).to(tl.float32)
+                total += v * a * tl.load(taps + 3 - j)
+    else:
+        total = tl.load(x + index, mask=real, other=0.0).to(tl.float32)
+    total *= tl.load(demodulation + plane, mask=real, other=0.0)
+    total += tl.load(bias + channel, mask=real, other=0.0)
+    if NOISE == 1:
+        total += tl.load(noise + row * w + column, mask=real, other=0.0)
+    if NOISE == 2:
+        sample = plane // channels
+        total += tl.load(noise + (sample * h + row) * w + column, mask=real, other=0.0)
+    total = tl.where(total > 0, total, total * slope) * gain
+    if clamp >= 0:
+        total = tl.where(total > clamp, clamp, tl.where(total < -clamp, -clamp, total))
+    if FEATURES:
+        tl.store(features + index, total.to(features.dtype.element_ty), mask=real)
+    if FOLLOWING:
+        total *= tl.load(following + plane, mask=real, other=0.0)
+        tl.store(y + index, total.to(y.dtype.element_ty), mask=real)
+
+
+def finish_layer(
+    x: Tensor,
+    taps: Tensor | None,
+    demodulation: Tensor,
+    noise: Tensor | None,
+    bias: Tensor,
+    following: Tensor | None,
+    to_rgb: Tensor | None,
+    slope: float,
+    gain: float,
+    clamp: float | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """As `stylegan2_ops.cpu.finish_layer`, on NCHW and never in place."""
+    x = x.contiguous()
+    n, c = x.shape[:2]
+    spare = 0 if taps is None else 1
+    h, w = x.shape[2] - spare, x.shape[3] - spare
+    out = torch.empty((n, c, h, w), dtype=x.dtype, device=x.device)
+    features = torch.empty_like(out) if to_rgb is not None else None
+    _finish_kernel[(triton.cdiv(out.numel(), BLOCK),)](
+        x,
+        x if taps is None else taps,
+        demodulation.contiguous(),
+        x if noise is None else noise.contiguous(),
+        bias,
+        x if following is None else following.contiguous(),
+        out,
+        out if features is None else features,
+        out.numel(),
+        c,
+        h,
+        w,
+        slope,
+        gain,
+        -1.0 if clamp is None else clamp,
+        FILTER=taps is not None,
+        NOISE=0 if noise is None else noise.ndim - 1,
+        FOLLOWING=following is not None,
+        FEATURES=features is not None,
+        BLOCK=BLOCK,
+    )
+    rgb = None
+    if to_rgb is not None and features is not None:
+        rgb = (to_rgb.to(x.dtype) @ features.flatten(2)).float().unflatten(2, (h, w))
+    return (None if following is None else out), rgb
