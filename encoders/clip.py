@@ -12,10 +12,13 @@ import numpy as np
 
 from sfhq.checkpoints import file_digest
 from sfhq.errors import SfhqError
+from sfhq.model_store import status
+from sfhq.model_table import model_row
 from sfhq.records import Array, Pixels
 
 MODEL = "ViT-L-14-336"
 TAG = "openai"
+ROW = "clip-vit-l-14-336"  # of the table of models
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class ClipEncoder:
         if path is None or not path.is_file():
             raise SfhqError(
                 f"CLIP {self.model}: no weights found ({path or 'not in the cache'}); give "
-                "--encoder-weights FILE, or use --encoder dlib-face"
+                "--encoder-weights FILE, run sfhq models fetch clip-vit-l-14-336, or use "
+                "--encoder dlib-face"
             )
         return path
 
@@ -60,7 +64,10 @@ class ClipEncoder:
 
 
 def _cached_weights(model: str) -> Path | None:
-    """The weights in the caches where open_clip would have put them."""
+    """The weights in our cache, or in those where open_clip would have put them."""
+    known = status(model_row(ROW))
+    if model == MODEL and known.usable:
+        return known.path
     home = Path.home() / ".cache"
     hub = Path(os.environ.get("HF_HOME", home / "huggingface")) / "hub"
     patterns = [

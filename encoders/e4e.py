@@ -20,7 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.irse import Backbone, BackboneConfig
-from sfhq.checkpoints import pack_path, read_checkpoint, save_checkpoint
+from sfhq.checkpoints import (
+    file_digest,
+    pack_path,
+    read_checkpoint,
+    read_header,
+    require_fit,
+    save_checkpoint,
+)
 from sfhq.errors import IntegrityError
 from stylegan2_ops.layers import FullyConnected
 
@@ -184,6 +191,47 @@ def save_e4e(
 ) -> None:
     """Write an encoder with its configuration."""
     save_checkpoint(path, "e4e", network.config.to_dict(), network.state_dict(), notes, half)
+
+
+def save_e4e_state(
+    path: Path, config: E4eConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
+) -> None:
+    """Write tensors that came from elsewhere as an encoder, in full precision.
+
+    Raises:
+        IntegrityError: they are not those of an encoder of that configuration.
+    """
+    with torch.device("meta"):
+        network = E4e(config)
+    require_fit(network, state)
+    save_checkpoint(path, "e4e", config.to_dict(), state, notes)
+
+
+def require_pair(generator: Path | None = None, e4e: Path | None = None) -> None:
+    """Refuse an encoder that was made for another generator.
+
+    Either header may say so: by a fingerprint of the generator's weights, which every form of a
+    published generator shares, or by the digest of the generator's file. Where neither is said,
+    nothing is refused.
+
+    Args:
+        generator: a safetensors file; None for the embedded pack.
+        e4e: a safetensors file; None for the embedded pack.
+    """
+    generator, e4e = generator or pack_path("generator"), e4e or pack_path("e4e")
+    ours = read_header(generator, "generator").get("fingerprint")
+    notes = read_header(e4e, "e4e")
+    wanted, what = notes.get("fingerprint"), "fingerprint"
+    if not (ours and wanted):
+        if "generator" not in notes:
+            return
+        ours, wanted, what = file_digest(generator), notes["generator"], "sha256"
+    if ours != wanted:
+        raise IntegrityError(
+            f"{e4e}: made for the generator of {what} {wanted[:16]}, and {generator} has "
+            f"{ours[:16]}: its latents mean nothing there; give --generator and --e4e that "
+            "belong together"
+        )
 
 
 def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
@@ -105,6 +105,44 @@ def _sorted_header(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[end:]
 
 
+def _refuse_foreign(path: Path, kind: str) -> None:
+    """Refuse what is no safetensors file, by its content, and say what would make it one."""
+    if not path.is_file():
+        advice = "leave the option out for the embedded pack"
+        if path.parent == PACK:
+            advice = f"this installation has no embedded pack; give --{kind} FILE"
+        raise UsageError(f"{path}: no such weights file; {advice}")
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if int.from_bytes(start, "little") <= min(MAX_HEADER, path.stat().st_size) and len(start) == 8:
+        return
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        what = "a PyTorch checkpoint" if start.startswith(b"PK") else "a pickle"
+        raise IntegrityError(
+            f"{path}: {what}, which may run code when it is read; convert it once with: "
+            f"sfhq models convert {path} {path.with_suffix('.safetensors').name}"
+        )
+    raise IntegrityError(
+        f"{path}: not a safetensors file; wanted one written by sfhq train or sfhq models convert"
+    )
+
+
+def read_header(path: Path, kind: str) -> dict[str, str]:
+    """The header of a file that `save_checkpoint` wrote, without its tensors.
+
+    Raises:
+        UsageError, IntegrityError: as `read_checkpoint`.
+    """
+    from safetensors import safe_open
+
+    _refuse_foreign(path, kind)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except Exception as error:
+        raise IntegrityError(f"{path}: damaged weights file ({type(error).__name__})") from None
+
+
 def read_checkpoint(path: Path, kind: str) -> Checkpoint:
     """Read a file that `save_checkpoint` wrote.
 
@@ -114,18 +152,7 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
     """
     from safetensors import safe_open
 
-    if not path.is_file():
-        advice = "leave the option out for the embedded pack"
-        if path.parent == PACK:
-            advice = f"this installation has no embedded pack; give --{kind} FILE"
-        raise UsageError(f"{path}: no such weights file; {advice}")
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if length > min(MAX_HEADER, path.stat().st_size):
-        raise IntegrityError(
-            f"{path}: not a safetensors file; wanted one written by sfhq train or "
-            "sfhq models convert"
-        )
+    _refuse_foreign(path, kind)
     try:
         with safe_open(path, framework="pt") as opened:
             header = dict(opened.metadata() or {})
@@ -155,6 +182,36 @@ def save_generator(
     save_checkpoint(
         path, "generator", generator.config.to_dict(), generator.state_dict(), notes, half
     )
+
+
+def save_generator_state(
+    path: Path, config: GeneratorConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
+) -> None:
+    """Write tensors that came from elsewhere as a generator, in full precision.
+
+    Raises:
+        IntegrityError: they are not those of a generator of that configuration.
+    """
+    with torch.device("meta"):
+        network = Generator(config)
+    require_fit(network, state)
+    save_checkpoint(path, "generator", config.to_dict(), state, notes)
+
+
+def require_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors whose names or shapes are not a network's.
+
+    Args:
+        network: may be on the meta device, where it takes no memory.
+        state: tensors by name.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise IntegrityError(
+                f"{name}: shape {given.get(name, 'none')}; wanted {wanted.get(name, 'none')}"
+            )
 
 
 def load_generator(path: Path | None = None) -> tuple[Generator, str]:

@@ -83,7 +83,7 @@ def fetch(
         SfhqError: offline, or the server cannot or will not.
     """
     found = model_store.status(row)
-    if found.state == "installed":
+    if found.usable:
         return found
     address = url or row.url
     if address is None:
@@ -157,20 +157,12 @@ class _OnlySafe(urllib.request.HTTPRedirectHandler):
 
 
 def _download(row: ModelRow, url: str, partial: Path, progress: Progress) -> None:
-    """Until the file is whole, try again as long as bytes come in."""
-    tries, before = 0, -1
+    """Until the file is whole, try again as long as it grows."""
+    stuck = 0
     while True:
-        version = _read_note(partial)
-        done = partial.stat().st_size if partial.is_file() else 0
-        if version is not None and version.url != url:
-            version = None
-        if version is not None and version.complete and done == version.total:
+        version, done = _arrived(partial, url)
+        if version is not None and version.complete:
             return
-        if version is None or not done or (version.total is not None and done > version.total):
-            _forget(partial)
-            version, done = None, 0
-        tries = 1 if done > before else tries + 1
-        before = done
         variable = model_store.offline()
         if variable is not None:
             raise SfhqError(
@@ -180,23 +172,33 @@ def _download(row: ModelRow, url: str, partial: Path, progress: Progress) -> Non
         try:
             _attempt(row, url, partial, done, version, progress)
             return
-        except _Restart:
+        except _Restart as error:
             _forget(partial)
-            before = -1 if tries < ATTEMPTS else before
-            if tries >= ATTEMPTS:
-                raise SfhqError(f"{row.name}: {url} keeps sending another file") from None
-            before = 0
+            problem = str(error)
         except _Dropped as error:
-            if tries >= ATTEMPTS:
-                raise SfhqError(
-                    f"{row.name}: no network, or {_host(url)} does not answer ({error}); run the "
-                    "same command again to go on"
-                ) from None
-            time.sleep(PAUSE * 2 ** (tries - 1))
+            problem = str(error)
+        stuck = 0 if _size(partial) > done else stuck + 1
+        if stuck >= ATTEMPTS:
+            raise SfhqError(
+                f"{row.name}: no network, or {urllib.parse.urlsplit(url).netloc} does not do its "
+                f"part ({problem}); run the same command again to go on"
+            )
+        time.sleep(PAUSE * 2**stuck)
 
 
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _arrived(partial: Path, url: str) -> tuple[_Version | None, int]:
+    """What can be continued; anything else is removed."""
+    version, done = _read_note(partial), _size(partial)
+    if version is not None and version.url == url and done:
+        total = version.total
+        if done == total if version.complete else total is None or done <= total:
+            return version, done
+    _forget(partial)
+    return None, 0
 
 
 def _attempt(
@@ -212,7 +214,7 @@ def _attempt(
     if done and version is not None:
         # Without a validator the file may have changed; a published digest would tell.
         if not version.validator and row.sha256 is None:
-            raise _Restart
+            raise _Restart("it cannot be continued")
         headers["Range"] = f"bytes={done}-"
         if version.validator:
             headers["If-Range"] = version.validator
@@ -222,7 +224,7 @@ def _attempt(
             _receive(row, url, partial, done, version, reply, progress)
     except urllib.error.HTTPError as error:
         if error.code == 416:
-            raise _Restart from None
+            raise _Restart("the file has changed") from None
         if error.code in (408, 425, 429, 500, 502, 503, 504):
             raise _Dropped(f"{error.code} {error.reason}") from None
         raise SfhqError(
@@ -245,11 +247,14 @@ def _receive(
     progress: Progress,
 ) -> None:
     total = _length(reply, done)
-    if reply.status == 206:
-        if total is None or (version and version.total is not None and total != version.total):
-            raise _Restart
-    else:
+    if reply.status != 206:
         done = 0
+    elif version is not None and (
+        total is None
+        or total != (version.total or total)
+        or _validator(reply) not in ("", version.validator)
+    ):
+        raise _Restart("the file has changed")
     first = reply.read(CHUNK)
     if not done:
         model_store.refuse_page(row, first[:1024], url)
@@ -257,25 +262,25 @@ def _receive(
             raise SfhqError(
                 f"{row.name}: {url} offers {total:,} bytes; wanted {row.size:,}; nothing was kept"
             )
+        _forget(partial)  # before the note, lest it speaks of another version's bytes
         _write_note(partial, _Version(url, _validator(reply), total))
     model_store.need_room(partial.parent, (total or row.size or len(first)) - done)
     limit = total or row.size or LARGEST
-    with open(partial, "ab" if done else "wb") as file:
+    with open(partial, "ab") as file:
         chunk = first
-        while chunk:
-            done += len(chunk)
-            if done > limit:
-                file.truncate(0)
-                raise SfhqError(f"{row.name}: {url} sends more than {limit:,} bytes")
+        while chunk and done + len(chunk) <= limit:
             file.write(chunk)
+            done += len(chunk)
             progress(done, total)
             chunk = reply.read(CHUNK)
         file.flush()
         os.fsync(file.fileno())
+    if chunk:
+        _forget(partial)
+        raise SfhqError(f"{row.name}: {url} sends more than {limit:,} bytes; nothing was kept")
     if total is not None and done < total:
         raise _Dropped(f"{done:,} of {total:,} bytes came")
-    note = _read_note(partial)
-    _write_note(partial, _Version(url, note.validator if note else "", done, complete=True))
+    _write_note(partial, _Version(url, "", done, complete=True))
 
 
 def _length(reply: Any, offset: int) -> int | None:

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +125,10 @@ def _read_entry(path: Path) -> Entry | None:
     return entry if whole else None
 
 
+def _write_entry(path: Path, entry: Entry) -> None:
+    write_atomic(_entry_path(path), json.dumps(asdict(entry), indent=1).encode())
+
+
 def status(row: ModelRow) -> Status:
     """Look for a model's file; reads no more than its size and time."""
     path = model_path(row)
@@ -180,6 +184,8 @@ def sha256_of(path: Path) -> str:
 def verify(rows: tuple[ModelRow, ...] = ROWS) -> Iterator[tuple[Status, str, bool | None]]:
     """Read every file that is there, whole.
 
+    A file of the right digest that only its time made stale is installed again after this.
+
     Yields:
         its status, its digest, and whether that is the wanted one (None: nobody said which).
     """
@@ -188,7 +194,15 @@ def verify(rows: tuple[ModelRow, ...] = ROWS) -> Iterator[tuple[Status, str, boo
         if found.state == "missing":
             continue
         digest = sha256_of(found.path)
-        yield found, digest, None if found.wanted is None else digest == found.wanted
+        right = None if found.wanted is None else digest == found.wanted
+        if right and found.state == "stale" and found.entry is not None:
+            stat = found.path.stat()
+            entry = replace(
+                found.entry, sha256=digest, size=stat.st_size, mtime_ns=stat.st_mtime_ns
+            )
+            _write_entry(found.path, entry)
+            found = status(row)
+        yield found, digest, right
 
 
 def add(
@@ -223,9 +237,7 @@ def add(
             partial.unlink(missing_ok=True)
 
 
-def accept(
-    row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted: str
-) -> Status:
+def accept(row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted: str) -> Status:
     """Check a file that has arrived, record it and move it into place.
 
     Size comes before digest, and both before the file gets its name.
@@ -239,14 +251,14 @@ def accept(
     stat = partial.stat()
     if row.size is not None and stat.st_size != row.size:
         raise IntegrityError(
-            f"{row.name}: {source} has {stat.st_size:,} bytes; wanted {row.size:,}; nothing was kept"
+            f"{row.name}: {source} has {stat.st_size:,} bytes; wanted {row.size:,}; not taken"
         )
     digest = sha256_of(partial)
     if row.sha256 is not None and digest != row.sha256:
         other = next((r.name for r in ROWS if r.sha256 == digest), None)
         advice = f"; it is {other}" if other else ""
         raise IntegrityError(
-            f"{row.name}: {source} has sha256 {digest}; wanted {row.sha256}{advice}; nothing was kept"
+            f"{row.name}: {source} has sha256 {digest}; wanted {row.sha256}{advice}; not taken"
         )
     if row.sha256 is None and not confirm(digest, stat.st_size):
         raise UsageError(
@@ -264,7 +276,7 @@ def accept(
         pinned=row.sha256 is None,
     )
     # The record first: a record without its file is a file that is missing, which is the truth.
-    write_atomic(_entry_path(target), json.dumps(asdict(entry), indent=1).encode())
+    _write_entry(target, entry)
     os.replace(partial, target)
     return status(row)
 

@@ -1,0 +1,226 @@
+"""How near rendering comes to the convolutions alone.
+
+    python benchmarks/synthesis.py --resolution 1024
+    python benchmarks/synthesis.py --resolution 1024 --peer ../stylegan2-ada-pytorch
+
+All in one process and in turn, so that a change of the machine's load meets every line: the
+convolutions alone (the floor), the plain networks of this project, the prepared ones, and the
+implementation in a checkout that the user has (--peer). Weights are random, of the official
+shapes. Prints seconds an image, medians over --runs rounds, and the ratios; --json for a program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timing import Job, measure
+from torch import Tensor
+
+from stylegan2_ops.generator import Generator, GeneratorConfig, channels_at
+from stylegan2_ops.inference import PreparedSynthesis, has_fast_bf16
+from stylegan2_ops.memory import keep_freed_memory
+
+
+def lively_generator(resolution: int) -> Generator:
+    """Random weights of config-f, with noise and biases that matter."""
+    torch.manual_seed(0)
+    generator = Generator(GeneratorConfig(resolution=resolution)).eval().requires_grad_(False)
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.fill_(0.1)
+        elif name.endswith("bias") and "affine" not in name:
+            parameter.normal_(0, 0.1)
+    return generator
+
+
+def convolutions(config: GeneratorConfig, batch: int, dtype: torch.dtype, last: bool) -> Job:
+    """Every 3x3 convolution of the synthesis network, one after the other, through torch."""
+    layout = torch.channels_last if last else torch.contiguous_format
+    jobs: list[Job] = []
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape).to(dtype).contiguous(memory_format=layout)
+
+    resolution, width = 4, channels_at(4, config.channel_base, config.channel_max)
+    while resolution <= config.resolution:
+        out = channels_at(resolution, config.channel_base, config.channel_max)
+        if resolution > 4:
+            half = resolution // 2
+            x, weight = draw(batch, width, half, half), draw(width, out, 3, 3)
+            jobs.append(partial(F.conv_transpose2d, x, weight, stride=2))
+        x, weight = draw(batch, out, resolution, resolution), draw(out, out, 3, 3)
+        jobs.append(partial(F.conv2d, x, weight, padding=1))
+        resolution, width = resolution * 2, out
+
+    def run() -> None:
+        for job in jobs:
+            job()
+
+    return run
+
+
+def peer_synthesis(folder: Path, resolution: int, w_plus: Tensor) -> Job:
+    """The rendering of a checkout that has training/networks.py or networks_stylegan2.py."""
+    sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module("training.networks_stylegan2")
+    except ModuleNotFoundError:
+        module = importlib.import_module("training.networks")
+    network: Any = module.Generator(512, 0, 512, resolution, 3).eval().requires_grad_(False)
+    return lambda: network.synthesis(w_plus, noise_mode="const")
+
+
+def accuracy(generator: Generator, w_plus: Tensor) -> dict[str, float]:
+    """Errors on images scaled to reach 1 at 2.5 standard deviations, as photographs do."""
+    wanted = generator.synthesis(w_plus)
+    scale = 0.4 / float(wanted.std())
+    errors = {}
+    for name, precision, winograd in (
+        ("fp32", "fp32", True),
+        ("fp32 direct", "fp32", False),
+        ("bf16", "bf16", True),
+    ):
+        render = PreparedSynthesis(
+            generator.synthesis,
+            "bf16" if precision == "bf16" else "fp32",
+            "native",
+            winograd,
+        )
+        error = (render(w_plus) - wanted) * scale
+        errors[f"{name}: largest error"] = float(error.abs().max())
+        errors[f"{name}: relative error"] = float(error.norm() / (wanted * scale).norm())
+        mse = float(error.square().mean())
+        errors[f"{name}: PSNR dB"] = float(10 * torch.log10(torch.tensor(4.0 / mse)))
+    return errors
+
+
+def memory_above_weights(resolution: int, batch: int, precision: str) -> float:
+    """MB that rendering needs above a process which holds the prepared weights; in a new one."""
+    code = f"""
+import resource, torch
+from synthesis import lively_generator
+from stylegan2_ops.inference import PreparedSynthesis
+render = PreparedSynthesis(lively_generator({resolution}).synthesis, {precision!r}, "native")
+def now():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+w = torch.randn({batch}, render.config.num_ws, 512)
+before = now()
+render(w)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(max(peak - before, 0) / 1e6)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+    )
+    return float(done.stdout)
+
+
+def main() -> None:
+    """See the top of this file."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--resolution", type=int, default=1024)
+    parser.add_argument("--batches", default="1,4", help="batch sizes, separated by commas")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--peer", type=Path, help="a checkout of another implementation")
+    parser.add_argument(
+        "--default-malloc", action="store_true", help="let the C library give memory back"
+    )
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    kept = not options.default_malloc and keep_freed_memory()
+    generator = lively_generator(options.resolution)
+    report: dict[str, Any] = {
+        "resolution": options.resolution,
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "freed memory kept": kept,
+        "runs": options.runs,
+        "batches": {},
+    }
+    precisions = ["fp32"] + (["bf16"] if has_fast_bf16() else [])
+    with torch.inference_mode():
+        for batch in (int(b) for b in options.batches.split(",")):
+            w_plus = torch.randn(batch, generator.config.num_ws, 512)
+            jobs: dict[str, Job] = {}
+            for precision in precisions:
+                dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+                for last, layout in ((True, "channels-last"), (False, "NCHW")):
+                    jobs[f"convolutions {precision} {layout}"] = convolutions(
+                        generator.config, batch, dtype, last
+                    )
+                for name, winograd in (("", True), (" direct", False)):
+                    render = PreparedSynthesis(
+                        generator.synthesis,
+                        "bf16" if precision == "bf16" else "fp32",
+                        "native",
+                        winograd,
+                    )
+                    jobs[f"prepared {precision}{name}"] = partial(render, w_plus)
+            plain = PreparedSynthesis(generator.synthesis, "fp32", "ref")
+            jobs["prepared fp32 without kernels"] = partial(plain, w_plus)
+            jobs["plain network fp32"] = partial(generator.synthesis, w_plus)
+            if options.peer:
+                jobs["peer fp32"] = peer_synthesis(options.peer, options.resolution, w_plus)
+            taken = measure(jobs, options.runs)
+            medians = {name: statistics.median(values) / batch for name, values in taken.items()}
+            ratios = {}
+            for precision in precisions:
+                ours = medians[f"prepared {precision}"]
+                floor = min(
+                    medians[f"convolutions {precision} {layout}"]
+                    for layout in ("channels-last", "NCHW")
+                )
+                ratios[f"{precision} / convolutions alone"] = ours / floor
+                direct = medians[f"prepared {precision} direct"]
+                ratios[f"{precision} direct / convolutions alone"] = direct / floor
+                ratios[f"plain network / {precision}"] = medians["plain network fp32"] / ours
+                if options.peer:
+                    ratios[f"peer / {precision}"] = medians["peer fp32"] / ours
+            report["batches"][batch] = {"seconds an image": medians, "ratios": ratios}
+        report["accuracy"] = accuracy(generator, torch.randn(1, generator.config.num_ws, 512))
+    report["MB above the weights"] = {
+        f"{precision} batch {batch}": memory_above_weights(options.resolution, batch, precision)
+        for precision in precisions
+        for batch in (1, 4)
+    }
+    if options.json:
+        print(json.dumps(report, indent=1))
+        return
+    print(
+        f"{options.resolution} px, {options.threads} threads, torch {torch.__version__}, "
+        f"{report['cpu']}, freed memory kept: {kept}, medians of {options.runs}"
+    )
+    for batch, found in report["batches"].items():
+        print(f"\nbatch {batch}: seconds an image")
+        for name, value in found["seconds an image"].items():
+            print(f"  {name:<36} {value:8.3f}")
+        print(f"batch {batch}: ratios")
+        for name, value in found["ratios"].items():
+            print(f"  {name:<36} {value:8.2f}")
+    for title in ("accuracy", "MB above the weights"):
+        print(f"\n{title}")
+        for name, value in report[title].items():
+            print(f"  {name:<36} {value:12.4g}")
+
+
+if __name__ == "__main__":
+    main()

