@@ -908,7 +908,7 @@ def train_generator(
 @train_options
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option("--codes", type=FOLDER, help="codes.pt of the generator's run: known latents.")
-@click.option("--images", default=30000, show_default=True, help="Encoded images in all.")
+@click.option("--images", default=60000, show_default=True, help="Encoded images in all.")
 @click.option("--head-width", default=96, show_default=True, help="Channels of the heads.")
 @click.option("--widths", default="24,48,96,192", show_default=True, help="Of the backbone.")
 @click.option("--depths", default="1,2,2,1", show_default=True, help="Of the backbone.")
@@ -918,6 +918,8 @@ def train_e4e(
     seed: int,
     minutes: float | None,
     device: str,
+    batch: int,
+    precision: str,
     generator: Path | None,
     codes: Path | None,
     images: int,
@@ -941,10 +943,14 @@ def train_e4e(
     from encoders.training import E4eRecipe, E4eTraining, load_codes
     from sfhq.checkpoints import load_generator
     from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator import check_precision
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
 
     torch.set_flush_denormal(True)
+    check_precision(precision, device)
+    if batch < 2:
+        raise UsageError(f"--batch {batch}: wanted 2 or more")
     network, digest = load_generator(generator)
     backbone = BackboneConfig(_four(widths, "--widths"), _four(depths, "--depths"))
     config = E4eConfig(
@@ -954,7 +960,7 @@ def train_e4e(
         head_width,
         backbone,
     )
-    recipe = E4eRecipe(config, images=images, seed=seed)
+    recipe = E4eRecipe(config, images=images, batch=batch, seed=seed, precision=precision)
     photos, held_out = load_photos(folders, network.config.resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     known = load_codes(codes, photos.names) if codes else None

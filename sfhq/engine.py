@@ -7,7 +7,6 @@ same bytes as one that was not.
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import os
 import pickle
@@ -18,13 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 from sfhq.errors import SfhqError, UsageError
+from sfhq.lock import folder_lock
 from sfhq.part import Part
 from sfhq.records import FaceRecord, Json
 from sfhq.stage import SourceStage, Stage
@@ -65,29 +64,6 @@ class Counts:
         }
 
 
-@contextmanager
-def part_lock(part: Part) -> Iterator[None]:
-    """Hold a part for writing; the lock dies with the process.
-
-    Raises:
-        SfhqError: another process holds it, or the part cannot be written.
-    """
-    try:
-        file = open(part.root / ".lock", "a+")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise SfhqError(
-            f"{part.root}: cannot write here ({error.strerror}); make the folder writable"
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SfhqError(
-                f"{part.root}: another sfhq run is writing here; wait for it or stop it"
-            ) from None
-        yield
-
-
 def run_stage(
     stage: Stage,
     part: Part,
@@ -110,7 +86,7 @@ def run_stage(
     Raises:
         UsageError: the stage ran here with other settings, or what it reads is missing.
     """
-    with part_lock(part):
+    with folder_lock(part.root):
         _sweep(part)
         upstream = None if isinstance(stage, SourceStage) else part.before(stage.name)
         # Before anything is deleted or claimed: a source that is not there says so here.

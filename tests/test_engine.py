@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 from toy_stages import CANDIDATES, SHARD_SIZE, Dedup, Invert, Sample, run_all, tree
 
-from sfhq.engine import funnel, part_lock, run_stage
+from sfhq.engine import funnel, run_stage
 from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.lock import folder_lock
 from sfhq.part import FORMAT, Part
 from sfhq.records import COLUMNS, FaceRecord, Json, canonical_json, from_columns, to_columns
 from sfhq.stage import Scope, SourceStage
@@ -460,7 +461,7 @@ def test_a_second_process_is_refused(part: Part) -> None:
         "except SfhqError as error: print(error); sys.exit(7)\n"
     )
     command = [sys.executable, "-c", code, str(part.root)]
-    with part_lock(part):
+    with folder_lock(part.root):
         done = subprocess.run(
             command, env=environment(), capture_output=True, text=True, timeout=60
         )
@@ -473,12 +474,12 @@ def test_a_second_process_is_refused(part: Part) -> None:
 def test_the_lock_is_given_back_after_an_error(part: Part) -> None:
     with pytest.raises(UsageError):
         run_stage(Invert(), part)
-    with part_lock(part):
+    with folder_lock(part.root):
         pass
 
 
 def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SfhqError, match="cannot write here"), part_lock(Part(tmp_path / "gone")):
+    with pytest.raises(SfhqError, match="cannot write here"), folder_lock(tmp_path / "gone"):
         pass
 
 

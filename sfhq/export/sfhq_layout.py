@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from sfhq.engine import part_lock
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import encode_image, write_atomic
+from sfhq.lock import folder_lock
 from sfhq.part import SYNTHETIC_FOLDER, Part
 from sfhq.records import Array, FaceRecord, Json, Pixels, canonical_json
 from sfhq.render_batch import load_pixels
@@ -81,7 +81,7 @@ def export_sfhq(
     if not stages or not part.stage_info(stages[-1])["complete"]:
         raise UsageError(f"{part.root}: nothing finished to export; run: sfhq run")
     head = stages[-1]
-    with part_lock(part):
+    with folder_lock(part.root):
         identity = {
             "format": "sfhq",
             "name": name,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic, write_image
+from sfhq.lock import folder_lock
 from sfhq.records import Json, canonical_json
 from sfhq.render_batch import to_pixels
 
@@ -68,9 +69,26 @@ def run_training(
 
     Returns:
         Whether the training has ended.
+
+    Raises:
+        UsageError: the folder has a run of other settings.
+        SfhqError: another process is training there.
+        IntegrityError: the state there cannot be read.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _claim(out, settings)
+    with folder_lock(out):
+        _claim(out, settings)
+        return _run(training, out, log_seconds, save_seconds, limit_seconds, say)
+
+
+def _run(
+    training: Training,
+    out: Path,
+    log_seconds: float,
+    save_seconds: float,
+    limit_seconds: float | None,
+    say: Callable[[str], None],
+) -> bool:
     state = out / "state.pt"
     if state.is_file():
         try:
