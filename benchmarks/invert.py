@@ -16,7 +16,7 @@ import torch
 from timing import Job, measure
 from torch import nn
 
-from encoders.e4e import E4e, E4eConfig
+from encoders.e4e import E4e, E4eConfig, StyleHead
 from encoders.inference import PreparedE4e
 from stylegan2_ops.inference import has_fast_bf16
 from stylegan2_ops.memory import keep_freed_memory
@@ -33,7 +33,15 @@ def lively_encoder() -> E4e:
             module.running_var.uniform_(0.5, 1.5)
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.2)
-    encoder.latent_avg.normal_()
+    # Heads of standard deviation 1: latents that a rounding error would show in.
+    rng = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        w_plus = encoder(torch.rand(2, 3, 256, 256, generator=rng) * 2 - 1)
+    scale = torch.cat([w_plus[:, :1], (w_plus - w_plus[:, :1])[:, 1:]], dim=1).std(dim=(0, 2))
+    for head, deviation in zip(encoder.styles, scale.clone(), strict=True):
+        assert isinstance(head, StyleHead)
+        head.linear.weight.mul_(1.0 / deviation)
+    encoder.latent_avg.normal_(generator=rng)
     return encoder
 
 

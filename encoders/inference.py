@@ -15,10 +15,19 @@ from torch import Tensor, nn
 
 from encoders.e4e import COARSE_HEADS, MIDDLE_HEADS, E4e, StyleHead
 from encoders.irse import Bottleneck, SqueezeExcite
+from stylegan2_ops.build import WORTH_COMPILING, Impl, available
 from stylegan2_ops.inference import PRECISIONS, Precision
-from stylegan2_ops.packed import Convolution, pack_conv2d
+from stylegan2_ops.packed import (
+    Convolution,
+    fits_winograd,
+    pack_conv2d,
+    pack_strided_winograd,
+    pack_winograd,
+)
 
 Step = Callable[[Tensor], Tensor]
+WINOGRAD_FROM = 16  # pixels a side, by measurement at full size
+STRIDED_WINOGRAD_FROM = 32
 
 
 class PreparedE4e:
@@ -27,20 +36,26 @@ class PreparedE4e:
     Args:
         network: in eval mode.
         precision: "fp32", or "bf16" for convolutions in bfloat16.
+        impl: "native" to do the backbone's 3x3 convolutions by the compiled Winograd kernel where
+            that is faster, "ref" by torch alone, "auto" for the first where it can be had and the
+            encoder is large enough to be worth compiling for.
 
     Raises:
-        ValueError: an unknown precision, or a network in training mode.
+        ValueError: an unknown word, or a network in training mode.
+        stylegan2_ops.build.BuildError: "native", and the kernels cannot be built.
     """
 
-    def __init__(self, network: E4e, precision: Precision = "fp32") -> None:
+    def __init__(self, network: E4e, precision: Precision = "fp32", impl: Impl = "auto") -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; wanted one of {PRECISIONS}")
         if network.training:
             raise ValueError("the network is in training mode; wanted network.eval()")
-        self.network, self.precision = network, precision
+        self.network, self.precision, self.impl = network, precision, impl
         self.config = network.config
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         size = self.config.input_size
+        worth = impl != "auto" or size >= WORTH_COMPILING
+        self.winograd = precision == "fp32" and worth and available(impl)
         with torch.inference_mode():
             self._backbone(network, size)
             self.latent_avg = network.latent_avg.detach().float()
@@ -55,15 +70,15 @@ class PreparedE4e:
             heads = list(network.styles)
             ends = (COARSE_HEADS, MIDDLE_HEADS, len(heads))
             bounds = (1, *(min(end, len(heads)) for end in ends))
-            self.first = _Heads(heads[:1], size // 16, self.dtype)
+            self.first = _Heads(heads[:1], size // 16, self.dtype, self.winograd)
             self.groups = [
-                _Heads(heads[a:b], size // shrink, self.dtype) if a < b else None
+                _Heads(heads[a:b], size // shrink, self.dtype, self.winograd) if a < b else None
                 for (a, b), shrink in zip(pairwise(bounds), (16, 8, 4), strict=True)
             ]
 
-    def __reduce__(self) -> tuple[type[PreparedE4e], tuple[E4e, Precision]]:
+    def __reduce__(self) -> tuple[type[PreparedE4e], tuple[E4e, Precision, Impl]]:
         """Workers get the network and prepare it for themselves."""
-        return PreparedE4e, (self.network, self.precision)
+        return PreparedE4e, (self.network, self.precision, self.impl)
 
     def _conv(self, conv: nn.Conv2d, size: int, norm: nn.BatchNorm2d | None = None) -> Convolution:
         weight = conv.weight.detach().float()
@@ -72,6 +87,9 @@ class PreparedE4e:
             scale, shift = _affine(norm)
             weight = weight * scale[:, None, None, None]
             bias = shift if bias is None else bias * scale + shift
+        plain = conv.stride[0] == 1 and conv.padding[0] == 1 and size >= WINOGRAD_FROM
+        if self.winograd and plain and fits_winograd(weight):
+            return pack_winograd(weight, bias)
         return pack_conv2d(
             weight.to(self.dtype),
             size,
@@ -170,7 +188,9 @@ class PreparedE4e:
 class _Heads:
     """Style heads on one feature map; their first convolutions are one."""
 
-    def __init__(self, heads: list[nn.Module], size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, heads: list[nn.Module], size: int, dtype: torch.dtype, winograd: bool
+    ) -> None:
         self.count = len(heads)
         convolutions: list[list[nn.Conv2d]] = []
         weights, biases = [], []
@@ -185,6 +205,8 @@ class _Heads:
         def pack(members: list[nn.Conv2d], at: int) -> Convolution:
             weight = torch.cat([m.weight.detach().float() for m in members])
             bias = torch.cat([_bias(m) for m in members])
+            if winograd and at >= STRIDED_WINOGRAD_FROM:
+                return pack_strided_winograd(weight, at, bias, slope)
             return pack_conv2d(weight.to(dtype), at, bias.to(dtype), 2, 1, slope)
 
         self.shared = pack([own[0] for own in convolutions], size)

@@ -23,7 +23,7 @@ from stylegan2_ops.build import WORTH_COMPILING, Impl, available, cpu_features
 from stylegan2_ops.generator import SynthesisBlock, SynthesisNetwork
 from stylegan2_ops.layers import NOISE_MODES, FullyConnected, NoiseMode, SynthesisLayer, ToRGB
 from stylegan2_ops.modulated_conv import DEMODULATION_EPS
-from stylegan2_ops.packed import Convolution, pack_conv2d, pack_upsampling
+from stylegan2_ops.packed import Convolution, fits_winograd, pack_conv2d, pack_upsampling
 from stylegan2_ops.upfirdn2d import upfirdn2d, upsample2d
 
 Precision = Literal["fp32", "bf16"]
@@ -166,7 +166,7 @@ class PreparedSynthesis:
         kernel = layer.resample_filter.detach().float()
         typed = weight.to(self.dtype)
         transformed, convolve = None, None
-        if self.winograd and layer.up == 1 and size >= WINOGRAD_FROM and _fits_winograd(weight):
+        if self.winograd and layer.up == 1 and size >= WINOGRAD_FROM and fits_winograd(weight):
             transformed = cpu.winograd_weight(weight)
         elif layer.up == 2:
             convolve = pack_upsampling(typed, size)
@@ -349,11 +349,6 @@ class PreparedSynthesis:
         if following is not None:
             y = y * following.to(y.dtype)[:, :, None, None]
         return y, image
-
-
-def _fits_winograd(weight: Tensor) -> bool:
-    o, i, kh, kw = weight.shape
-    return (kh, kw) == (3, 3) and o % cpu.WINOGRAD_LANES == 0 and i % cpu.WINOGRAD_LANES == 0
 
 
 def _axis(kernel: Tensor) -> Tensor | None:
