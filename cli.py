@@ -1113,7 +1113,7 @@ def models_list(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([to_dict(f) for f in found], sort_keys=True))
         return
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             f.row.name,
             f.state,
@@ -1247,10 +1247,9 @@ def models_info(name: str, as_json: bool) -> None:
     Example:
       sfhq models info e4e-ffhq
     """
-    from stylegan2_ops.unpickle import sniff
-
     from sfhq import model_store
     from sfhq.model_table import model_row
+    from stylegan2_ops.torch_files import sniff
 
     found = model_store.status(model_row(name))
     content = sniff(found.path) if found.path.is_file() else None

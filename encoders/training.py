@@ -129,8 +129,8 @@ class E4eTraining:
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
         last = torch.channels_last
-        self.generator = generator.to(self.device, memory_format=last)
-        self.features = features.to(self.device, memory_format=last)
+        self.generator = generator.to(memory_format=last).to(self.device)
+        self.features = features.to(memory_format=last).to(self.device)
         self.photos, self.codes = photos, codes
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
@@ -143,7 +143,7 @@ class E4eTraining:
             for name, weight in self.encoder.styles.named_parameters():
                 if name.endswith("linear.weight"):
                     weight.mul_(0.1)
-        self.encoder.to(self.device, memory_format=last)
+        self.encoder.to(memory_format=last).to(self.device)
         self.averaged = copy.deepcopy(self.encoder).requires_grad_(False).eval()
         self.judge = LatentDiscriminator(recipe.config.w_dim).to(self.device)
         self.optimiser = torch.optim.Adam(

@@ -1,0 +1,380 @@
+"""Generators that others trained, in every published layout, as tensors under our names.
+
+The names are those of the PyTorch release by the paper's authors. Nothing in a file is run, and
+nothing about it is assumed: widths, depth and clamp are read from it and checked against its
+tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stylegan2_ops.generator import Generator, GeneratorConfig
+from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor
+from stylegan2_ops.torch_files import file_sha256, read_weights
+
+MAX_DEPTH = 32
+MAX_TENSORS = 20_000
+NETWORK = "dnnlib.tflib.network.Network"
+FILTER = (1.0, 3.0, 3.0, 1.0)
+W_SAMPLES = 10_000
+NVIDIA = "NVIDIA Source Code License, non-commercial"
+NOT_HERE = "a generator that is not read here: "
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class GeneratorSource:
+    """A generator read from a file.
+
+    Attributes:
+        config: its numbers.
+        state: the tensors of `Generator(config)`, float32.
+        notes: format, source_sha256, fingerprint, licence, and what had to be made up.
+    """
+
+    config: GeneratorConfig
+    state: State
+    notes: dict[str, str]
+
+
+def fingerprint(const: Tensor, w_avg: Tensor) -> str:
+    """What tells one generator from another, in any layout.
+
+    Args:
+        const: the learned constant, any shape of C x 4 x 4 values.
+        w_avg: (w_dim,), the mean of w.
+
+    Returns:
+        sha256 of both as little-endian float32, one after the other.
+    """
+    digest = hashlib.sha256()
+    for value in (const, w_avg):
+        digest.update(value.detach().float().contiguous().numpy().astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def read_generator(path: Path) -> GeneratorSource:
+    """Read a generator: NVlabs' pickle, the TensorFlow pickle, or rosinality's checkpoint.
+
+    Raises:
+        BadCheckpoint: damaged, hostile, or not a StyleGAN2 generator; one line that names `path`.
+    """
+    value = read_weights(path)
+    try:
+        config, state, notes = _find(value)
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        said = (str(error).splitlines() or [""])[0]
+        raise BadCheckpoint(f"{path}: not a generator's weights: {said[:120]}") from None
+    notes = {"licence": NVIDIA, **notes, "source": path.name, "source_sha256": file_sha256(path)}
+    notes["fingerprint"] = fingerprint(state["synthesis.b4.const"], state["mapping.w_avg"])
+    return GeneratorSource(config, state, notes)
+
+
+def _find(value: Any) -> tuple[GeneratorConfig, State, dict[str, str]]:
+    if isinstance(value, tuple) and any(_is_network(part) for part in value):
+        networks = [part for part in value if _is_network(part)]
+        return _from_tensorflow(networks[-1])  # (G, D, Gs); Gs is the averaged one
+    if _is_network(value):
+        return _from_tensorflow(value)
+    if isinstance(value, Record):
+        return _from_persistent(value)
+    if not isinstance(value, dict):
+        raise BadCheckpoint(f"a {type(value).__name__}; wanted a generator")
+    for name in ("G_ema", "G"):
+        if isinstance(value.get(name), Record):
+            return _from_persistent(value[name])
+    if isinstance(value.get("g_ema"), dict):
+        return from_rosinality(value["g_ema"], value.get("latent_avg"))
+    for nested in ("g", "state_dict"):
+        if isinstance(value.get(nested), dict):
+            raise BadCheckpoint(
+                f"holds {nested!r} but no averaged generator 'g_ema'"
+                + ("; is it an e4e checkpoint?" if nested == "state_dict" else "")
+            )
+    if "synthesis.b4.const" in value:
+        return _from_state({k: v for k, v in value.items() if isinstance(v, Tensor)}, {}, {})
+    if "input.input" in value:
+        return from_rosinality(value, None)
+    names = ", ".join(str(name)[:30] for name in list(value)[:4])
+    raise BadCheckpoint(f"holds no generator (it has: {names})")
+
+
+def _is_network(value: Any) -> bool:
+    return isinstance(value, Record) and value.name == NETWORK
+
+
+def _from_persistent(record: Record) -> tuple[GeneratorConfig, State, dict[str, str]]:
+    """The pickle of PyTorch modules."""
+    if record.name != "Generator":
+        raise BadCheckpoint(f"holds a {record.name}; wanted a Generator")
+    if not isinstance(record.state, dict):
+        raise BadCheckpoint("damaged: the generator has no state")
+    given = record.state.get("_init_kwargs")
+    options = dict(given) if isinstance(given, dict) else {}
+    state: State = {}
+    _walk(record, "", state, 0)
+    if any(name.startswith("synthesis.input.") for name in state):
+        raise BadCheckpoint(NOT_HERE + "StyleGAN3's; wanted StyleGAN2")
+    return _from_state(state, options, {"format": "NVlabs pickle"})
+
+
+def _walk(record: Record, prefix: str, found: State, depth: int) -> None:
+    """Parameters and buffers of a module and of those below it."""
+    if depth > MAX_DEPTH or len(found) > MAX_TENSORS:
+        raise BadCheckpoint("modules nested without end")
+    state = record.state
+    if not isinstance(state, dict):
+        raise BadCheckpoint(f"damaged: {record.name} has no state")
+    for group in ("_parameters", "_buffers"):
+        for name, value in (state.get(group) or {}).items():
+            if value is not None:
+                found[f"{prefix}{name}"] = as_tensor(value)
+    for name, module in (state.get("_modules") or {}).items():
+        if isinstance(module, Record):
+            _walk(module, f"{prefix}{name}.", found, depth + 1)
+
+
+def _from_state(
+    state: State, options: dict[str, Any], notes: dict[str, str]
+) -> tuple[GeneratorConfig, State, dict[str, str]]:
+    """Tensors under the official names, and the arguments the network was made with."""
+    synthesis = dict(options.get("synthesis_kwargs") or {})
+    # stylegan3's release keeps these beside the others instead.
+    for name in ("channel_base", "channel_max", "conv_clamp", "num_fp16_res", "architecture"):
+        if name in options:
+            synthesis.setdefault(name, options[name])
+    if options.get("c_dim", 0) or "mapping.embed.weight" in state:
+        raise BadCheckpoint(NOT_HERE + "it wants a label (c_dim is not 0)")
+    for holder, name, wanted in (
+        (synthesis, "architecture", "skip"),
+        (synthesis, "activation", "lrelu"),
+        (synthesis, "kernel_size", 3),
+        (synthesis, "use_noise", True),
+        (options, "img_channels", 3),
+        (dict(options.get("mapping_kwargs") or {}), "activation", "lrelu"),
+    ):
+        if holder.get(name, wanted) != wanted:
+            raise BadCheckpoint(f"{NOT_HERE}{name} is {str(holder[name])[:20]}; wanted {wanted}")
+    clamp = synthesis.get("conv_clamp")
+    if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < math.inf):
+        raise BadCheckpoint(f"conv_clamp is {str(clamp)[:20]}; wanted a positive number or None")
+    config = _config(state, None if clamp is None else float(clamp))
+    for name, found in (
+        ("img_resolution", config.resolution),
+        ("z_dim", config.z_dim),
+        ("w_dim", config.w_dim),
+    ):
+        if options.get(name, found) != found:
+            raise BadCheckpoint(f"says {name} {str(options[name])[:20]}, its tensors {found}")
+    half = synthesis.get("num_fp16_res", 0)
+    if isinstance(half, int) and half:
+        notes["num_fp16_res"] = str(half)
+    return config, _fit(config, state), {"format": "state dict", **notes}
+
+
+def _config(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConfig:
+    """The numbers that give the shapes of tensors under the official names."""
+    blocks = {
+        int(found.group(1)): name
+        for name in state
+        if (found := re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", name))
+    }
+    if not blocks or "synthesis.b4.const" not in state or "mapping.fc0.weight" not in state:
+        raise BadCheckpoint("holds no StyleGAN2 generator (no b4.const, conv1 or fc0)")
+    widths = {resolution: int(state[name].shape[0]) for resolution, name in blocks.items()}
+    resolution, widest = max(widths), max(widths.values())
+    narrow = [r * width for r, width in widths.items() if width < widest]
+    layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in state)
+    first = state["mapping.fc0.weight"]
+    return GeneratorConfig(
+        resolution=resolution,
+        z_dim=int(first.shape[1]),
+        w_dim=int(first.shape[0]),
+        channel_base=narrow[0] if narrow else widest * resolution,
+        channel_max=widest,
+        mapping_layers=layers,
+        conv_clamp=clamp,
+    )
+
+
+def _fit(config: GeneratorConfig, state: State) -> State:
+    """Float32 copies of exactly the tensors that the network has.
+
+    Raises:
+        BadCheckpoint: one is missing or of another shape, or a filter is not [1, 3, 3, 1].
+    """
+    with torch.device("meta"):
+        wanted = Generator(config).state_dict()
+    fitted: State = {}
+    for name, like in wanted.items():
+        found = state.get(name)
+        if found is None:
+            raise BadCheckpoint(f"has no {name}")
+        if found.numel() != like.numel() or (found.ndim and found.shape != like.shape):
+            raise BadCheckpoint(
+                f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
+            )
+        value = found.detach().to(torch.float32, copy=True).reshape(like.shape).contiguous()
+        if not bool(torch.isfinite(value).all()):
+            raise BadCheckpoint(f"{name} is not finite")
+        if name.endswith("resample_filter") and not torch.allclose(value, _filter(), atol=1e-6):
+            raise BadCheckpoint(f"{name} is another filter; wanted [1, 3, 3, 1]")
+        fitted[name] = value
+    return fitted
+
+
+def _filter() -> Tensor:
+    taps = torch.tensor(FILTER)
+    return torch.outer(taps, taps) / taps.sum() ** 2
+
+
+def _from_tensorflow(record: Record) -> tuple[GeneratorConfig, State, dict[str, str]]:
+    """The pickle of the TensorFlow release: variables by name, of Gs and its two components."""
+    variables = _variables(record, 0)
+    options = record.state.get("static_kwargs")
+    options = dict(options) if isinstance(options, dict) else {}
+    if options.get("label_size", 0):
+        raise BadCheckpoint(NOT_HERE + "it wants a label (label_size is not 0)")
+    architecture = options.get("architecture", "skip")
+    if architecture != "skip" or "4x4/Conv/weight" not in variables:
+        raise BadCheckpoint(NOT_HERE + "not StyleGAN2's config E or F")
+    state: State = {}
+    for name, value in variables.items():
+        if found := re.fullmatch(r"Dense(\d+)/(weight|bias)", name):
+            state[f"mapping.fc{found[1]}.{found[2]}"] = value.t() if value.ndim == 2 else value
+    state["mapping.w_avg"] = variables["dlatent_avg"]
+    state["synthesis.b4.const"] = variables["4x4/Const/const"][0]
+    resolution = 4
+    while f"{resolution}x{resolution}/ToRGB/weight" in variables:
+        block, side = f"synthesis.b{resolution}", f"{resolution}x{resolution}"
+        index = 2 * (resolution.bit_length() - 1) - 5  # of conv0's noise; 1 at 8 pixels
+        state[f"{block}.resample_filter"] = _filter()
+        layers = [("conv1", "Conv", 0)] if resolution == 4 else []
+        if resolution > 4:
+            layers = [("conv0", "Conv0_up", index), ("conv1", "Conv1", index + 1)]
+        for ours, theirs, noise in layers:
+            weight = variables[f"{side}/{theirs}/weight"].permute(3, 2, 0, 1)
+            if theirs == "Conv0_up":  # stored for a convolution that turns its kernel round
+                weight = weight.flip(2, 3)
+            layer = f"{block}.{ours}"
+            state[f"{layer}.weight"] = weight
+            state[f"{layer}.bias"] = variables[f"{side}/{theirs}/bias"]
+            state[f"{layer}.noise_strength"] = variables[f"{side}/{theirs}/noise_strength"]
+            state[f"{layer}.noise_const"] = variables[f"noise{noise}"][0, 0]
+            state[f"{layer}.resample_filter"] = _filter()
+            _affine(variables, f"{side}/{theirs}", layer, state)
+        state[f"{block}.torgb.weight"] = variables[f"{side}/ToRGB/weight"].permute(3, 2, 0, 1)
+        state[f"{block}.torgb.bias"] = variables[f"{side}/ToRGB/bias"]
+        _affine(variables, f"{side}/ToRGB", f"{block}.torgb", state)
+        resolution *= 2
+    config = _config(state, None)
+    return config, _fit(config, state), {"format": "TensorFlow pickle"}
+
+
+def _affine(variables: State, theirs: str, ours: str, state: State) -> None:
+    state[f"{ours}.affine.weight"] = variables[f"{theirs}/mod_weight"].t()
+    state[f"{ours}.affine.bias"] = variables[f"{theirs}/mod_bias"] + 1  # theirs starts at 0
+
+
+def _variables(record: Record, depth: int) -> State:
+    if depth > MAX_DEPTH or not isinstance(record.state, dict):
+        raise BadCheckpoint("damaged: a network without its state")
+    version = record.state.get("version")
+    if not isinstance(version, int) or version < 4:
+        raise BadCheckpoint(f"TensorFlow pickle of version {str(version)[:20]}; wanted 4 or later")
+    found: State = {}
+    for entry in record.state.get("variables") or []:
+        name, value = entry
+        if isinstance(name, str):
+            found[name] = as_tensor(value)
+    components = record.state.get("components")
+    for component in (components or {}).values():
+        if isinstance(component, Record):
+            found |= _variables(component, depth + 1)
+    return found
+
+
+def from_rosinality(
+    weights: Mapping[str, Any], latent_avg: Any = None
+) -> tuple[GeneratorConfig, State, dict[str, str]]:
+    """Tensors under rosinality's names, and the mean latent, which lies beside them.
+
+    Raises:
+        BadCheckpoint: they are not a generator's.
+    """
+    theirs = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
+    notes = {"format": "rosinality checkpoint"}
+    state: State = {}
+    for name, value in theirs.items():
+        if found := re.fullmatch(r"style\.(\d+)\.(weight|bias)", name):
+            state[f"mapping.fc{int(found[1]) - 1}.{found[2]}"] = value
+    if "input.input" not in theirs or "conv1.conv.weight" not in theirs:
+        raise BadCheckpoint("holds no StyleGAN2 generator (no input.input, no conv1.conv.weight)")
+    state["synthesis.b4.const"] = theirs["input.input"][0]
+    generator = torch.Generator().manual_seed(0)
+    drawn = 0
+    resolution, block = 4, 0
+    while resolution == 4 or f"convs.{2 * block - 2}.conv.weight" in theirs:
+        first = resolution == 4
+        ours = f"synthesis.b{resolution}"
+        layers = [("conv1", "conv1", 0)]
+        if not first:
+            layers = [
+                ("conv0", f"convs.{2 * block - 2}", 2 * block - 1),
+                ("conv1", f"convs.{2 * block - 1}", 2 * block),
+            ]
+        for name, source, index in layers:
+            layer = f"{ours}.{name}"
+            state[f"{layer}.weight"] = theirs[f"{source}.conv.weight"][0]
+            state[f"{layer}.bias"] = theirs[f"{source}.activate.bias"]
+            state[f"{layer}.noise_strength"] = theirs[f"{source}.noise.weight"].reshape(())
+            noise = theirs.get(f"noises.noise_{index}")
+            if noise is None:
+                drawn += 1
+                noise = torch.randn(1, 1, resolution, resolution, generator=generator)
+            state[f"{layer}.noise_const"] = noise[0, 0]
+            kernel = theirs.get(f"{source}.conv.blur.kernel")
+            state[f"{layer}.resample_filter"] = _filter() if kernel is None else kernel / 4
+            for part in ("weight", "bias"):
+                state[f"{layer}.affine.{part}"] = theirs[f"{source}.conv.modulation.{part}"]
+        rgb = "to_rgb1" if first else f"to_rgbs.{block - 1}"
+        state[f"{ours}.torgb.weight"] = theirs[f"{rgb}.conv.weight"][0]
+        state[f"{ours}.torgb.bias"] = theirs[f"{rgb}.bias"].reshape(-1)
+        for part in ("weight", "bias"):
+            state[f"{ours}.torgb.affine.{part}"] = theirs[f"{rgb}.conv.modulation.{part}"]
+        kernel = theirs.get(f"{rgb}.upsample.kernel")
+        state[f"{ours}.resample_filter"] = _filter() if kernel is None else kernel / 4
+        resolution, block = resolution * 2, block + 1
+    if drawn:
+        notes["noise"] = f"{drawn} noise maps were not in the file; drawn here, seed 0"
+    config = _config(state, None)
+    if latent_avg is None:
+        state["mapping.w_avg"] = torch.zeros(config.w_dim)
+        state["mapping.w_avg"] = _mean_w(config, _fit(config, state))
+        notes["w_avg"] = f"not in the file; mean of {W_SAMPLES:,} w drawn here, seed 0"
+    else:
+        mean = as_tensor(latent_avg)
+        # e4e repeats it for every layer.
+        state["mapping.w_avg"] = mean if mean.ndim == 1 else mean.reshape(-1, mean.shape[-1])[0]
+    return config, _fit(config, state), notes
+
+
+@torch.inference_mode()
+def _mean_w(config: GeneratorConfig, state: State) -> Tensor:
+    generator = Generator(config).eval()
+    generator.load_state_dict(state)
+    z = torch.randn(W_SAMPLES, config.z_dim, generator=torch.Generator().manual_seed(0))
+    return torch.cat([generator.mapping(part) for part in z.split(1000)]).mean(dim=0).clone()
