@@ -36,13 +36,17 @@ class E4eSource:
     generator: GeneratorSource | None
 
 
-def read_e4e(path: Path) -> E4eSource:
+def read_e4e(path: Path, value: Any = None) -> E4eSource:
     """Read an encoder: {"state_dict": {"encoder.*", "decoder.*"}, "latent_avg", "opts"}.
+
+    Args:
+        path: the file.
+        value: what `read_weights` gave of it, where it was read already.
 
     Raises:
         BadCheckpoint: damaged, hostile, or not an e4e encoder; one line that names `path`.
     """
-    value = read_weights(path)
+    value = read_weights(path) if value is None else value
     try:
         config, state, generator = _read(value)
     except BadCheckpoint as error:

@@ -64,13 +64,22 @@ def fingerprint(const: Tensor, w_avg: Tensor) -> str:
     return digest.hexdigest()
 
 
-def read_generator(path: Path) -> GeneratorSource:
+def holds_encoder(value: Any) -> bool:
+    """Whether what `read_weights` gave is an inversion encoder with its generator."""
+    return isinstance(value, dict) and isinstance(value.get("state_dict"), dict)
+
+
+def read_generator(path: Path, value: Any = None) -> GeneratorSource:
     """Read a generator: NVlabs' pickle, the TensorFlow pickle, or rosinality's checkpoint.
+
+    Args:
+        path: the file.
+        value: what `read_weights` gave of it, where it was read already.
 
     Raises:
         BadCheckpoint: damaged, hostile, or not a StyleGAN2 generator; one line that names `path`.
     """
-    value = read_weights(path)
+    value = read_weights(path) if value is None else value
     try:
         config, state, notes = _find(value)
     except BadCheckpoint as error:

@@ -254,7 +254,13 @@ def _call_reconstruct(machine: Machine, kind: Any, *_: Any) -> Array:
     return Array()
 
 
-def _call_from_buffer(machine: Machine, raw: Any, dtype: Any, shape: Any, order: Any) -> Array:
+def _call_from_buffer(
+    machine: Machine, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+) -> Array:
+    if order == "K" and axes is not None:  # numpy since 2.3: axes by their strides
+        if sorted(_sizes(axes)) != list(range(len(_sizes(shape)))):
+            raise BadCheckpoint("an array of an impossible layout")
+        return Array(make_array(raw, dtype, shape, "C").transpose(axes))
     return Array(make_array(raw, dtype, shape, str(order)))
 
 
