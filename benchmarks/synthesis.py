@@ -107,17 +107,23 @@ def accuracy(generator: Generator, w_plus: Tensor) -> dict[str, float]:
 def memory_above_weights(resolution: int, batch: int, precision: str) -> float:
     """MB that rendering needs above a process which holds the prepared weights; in a new one."""
     code = f"""
-import resource, torch
+import ctypes, gc, torch
 from synthesis import lively_generator
 from stylegan2_ops.inference import PreparedSynthesis
+from stylegan2_ops.memory import keep_freed_memory
+def kilobytes(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field + ":"))
 render = PreparedSynthesis(lively_generator({resolution}).synthesis, {precision!r}, "native")
-def now():
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)
+keep_freed_memory()
 w = torch.randn({batch}, render.config.num_ws, 512)
-before = now()
+with open("/proc/self/clear_refs", "w") as peaks:
+    peaks.write("5")  # the peak so far, which preparing left, is forgotten
+before = kilobytes("VmRSS")
 render(w)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(max(peak - before, 0) / 1e6)
+print((kilobytes("VmHWM") - before) * 1024 / 1e6)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.e4e import E4e, E4eConfig
@@ -18,6 +19,7 @@ from stylegan2_ops.build import Impl, find_compiler
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.inference import Precision, PreparedSynthesis, prepared
 from stylegan2_ops.layers import NoiseMode
+from stylegan2_ops.packed import fits_winograd, pack_strided_winograd, pack_winograd
 
 IMPLS: list[Impl] = ["ref", "native"]
 
@@ -207,3 +209,39 @@ def test_an_encoder_in_training_is_refused(encoder: E4e) -> None:
     precision: Precision = "fp64"  # type: ignore[assignment]
     with pytest.raises(ValueError, match="precision is 'fp64'"):
         PreparedE4e(encoder, precision)
+
+
+def test_strided_winograd_is_the_convolution() -> None:
+    torch.manual_seed(6)
+    weight, bias = torch.randn(40, 24, 3, 3) / 15, torch.randn(40)
+    for size in (8, 16, 48):
+        x = torch.randn(2, 24, size, size)
+        wanted = F.leaky_relu(F.conv2d(x, weight, bias, stride=2, padding=1), 0.01)
+        fast = pack_strided_winograd(weight, size, bias, 0.01)
+        found = fast(x.contiguous(memory_format=torch.channels_last))
+        assert found.shape == wanted.shape
+        assert (found - wanted).abs().max() < 1e-5 * float(wanted.abs().max()) * 10
+
+
+def test_winograd_is_the_convolution() -> None:
+    skip_without_compiler("native")
+    torch.manual_seed(7)
+    weight, bias = torch.randn(48, 16, 3, 3) / 12, torch.randn(48)
+    assert fits_winograd(weight) and not fits_winograd(weight[:, :8])
+    assert not fits_winograd(torch.zeros(16, 16, 1, 1))
+    for size in (4, 7, 32):
+        x = torch.randn(2, 16, size, size).contiguous(memory_format=torch.channels_last)
+        wanted = F.conv2d(x, weight, bias, padding=1)
+        assert (pack_winograd(weight, bias)(x) - wanted).abs().max() < 1e-4
+        plain = F.conv2d(x, weight, padding=1)
+        assert (pack_winograd(weight)(x) - plain).abs().max() < 1e-4
+
+
+def test_the_encoder_by_winograd_is_the_encoder() -> None:
+    skip_without_compiler("native")
+    config = E4eConfig(10, 128, 32, 32, BackboneConfig((16, 16, 32, 48), (1, 2, 2, 1)))
+    encoder = lively_encoder(config)
+    images = torch.rand(2, 3, 128, 128) * 2 - 1
+    ready = PreparedE4e(encoder, "fp32", "native")
+    assert ready.winograd and not PreparedE4e(encoder).winograd  # too small to compile for
+    assert (ready(images) - encoder(images)).abs().max() < 1e-4
