@@ -12,7 +12,6 @@ shapes. Prints seconds an image, medians over --runs rounds, and the ratios; --j
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
 import subprocess
@@ -69,15 +68,48 @@ def convolutions(config: GeneratorConfig, batch: int, dtype: torch.dtype, last: 
     return run
 
 
-def peer_synthesis(folder: Path, resolution: int, w_plus: Tensor) -> Job:
-    """The rendering of a checkout that has training/networks.py or networks_stylegan2.py."""
-    sys.path.insert(0, str(folder))
-    try:
-        module = importlib.import_module("training.networks_stylegan2")
-    except ModuleNotFoundError:
-        module = importlib.import_module("training.networks")
-    network: Any = module.Generator(512, 0, 512, resolution, 3).eval().requires_grad_(False)
-    return lambda: network.synthesis(w_plus, noise_mode="const")
+PEER = """
+import importlib, sys, torch
+sys.path.insert(0, sys.argv[1])
+resolution, batch, threads = (int(word) for word in sys.argv[2:])
+torch.set_num_threads(threads)
+try:
+    module = importlib.import_module("training.networks_stylegan2")
+except ModuleNotFoundError:
+    module = importlib.import_module("training.networks")
+network = module.Generator(512, 0, 512, resolution, 3).eval().requires_grad_(False)
+w_plus = torch.randn(batch, network.synthesis.num_ws, 512)
+with torch.inference_mode():
+    for line in sys.stdin:
+        network.synthesis(w_plus, noise_mode="const")
+        print("done", flush=True)
+"""
+
+
+def peer_synthesis(folder: Path, resolution: int, batch: int) -> Job:
+    """The rendering of a checkout that has training/networks.py or networks_stylegan2.py.
+
+    It runs in a process of its own, as its users run it: how this project keeps freed memory
+    would help it too.
+    """
+    words = [str(folder), str(resolution), str(batch), str(torch.get_num_threads())]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PEER, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    ask, answer = process.stdin, process.stdout
+
+    def run() -> None:
+        ask.write("go\n")
+        ask.flush()
+        if answer.readline() != "done\n":
+            raise SystemExit(f"{folder}: cannot be run; try: python -c 'import training.networks'")
+
+    return run
 
 
 def accuracy(generator: Generator, w_plus: Tensor) -> dict[str, float]:
@@ -185,7 +217,7 @@ def main() -> None:
             jobs["prepared fp32 without kernels"] = partial(plain, w_plus)
             jobs["plain network fp32"] = partial(generator.synthesis, w_plus)
             if options.peer:
-                jobs["peer fp32"] = peer_synthesis(options.peer, options.resolution, w_plus)
+                jobs["peer fp32"] = peer_synthesis(options.peer, options.resolution, batch)
             taken = measure(jobs, options.runs)
             medians = {name: statistics.median(values) / batch for name, values in taken.items()}
             ratios = {}
