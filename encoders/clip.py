@@ -70,16 +70,9 @@ def _cached_weights(model: str) -> Path | None:
         return known.path
     home = Path.home() / ".cache"
     hub = Path(os.environ.get("HF_HOME", home / "huggingface")) / "hub"
-    patterns = [
-        (home / "clip", f"{model.replace('-336', '@336px').replace('ViT-L-14', 'ViT-L-14')}*.pt"),
-        (
-            hub,
-            f"models--timm--{model.lower().replace('-', '_')}*/snapshots/*/open_clip*.safetensors",
-        ),
-        (hub, f"models--*{model}*/snapshots/*/open_clip_*.safetensors"),
-    ]
-    for folder, pattern in patterns:
-        for path in sorted(folder.glob(pattern)):
+    named = f"models--timm--{model.lower().replace('-', '_')}*/snapshots/*/open_clip*.safetensors"
+    for pattern in (named, f"models--*{model}*/snapshots/*/open_clip_*.safetensors"):
+        for path in sorted(hub.glob(pattern)):
             return path
     return None
 

@@ -129,10 +129,7 @@ def test_clip_without_weights_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "place",
-    [
-        ".cache/clip/ViT-L-14@336px.pt",
-        "hub/hub/models--timm--vit_l_14_336.openai/snapshots/0/open_clip_model.safetensors",
-    ],
+    ["hub/hub/models--timm--vit_l_14_336.openai/snapshots/0/open_clip_model.safetensors"],
 )
 def test_clip_weights_are_found_in_the_caches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
