@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument(
         "--default-malloc", action="store_true", help="let the C library give memory back"
     )
+    parser.add_argument("--compile", action="store_true", help="also the plain network compiled")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -216,6 +217,9 @@ def main() -> None:
             plain = PreparedSynthesis(generator.synthesis, "fp32", "ref")
             jobs["prepared fp32 without kernels"] = partial(plain, w_plus)
             jobs["plain network fp32"] = partial(generator.synthesis, w_plus)
+            if options.compile:
+                compiled = torch.compile(generator.synthesis)
+                jobs["plain network, torch.compile"] = partial(compiled, w_plus)
             if options.peer:
                 jobs["peer fp32"] = peer_synthesis(options.peer, options.resolution, batch)
             taken = measure(jobs, options.runs)

@@ -310,6 +310,21 @@ class TestCommand:
         again, _ = load_generator(made)
         assert torch.equal(again.mapping.w_avg, generator.mapping.w_avg)
 
+    def test_an_encoder_of_another_generator_is_refused(self, tmp_path: Path) -> None:
+        generator, encoder = tiny_generator(), tiny_e4e(config=WITHOUT_REDUCTION)
+        path = write_e4e(tmp_path / "e.pt", encoder, generator)
+        e4e, ours, other = (tmp_path / f"{n}.safetensors" for n in ("e", "ours", "other"))
+        self.run(path, e4e)
+        self.run(write_tensorflow(tmp_path / "a.pkl", generator), ours)
+        self.run(write_rosinality(tmp_path / "b.pt", tiny_generator(seed=8)), other)
+        for chosen, code in ((ours, 0), (other, 4)):
+            words = ["sample", tmp_path / chosen.stem, "--count", 1]
+            words += ["--generator", chosen, "--e4e", e4e]
+            done = CliRunner().invoke(main, [str(word) for word in words])
+            assert done.exit_code == code, done.output
+        assert "made for the generator of fingerprint" in done.stderr
+        assert "its latents mean nothing there" in done.stderr
+
     def test_one_line_for_a_bad_file(self, tmp_path: Path) -> None:
         path = tmp_path / "page.pkl"
         path.write_text("<!DOCTYPE html><html>Google Drive - virus scan warning")
