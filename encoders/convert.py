@@ -12,10 +12,21 @@ from torch import Tensor
 
 from encoders.e4e import COARSE_HEADS, MIDDLE_HEADS, E4e, E4eConfig
 from encoders.irse import BackboneConfig
-from stylegan2_ops.convert import NVIDIA, GeneratorSource, fingerprint, from_rosinality
-from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor
+from stylegan2_ops.convert import (
+    MAX_RESOLUTION,
+    MAX_WIDTH,
+    NVIDIA,
+    GeneratorSource,
+    fingerprint,
+    from_rosinality,
+)
+from stylegan2_ops.generator import count_ws
+from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor, shown
 from stylegan2_ops.torch_files import file_sha256, read_weights
 
+MAX_HEADS = count_ws(MAX_RESOLUTION)
+MAX_HALVINGS = 8  # of a map of 256, which the finest head of a 1024-pixel input sees
+MAX_NUMBERS = 1 << 30  # parameters and buffers; the published encoder has 267 million
 SHRINK = (16, 8, 4)  # of the feature maps that the coarse, middle and fine heads look at
 
 
@@ -51,7 +62,7 @@ def read_e4e(path: Path, value: Any = None) -> E4eSource:
         config, state, generator = _read(value)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except Exception as error:  # whatever is wrong with it, it is the file's fault
         said = (str(error).splitlines() or [""])[0]
         raise BadCheckpoint(f"{path}: not an e4e encoder: {said[:120]}") from None
     notes = {
@@ -79,7 +90,7 @@ def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any]:
     kind = options.get("encoder_type", "") if isinstance(options, dict) else ""
     if kind and kind != "Encoder4Editing":
         raise BadCheckpoint(
-            f"made for pSp's encoder {str(kind)[:40]!r}, whose heads do not add to one w; wanted "
+            f"made for pSp's encoder {shown(kind, 40)!r}, whose heads do not add to one w; wanted "
             "e4e's, 'Encoder4Editing'"
         )
     if value.get("latent_avg") is None:
@@ -123,8 +134,12 @@ def _config(state: dict[str, Tensor]) -> E4eConfig:
     convs = sum(
         bool(re.fullmatch(rf"styles\.{count - 1}\.convs\.\d+\.weight", name)) for name in state
     )
+    if count > MAX_HEADS or not 0 < convs <= MAX_HALVINGS:
+        raise BadCheckpoint(f"{count} heads of {convs} convolutions; no encoder has so many")
     group = 0 if count <= COARSE_HEADS else 1 if count <= MIDDLE_HEADS else 2
     w_dim, head = state["styles.0.linear.weight"].shape
+    if max(w_dim, head, *widths) > MAX_WIDTH:
+        raise BadCheckpoint(f"widths up to {max(w_dim, head, *widths)}; no encoder has so many")
     return E4eConfig(
         num_ws=count,
         input_size=2**convs * SHRINK[group],
@@ -154,6 +169,9 @@ def _stages(units: list[tuple[int, int]]) -> tuple[Any, Any]:
 def _fit(config: E4eConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
     with torch.device("meta"):
         wanted = E4e(config).state_dict()
+    numbers = sum(like.numel() for like in wanted.values())
+    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
+        raise BadCheckpoint(f"an encoder of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
     fitted = {}
     for name, like in wanted.items():
         found = state.get(name)

@@ -19,11 +19,17 @@ import torch
 from torch import Tensor
 
 from stylegan2_ops.generator import Generator, GeneratorConfig
-from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor
+from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor, shown
 from stylegan2_ops.torch_files import file_sha256, read_weights
 
 MAX_DEPTH = 32
-MAX_TENSORS = 20_000
+MAX_MODULES = 20_000
+MAX_NETWORKS = 16
+MAX_NAME = 100
+MAX_LAYERS = 64
+MAX_WIDTH = 8192  # of z and w
+MAX_NUMBERS = 1 << 28  # parameters and buffers; the 1024-pixel network has 33 million
+MAX_RESOLUTION = 1024
 NETWORK = "dnnlib.tflib.network.Network"
 FILTER = (1.0, 3.0, 3.0, 1.0)
 W_SAMPLES = 10_000
@@ -84,7 +90,7 @@ def read_generator(path: Path, value: Any = None) -> GeneratorSource:
         config, state, notes = _find(value)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except Exception as error:  # whatever is wrong with it, it is the file's fault
         said = (str(error).splitlines() or [""])[0]
         raise BadCheckpoint(f"{path}: not a generator's weights: {said[:120]}") from None
     notes = {"licence": NVIDIA, **notes, "source": path.name, "source_sha256": file_sha256(path)}
@@ -133,27 +139,47 @@ def _from_persistent(record: Record) -> tuple[GeneratorConfig, State, dict[str, 
         raise BadCheckpoint("damaged: the generator has no state")
     given = record.state.get("_init_kwargs")
     options = dict(given) if isinstance(given, dict) else {}
-    state: State = {}
-    _walk(record, "", state, 0)
+    state = _walk(record)
     if any(name.startswith("synthesis.input.") for name in state):
         raise BadCheckpoint(NOT_HERE + "StyleGAN3's; wanted StyleGAN2")
     return _from_state(state, options, {"format": "NVlabs pickle"})
 
 
-def _walk(record: Record, prefix: str, found: State, depth: int) -> None:
-    """Parameters and buffers of a module and of those below it."""
-    if depth > MAX_DEPTH or len(found) > MAX_TENSORS:
-        raise BadCheckpoint("modules nested without end")
-    state = record.state
-    if not isinstance(state, dict):
-        raise BadCheckpoint(f"damaged: {record.name} has no state")
-    for group in ("_parameters", "_buffers"):
-        for name, value in (state.get(group) or {}).items():
-            if value is not None:
-                found[f"{prefix}{name}"] = as_tensor(value)
-    for name, module in (state.get("_modules") or {}).items():
-        if isinstance(module, Record):
-            _walk(module, f"{prefix}{name}.", found, depth + 1)
+def _walk(network: Record) -> State:
+    """Parameters and buffers of a module and of those below it.
+
+    Modules are counted as often as they are reached: two that hold each other's children make
+    a tree of any size.
+    """
+    found: State = {}
+    waiting, walked = [("", network)], 0
+    while waiting:
+        prefix, record = waiting.pop()
+        walked += 1
+        if prefix.count(".") > MAX_DEPTH or walked + len(waiting) + len(found) > MAX_MODULES:
+            raise BadCheckpoint("modules nested without end")
+        if not isinstance(record.state, dict):
+            raise BadCheckpoint(f"damaged: {record.name} has no state")
+        for group in ("_parameters", "_buffers"):
+            for name, value in _named(record.state, group):
+                if value is not None:
+                    found[f"{prefix}{name}"] = as_tensor(value)
+        for name, module in _named(record.state, "_modules"):
+            if isinstance(module, Record):
+                waiting.append((f"{prefix}{name}.", module))
+    return found
+
+
+def _named(state: dict[Any, Any], group: str) -> list[tuple[str, Any]]:
+    """A module's parameters, buffers or modules, by name."""
+    held = state.get(group)
+    if held is None:
+        return []
+    if not isinstance(held, dict):
+        raise BadCheckpoint(f"damaged: {group} is {shown(held)}; wanted a dictionary")
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in held):
+        raise BadCheckpoint(f"damaged: {group} has a name that is none")
+    return list(held.items())
 
 
 def _from_state(
@@ -165,6 +191,7 @@ def _from_state(
     for name in ("channel_base", "channel_max", "conv_clamp", "num_fp16_res", "architecture"):
         if name in options:
             synthesis.setdefault(name, options[name])
+    mapping = dict(options.get("mapping_kwargs") or {})
     if options.get("c_dim", 0) or "mapping.embed.weight" in state:
         raise BadCheckpoint(NOT_HERE + "it wants a label (c_dim is not 0)")
     for holder, name, wanted in (
@@ -173,13 +200,14 @@ def _from_state(
         (synthesis, "kernel_size", 3),
         (synthesis, "use_noise", True),
         (options, "img_channels", 3),
-        (dict(options.get("mapping_kwargs") or {}), "activation", "lrelu"),
+        (mapping, "activation", "lrelu"),
+        (mapping, "lr_multiplier", 0.01),
     ):
         if holder.get(name, wanted) != wanted:
-            raise BadCheckpoint(f"{NOT_HERE}{name} is {str(holder[name])[:20]}; wanted {wanted}")
+            raise BadCheckpoint(f"{NOT_HERE}{name} is {shown(holder[name])}; wanted {wanted}")
     clamp = synthesis.get("conv_clamp")
     if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < math.inf):
-        raise BadCheckpoint(f"conv_clamp is {str(clamp)[:20]}; wanted a positive number or None")
+        raise BadCheckpoint(f"conv_clamp is {shown(clamp)}; wanted a positive number or None")
     config = _config(state, None if clamp is None else float(clamp))
     for name, found in (
         ("img_resolution", config.resolution),
@@ -187,7 +215,7 @@ def _from_state(
         ("w_dim", config.w_dim),
     ):
         if options.get(name, found) != found:
-            raise BadCheckpoint(f"says {name} {str(options[name])[:20]}, its tensors {found}")
+            raise BadCheckpoint(f"says {name} {shown(options[name])}, its tensors {found}")
     half = synthesis.get("num_fp16_res", 0)
     if isinstance(half, int) and half:
         notes["num_fp16_res"] = str(half)
@@ -205,14 +233,16 @@ def _config(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConfig
         raise BadCheckpoint("holds no StyleGAN2 generator (no b4.const, conv1 or fc0)")
     widths = {resolution: int(state[name].shape[0]) for resolution, name in blocks.items()}
     resolution, widest = max(widths), max(widths.values())
-    narrow = [r * width for r, width in widths.items() if width < widest]
     layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in state)
     first = state["mapping.fc0.weight"]
+    if layers > MAX_LAYERS or max(first.shape) > MAX_WIDTH:
+        raise BadCheckpoint(f"{layers} mapping layers of {max(first.shape)}; no generator has so")
     return GeneratorConfig(
         resolution=resolution,
         z_dim=int(first.shape[1]),
         w_dim=int(first.shape[0]),
-        channel_base=narrow[0] if narrow else widest * resolution,
+        # A width is base // resolution, or the cap: the base is at least their product.
+        channel_base=max(r * width for r, width in widths.items()),
         channel_max=widest,
         mapping_layers=layers,
         conv_clamp=clamp,
@@ -227,6 +257,9 @@ def _fit(config: GeneratorConfig, state: State) -> State:
     """
     with torch.device("meta"):
         wanted = Generator(config).state_dict()
+    numbers = sum(like.numel() for like in wanted.values())
+    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
+        raise BadCheckpoint(f"a generator of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
     fitted: State = {}
     for name, like in wanted.items():
         found = state.get(name)
@@ -252,11 +285,20 @@ def _filter() -> Tensor:
 
 def _from_tensorflow(record: Record) -> tuple[GeneratorConfig, State, dict[str, str]]:
     """The pickle of the TensorFlow release: variables by name, of Gs and its two components."""
-    variables = _variables(record, 0)
+    variables = _variables(record)
     options = record.state.get("static_kwargs")
     options = dict(options) if isinstance(options, dict) else {}
     if options.get("label_size", 0):
         raise BadCheckpoint(NOT_HERE + "it wants a label (label_size is not 0)")
+    for name, wanted in (
+        ("nonlinearity", "lrelu"),
+        ("mapping_nonlinearity", "lrelu"),
+        ("mapping_lrmul", 0.01),
+        ("normalize_latents", True),
+        ("resample_kernel", [1, 3, 3, 1]),
+    ):
+        if options.get(name, wanted) != wanted:
+            raise BadCheckpoint(f"{NOT_HERE}{name} is {shown(options[name])}; wanted {wanted}")
     architecture = options.get("architecture", "skip")
     if architecture != "skip" or "4x4/Conv/weight" not in variables:
         raise BadCheckpoint(NOT_HERE + "not StyleGAN2's config E or F")
@@ -298,21 +340,23 @@ def _affine(variables: State, theirs: str, ours: str, state: State) -> None:
     state[f"{ours}.affine.bias"] = variables[f"{theirs}/mod_bias"] + 1  # theirs starts at 0
 
 
-def _variables(record: Record, depth: int) -> State:
-    if depth > MAX_DEPTH or not isinstance(record.state, dict):
-        raise BadCheckpoint("damaged: a network without its state")
-    version = record.state.get("version")
-    if not isinstance(version, int) or version < 4:
-        raise BadCheckpoint(f"TensorFlow pickle of version {str(version)[:20]}; wanted 4 or later")
+def _variables(network: Record) -> State:
+    """Variables of a network and of its components."""
     found: State = {}
-    for entry in record.state.get("variables") or []:
-        name, value = entry
-        if isinstance(name, str):
-            found[name] = as_tensor(value)
-    components = record.state.get("components")
-    for component in (components or {}).values():
-        if isinstance(component, Record):
-            found |= _variables(component, depth + 1)
+    waiting, walked = [network], 0
+    while waiting:
+        state = waiting.pop().state
+        walked += 1
+        if walked + len(waiting) > MAX_NETWORKS or not isinstance(state, dict):
+            raise BadCheckpoint("damaged: a network without its state, or without end")
+        version = state.get("version")
+        if not isinstance(version, int) or version < 4:
+            raise BadCheckpoint(f"TensorFlow pickle of version {shown(version)}; wanted 4 or later")
+        for name, value in state.get("variables") or []:
+            if isinstance(name, str):
+                found[name] = as_tensor(value)
+        components = dict(state.get("components") or {})
+        waiting += [part for part in components.values() if isinstance(part, Record)]
     return found
 
 
@@ -337,6 +381,8 @@ def from_rosinality(
     drawn = 0
     resolution, block = 4, 0
     while resolution == 4 or f"convs.{2 * block - 2}.conv.weight" in theirs:
+        if resolution > MAX_RESOLUTION:
+            raise BadCheckpoint(f"more than {MAX_RESOLUTION} pixels")
         first = resolution == 4
         ours = f"synthesis.b{resolution}"
         layers = [("conv1", "conv1", 0)]

@@ -15,10 +15,20 @@ import torch
 from torch import Tensor
 
 MAX_DIMS = 8
+MAX_KEY = 2**60  # beyond it, whole numbers can be chosen that all hash alike
+ENTRY = 64  # bytes that an entry of a container takes, roughly
 
 
 class BadCheckpoint(ValueError):
-    """A weights file that is damaged, hostile or of a kind that is not read; in one line."""
+    """A weights file that is damaged, hostile or of a kind that is not read; in one line.
+
+    Args:
+        message: may quote the file; what cannot be printed becomes a question mark, so that a
+            name in the file can neither break the line nor command the terminal.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
 @dataclass(frozen=True)
@@ -105,29 +115,47 @@ KEYS = (str, int, float, bytes, type(None))
 class Machine(Protocol):
     """What a call may ask of the machine that makes it."""
 
+    def spend(self, size: int) -> None:
+        """Account for bytes that a call makes: a pickle may call it on the same data again."""
+
     @property
     def load_bytes(self) -> Callable[[bytes], Any]:
         """Reads the stream that a pickled torch storage holds."""
+
+
+def shown(value: Any, length: int = 20) -> str:
+    """A value for a message: containers by their type only, since theirs may have no end."""
+    if isinstance(value, str):
+        return value[:length]
+    if isinstance(value, int) and abs(value) >= MAX_KEY:
+        return "a huge number"
+    if value is None or isinstance(value, bool | int | float):
+        return str(value)
+    return f"a {type(value).__name__}"
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, KEYS) and not (isinstance(value, int) and abs(value) >= MAX_KEY)
 
 
 def set_items(target: Any, items: list[Any]) -> None:
     """Put keys and values, in turn, into a dictionary.
 
     Raises:
-        BadCheckpoint: it is none, or a key is neither text nor a number.
+        BadCheckpoint: it is none, or a key is neither text nor a number of usual size.
     """
     if not isinstance(target, dict) or len(items) % 2:
         raise BadCheckpoint("damaged: entries of what is no dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, KEYS):
-            raise BadCheckpoint(f"a dictionary with keys of type {type(key).__name__}")
+        if not _is_key(key):
+            raise BadCheckpoint(f"a dictionary with keys such as {shown(key)!r}")
         target[key] = value
 
 
 def members(values: Any) -> list[Any]:
     """The members of a set, each text or a number."""
-    found = list(values)
-    if not all(isinstance(value, KEYS) for value in found):
+    found = list(values) if isinstance(values, list | tuple | set | frozenset) else [values]
+    if not all(_is_key(value) for value in found):
         raise BadCheckpoint("a set of objects")
     return found
 
@@ -135,24 +163,30 @@ def members(values: Any) -> list[Any]:
 def as_tensor(value: Any) -> Tensor:
     """The tensor of what a pickle held: a tensor, an array or a number.
 
+    The tensor of an array is a view of it.
+
     Raises:
         BadCheckpoint: none of these.
     """
     if isinstance(value, Tensor):
         return value
     if isinstance(value, Array) and value.value is not None:
-        return torch.from_numpy(np.array(value.value, dtype=value.value.dtype.newbyteorder("=")))
+        return torch.from_numpy(value.value)
     if isinstance(value, int | float):
         return torch.tensor(float(value))
     raise BadCheckpoint(f"a {type(value).__name__} in place of a tensor")
 
 
-def make_array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array of some bytes; `order` is "C" or "F".
+def make_array(
+    machine: Machine, raw: Any, dtype: Any, shape: Any, order: str
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The array of some bytes, in this machine's order of bytes; `order` is "C" or "F".
 
     Raises:
         BadCheckpoint: the bytes are not as many as the shape takes.
     """
+    if isinstance(raw, str | bytes | bytearray):
+        machine.spend(len(raw))
     if isinstance(raw, str):
         raw = raw.encode("latin1")
     if not isinstance(dtype, Dtype) or not isinstance(raw, bytes | bytearray):
@@ -160,7 +194,8 @@ def make_array(raw: Any, dtype: Any, shape: Any, order: str) -> np.ndarray[Any, 
     sizes = _sizes(shape)
     if _count(sizes) * dtype.numpy().itemsize != len(raw):
         raise BadCheckpoint(f"an array of shape {sizes} in {len(raw):,} bytes")
-    flat = np.frombuffer(raw, dtype.numpy())
+    flat = np.frombuffer(bytearray(raw), dtype.numpy())
+    flat = flat.astype(flat.dtype.newbyteorder("="), copy=False)
     return flat.reshape(sizes, order="F" if order == "F" else "C")
 
 
@@ -203,6 +238,7 @@ def _call_parameter(machine: Machine, data: Any, *_: Any) -> Tensor:
 def _call_load_bytes(machine: Machine, data: Any) -> Any:
     if not isinstance(data, bytes | bytearray):
         raise BadCheckpoint("a storage that is no bytes")
+    machine.spend(len(data))
     return machine.load_bytes(bytes(data))
 
 
@@ -212,18 +248,25 @@ def _call_persistent_class(machine: Machine, meta: Any) -> Record:
         raise BadCheckpoint("a persistent object of an unknown kind")
     name = meta.get("class_name")
     if not isinstance(name, str) or name not in NETWORK_CLASSES:
-        raise BadCheckpoint(f"a persistent object of class {str(name)[:80]!r}, which is not known")
+        raise BadCheckpoint(f"a persistent object of class {shown(name, 80)!r}, which is not known")
     return Record(name, meta.get("state"))
 
 
 def _call_dict(machine: Machine, items: Any = (), *_: Any) -> dict[Any, Any]:
+    if not isinstance(items, dict | list | tuple):
+        raise BadCheckpoint("damaged: a dictionary of what is no list")
+    machine.spend(ENTRY * len(items))
     made: dict[Any, Any] = {}
     for item in items.items() if isinstance(items, dict) else items:
+        if not isinstance(item, list | tuple) or len(item) != 2:
+            raise BadCheckpoint("damaged: entries of what is no dictionary")
         set_items(made, list(item))
     return made
 
 
 def _call_set(machine: Machine, values: Any = ()) -> set[Any]:
+    if isinstance(values, list | tuple | set | frozenset):
+        machine.spend(ENTRY * len(values))
     return set(members(values))
 
 
@@ -234,18 +277,19 @@ def _call_bytes(machine: Machine) -> bytes:
 def _call_encode(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise BadCheckpoint("text of an unknown encoding")
+    machine.spend(len(text))
     return text.encode("latin1")
 
 
 def _call_dtype(machine: Machine, code: Any, *_: Any) -> Dtype:
     code = "b1" if code == "?" else code
     if not isinstance(code, str) or code.lstrip("<>=|") not in NUMPY_CODES:
-        raise BadCheckpoint(f"an array of dtype {str(code)[:20]!r}")
+        raise BadCheckpoint(f"an array of dtype {shown(code)!r}")
     return Dtype(code.lstrip("<>=|"))
 
 
 def _call_scalar(machine: Machine, dtype: Any, raw: Any) -> float:
-    return float(make_array(raw, dtype, (), "C"))
+    return float(make_array(machine, raw, dtype, (), "C"))
 
 
 def _call_reconstruct(machine: Machine, kind: Any, *_: Any) -> Array:
@@ -260,12 +304,12 @@ def _call_from_buffer(
     if order == "K" and axes is not None:  # numpy since 2.3: axes by their strides
         if sorted(_sizes(axes)) != list(range(len(_sizes(shape)))):
             raise BadCheckpoint("an array of an impossible layout")
-        return Array(make_array(raw, dtype, shape, "C").transpose(axes))
-    return Array(make_array(raw, dtype, shape, str(order)))
+        return Array(make_array(machine, raw, dtype, shape, "C").transpose(axes))
+    return Array(make_array(machine, raw, dtype, shape, "F" if order == "F" else "C"))
 
 
-def _call_device(machine: Machine, *parts: Any) -> str:
-    return ":".join(str(part) for part in parts if isinstance(part, str | int))
+def _call_device(machine: Machine, *_: Any) -> Record:
+    return Record("torch.device")  # everything is read to the CPU
 
 
 CALLS: dict[str, Callable[..., Any]] = {

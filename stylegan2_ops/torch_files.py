@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stylegan2_ops.inert import STORAGES, BadCheckpoint, Name, Storage
-from stylegan2_ops.unpickle import Unpickler
+from stylegan2_ops.inert import STORAGES, BadCheckpoint, Name, Storage, shown
+from stylegan2_ops.unpickle import Budget, Unpickler
 
 MAX_FILE = 16 << 30
 MAX_ENTRIES = 50_000
@@ -35,9 +35,11 @@ def sniff(path: Path) -> str:
         "TorchScript archive", "zip", "tar", "gzip", "web page", "empty" or "unknown".
 
     Raises:
-        BadCheckpoint: no such file.
+        BadCheckpoint: no such file, or a folder or a pipe.
     """
     try:
+        if path.exists() and not path.is_file():  # a pipe would wait for ever
+            raise BadCheckpoint(f"{path}: no file; wanted one")
         with open(path, "rb") as file:
             start = file.read(1024)
             length = path.stat().st_size
@@ -88,7 +90,7 @@ def read_weights(path: Path) -> Any:
         if kind == "torch stream":
             return read_stream(_mapped(path))
         if kind == "pickle":
-            return Unpickler(_mapped(path), load_bytes=read_stream).load()
+            return _read_pickle(_mapped(path))
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from None
     except Exception as error:  # whatever is wrong with it, it is the file's fault
@@ -102,6 +104,15 @@ def read_weights(path: Path) -> Any:
         "safetensors": "read by its own loader",
     }.get(kind, "wanted a PyTorch checkpoint or a pickle of a StyleGAN2 network")
     raise BadCheckpoint(f"{path}: {kind}: {advice}")
+
+
+def _read_pickle(data: memoryview) -> Any:
+    budget = Budget.of(len(data))
+    machine = Unpickler(data, load_bytes=lambda raw: read_stream(raw, budget), budget=budget)
+    value = machine.load()
+    if machine.position != len(data):
+        raise BadCheckpoint(f"damaged: {len(data) - machine.position:,} bytes after its end")
+    return value
 
 
 def _mapped(path: Path) -> memoryview:
@@ -183,12 +194,13 @@ def _read_archive(path: Path) -> Any:
         return Unpickler(archive.read(pickles[0]), load_storage).load()
 
 
-def read_stream(data: bytes | memoryview) -> Any:
+def read_stream(data: bytes | memoryview, budget: Budget | None = None) -> Any:
     """What a stream of torch before 1.6 holds; storages inside a pickle are still written so.
 
     Args:
         data: the whole stream: magic number, version, machine, object, keys, and then the
             numbers of each storage, after the object that refers to them.
+        budget: of the file that it lies in.
 
     Raises:
         BadCheckpoint: damaged, hostile or of another kind.
@@ -196,35 +208,37 @@ def read_stream(data: bytes | memoryview) -> Any:
     view = memoryview(data)
     waiting: dict[str, tuple[torch.dtype, int]] = {}
     storages: dict[str, Storage] = {}
+    promised = 0
 
     def promise(value: Any) -> Storage:
+        nonlocal promised
         key, dtype, count = _identity(value)
         if waiting.setdefault(key, (dtype, count)) != (dtype, count):
             raise BadCheckpoint("a storage of two kinds")
-        promised = sum(each * kind.itemsize for kind, each in waiting.values())
-        if promised > len(view):
-            raise BadCheckpoint(f"storages of {promised:,} bytes in {len(view):,}")
         if key not in storages:
+            promised += count * dtype.itemsize
+            if promised > len(view):
+                raise BadCheckpoint(f"storages of {promised:,} bytes in {len(view):,}")
             storages[key] = Storage(torch.empty(count, dtype=dtype))
         return storages[key]
 
-    machine = Unpickler(view, promise)
+    machine = Unpickler(view, promise, budget=budget)
     magic = machine.load()
     if magic != int.from_bytes(LEGACY_MAGIC, "little"):
         raise BadCheckpoint("no magic number of torch")
     version = machine.load()
     if version != LEGACY_VERSION:
-        raise BadCheckpoint(f"torch format {str(version)[:20]}; wanted {LEGACY_VERSION}")
+        raise BadCheckpoint(f"torch format {shown(version)}; wanted {LEGACY_VERSION}")
     system = machine.load()
     if isinstance(system, dict) and system.get("little_endian") is False:
         raise BadCheckpoint("numbers of a big-endian machine")
     value = machine.load()
     keys = machine.load()
     position = machine.position
-    if not isinstance(keys, list) or len(set(map(str, keys))) != len(keys):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise BadCheckpoint("damaged: no list of storages")
     for key in keys:
-        if not isinstance(key, str) or key not in waiting:
+        if key not in waiting:  # or came before
             raise BadCheckpoint("a storage that nothing refers to")
         dtype, count = waiting.pop(key)
         (held,) = struct.unpack_from("<q", view, position)
@@ -235,6 +249,8 @@ def read_stream(data: bytes | memoryview) -> Any:
         storages[key].values.copy_(_storage(view[start:position], dtype).values)
     if waiting:
         raise BadCheckpoint(f"truncated: {len(waiting)} storages are missing")
+    if position != len(view):
+        raise BadCheckpoint(f"damaged: {len(view) - position:,} bytes after its end")
     return value
 
 

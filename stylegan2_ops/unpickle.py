@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from stylegan2_ops.inert import (
@@ -30,6 +31,37 @@ from stylegan2_ops.inert import (
 MAX_OPCODES = 1_000_000
 _MARK = object()
 
+
+@dataclass
+class Budget:
+    """What is left for reading one file, the streams within it included.
+
+    A pickle can name the same data again and again, so that a short one asks for endless work.
+
+    Attributes:
+        volume: bytes that calls may still make.
+        opcodes: instructions that may still be followed.
+    """
+
+    volume: int
+    opcodes: int = MAX_OPCODES
+
+    @classmethod
+    def of(cls, length: int) -> Budget:
+        """For a file of so many bytes; a sound one takes less than twice its length."""
+        return cls(4 * length + 1_000_000)
+
+    def spend(self, size: int) -> None:
+        """Take some of the volume.
+
+        Raises:
+            BadCheckpoint: there is no more.
+        """
+        self.volume -= size
+        if self.volume < 0:
+            raise BadCheckpoint("asks for far more memory than its length explains")
+
+
 LoadStorage = Callable[[Any], Storage]
 LoadBytes = Callable[[bytes], Any]
 
@@ -49,6 +81,7 @@ class Unpickler:
         data: pickles, one after the other.
         load_storage: gives the storage of a persistent id.
         load_bytes: reads the stream that a pickled torch storage holds.
+        budget: shared by all that read one file.
     """
 
     def __init__(
@@ -56,13 +89,15 @@ class Unpickler:
         data: bytes | memoryview,
         load_storage: LoadStorage = _no_storage,
         load_bytes: LoadBytes = _no_bytes,
+        budget: Budget | None = None,
     ) -> None:
         self.data = memoryview(data)
         self.position = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.load_storage, self.load_bytes = load_storage, load_bytes
-        self.budget = MAX_OPCODES
+        self.budget = budget or Budget.of(len(self.data))
+        self.spend = self.budget.spend
 
     def load(self) -> Any:
         """The next object.
@@ -74,8 +109,8 @@ class Unpickler:
         stream = _Window(self.data, self.position)
         try:
             for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
-                self.budget -= 1
-                if self.budget < 0:
+                self.budget.opcodes -= 1
+                if self.budget.opcodes < 0:
                     raise BadCheckpoint(f"more than {MAX_OPCODES:,} instructions")
                 if opcode.name == "STOP":
                     break
@@ -166,7 +201,7 @@ class Unpickler:
             target.order = state[1]
         elif isinstance(target, Array):
             _, shape, dtype, fortran, raw = state
-            target.value = make_array(raw, dtype, shape, "F" if fortran else "C")
+            target.value = make_array(self, raw, dtype, shape, "F" if fortran else "C")
         elif not isinstance(target, dict):  # a dictionary's attributes are of no use
             raise BadCheckpoint(f"sets the state of a {type(target).__name__}")
 
