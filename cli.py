@@ -1276,6 +1276,8 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
     from stylegan2_ops.torch_files import read_weights
 
     path = _weights_file(source)
+    if generator_out is not None and generator_out.resolve() == out.resolve():
+        raise UsageError(f"{out}: OUT and --generator-out are the same file; give two names")
     for target in (out, generator_out):
         if target is not None and target.exists() and not force:
             raise UsageError(f"{target}: exists; give another name, or --force to replace it")
@@ -1291,6 +1293,7 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
         for name in ("noise", "w_avg"):
             if name in notes:
                 click.echo(f"note: {notes[name]}", err=True)
+        click.echo(f"next: sfhq sample PART --count 10 --generator {target} --e4e FILE", err=True)
 
     try:
         value = read_weights(path)

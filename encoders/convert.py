@@ -12,16 +12,11 @@ from torch import Tensor
 
 from encoders.e4e import COARSE_HEADS, MIDDLE_HEADS, E4e, E4eConfig
 from encoders.irse import BackboneConfig
-from stylegan2_ops.convert import (
-    MAX_RESOLUTION,
-    MAX_WIDTH,
-    NVIDIA,
-    GeneratorSource,
-    fingerprint,
-    from_rosinality,
-)
+from stylegan2_ops.convert import NVIDIA, GeneratorSource, fingerprint
+from stylegan2_ops.fit import MAX_WIDTH
 from stylegan2_ops.generator import count_ws
 from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor, shown
+from stylegan2_ops.rosinality import MAX_RESOLUTION, from_rosinality
 from stylegan2_ops.torch_files import file_sha256, read_weights
 
 MAX_HEADS = count_ws(MAX_RESOLUTION)

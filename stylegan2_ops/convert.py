@@ -10,33 +10,25 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from stylegan2_ops.generator import Generator, GeneratorConfig
+from stylegan2_ops.fit import State, config_of, fit_state, low_pass
+from stylegan2_ops.generator import GeneratorConfig
 from stylegan2_ops.inert import BadCheckpoint, Record, as_tensor, shown
+from stylegan2_ops.rosinality import from_rosinality
 from stylegan2_ops.torch_files import file_sha256, read_weights
 
 MAX_DEPTH = 32
 MAX_MODULES = 20_000
 MAX_NETWORKS = 16
 MAX_NAME = 100
-MAX_LAYERS = 64
-MAX_WIDTH = 8192  # of z and w
-MAX_NUMBERS = 1 << 28  # parameters and buffers; the 1024-pixel network has 33 million
-MAX_RESOLUTION = 1024
 NETWORK = "dnnlib.tflib.network.Network"
-FILTER = (1.0, 3.0, 3.0, 1.0)
-W_SAMPLES = 10_000
 NVIDIA = "NVIDIA Source Code License, non-commercial"
 NOT_HERE = "a generator that is not read here: "
-
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -208,7 +200,7 @@ def _from_state(
     clamp = synthesis.get("conv_clamp")
     if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < math.inf):
         raise BadCheckpoint(f"conv_clamp is {shown(clamp)}; wanted a positive number or None")
-    config = _config(state, None if clamp is None else float(clamp))
+    config = config_of(state, None if clamp is None else float(clamp))
     for name, found in (
         ("img_resolution", config.resolution),
         ("z_dim", config.z_dim),
@@ -219,68 +211,7 @@ def _from_state(
     half = synthesis.get("num_fp16_res", 0)
     if isinstance(half, int) and half:
         notes["num_fp16_res"] = str(half)
-    return config, _fit(config, state), {"format": "state dict", **notes}
-
-
-def _config(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConfig:
-    """The numbers that give the shapes of tensors under the official names."""
-    blocks = {
-        int(found.group(1)): name
-        for name in state
-        if (found := re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", name))
-    }
-    if not blocks or "synthesis.b4.const" not in state or "mapping.fc0.weight" not in state:
-        raise BadCheckpoint("holds no StyleGAN2 generator (no b4.const, conv1 or fc0)")
-    widths = {resolution: int(state[name].shape[0]) for resolution, name in blocks.items()}
-    resolution, widest = max(widths), max(widths.values())
-    layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in state)
-    first = state["mapping.fc0.weight"]
-    if layers > MAX_LAYERS or max(first.shape) > MAX_WIDTH:
-        raise BadCheckpoint(f"{layers} mapping layers of {max(first.shape)}; no generator has so")
-    return GeneratorConfig(
-        resolution=resolution,
-        z_dim=int(first.shape[1]),
-        w_dim=int(first.shape[0]),
-        # A width is base // resolution, or the cap: the base is at least their product.
-        channel_base=max(r * width for r, width in widths.items()),
-        channel_max=widest,
-        mapping_layers=layers,
-        conv_clamp=clamp,
-    )
-
-
-def _fit(config: GeneratorConfig, state: State) -> State:
-    """Float32 copies of exactly the tensors that the network has.
-
-    Raises:
-        BadCheckpoint: one is missing or of another shape, or a filter is not [1, 3, 3, 1].
-    """
-    with torch.device("meta"):
-        wanted = Generator(config).state_dict()
-    numbers = sum(like.numel() for like in wanted.values())
-    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
-        raise BadCheckpoint(f"a generator of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
-    fitted: State = {}
-    for name, like in wanted.items():
-        found = state.get(name)
-        if found is None:
-            raise BadCheckpoint(f"has no {name}")
-        if found.numel() != like.numel() or (found.ndim and found.shape != like.shape):
-            raise BadCheckpoint(
-                f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
-            )
-        value = found.detach().to(torch.float32, copy=True).reshape(like.shape).contiguous()
-        if not bool(torch.isfinite(value).all()):
-            raise BadCheckpoint(f"{name} is not finite")
-        if name.endswith("resample_filter") and not torch.allclose(value, _filter(), atol=1e-6):
-            raise BadCheckpoint(f"{name} is another filter; wanted [1, 3, 3, 1]")
-        fitted[name] = value
-    return fitted
-
-
-def _filter() -> Tensor:
-    taps = torch.tensor(FILTER)
-    return torch.outer(taps, taps) / taps.sum() ** 2
+    return config, fit_state(config, state), {"format": "state dict", **notes}
 
 
 def _from_tensorflow(record: Record) -> tuple[GeneratorConfig, State, dict[str, str]]:
@@ -312,7 +243,7 @@ def _from_tensorflow(record: Record) -> tuple[GeneratorConfig, State, dict[str, 
     while f"{resolution}x{resolution}/ToRGB/weight" in variables:
         block, side = f"synthesis.b{resolution}", f"{resolution}x{resolution}"
         index = 2 * (resolution.bit_length() - 1) - 5  # of conv0's noise; 1 at 8 pixels
-        state[f"{block}.resample_filter"] = _filter()
+        state[f"{block}.resample_filter"] = low_pass()
         layers = [("conv1", "Conv", 0)] if resolution == 4 else []
         if resolution > 4:
             layers = [("conv0", "Conv0_up", index), ("conv1", "Conv1", index + 1)]
@@ -325,14 +256,14 @@ def _from_tensorflow(record: Record) -> tuple[GeneratorConfig, State, dict[str, 
             state[f"{layer}.bias"] = variables[f"{side}/{theirs}/bias"]
             state[f"{layer}.noise_strength"] = variables[f"{side}/{theirs}/noise_strength"]
             state[f"{layer}.noise_const"] = variables[f"noise{noise}"][0, 0]
-            state[f"{layer}.resample_filter"] = _filter()
+            state[f"{layer}.resample_filter"] = low_pass()
             _affine(variables, f"{side}/{theirs}", layer, state)
         state[f"{block}.torgb.weight"] = variables[f"{side}/ToRGB/weight"].permute(3, 2, 0, 1)
         state[f"{block}.torgb.bias"] = variables[f"{side}/ToRGB/bias"]
         _affine(variables, f"{side}/ToRGB", f"{block}.torgb", state)
         resolution *= 2
-    config = _config(state, None)
-    return config, _fit(config, state), {"format": "TensorFlow pickle"}
+    config = config_of(state, None)
+    return config, fit_state(config, state), {"format": "TensorFlow pickle"}
 
 
 def _affine(variables: State, theirs: str, ours: str, state: State) -> None:
@@ -358,78 +289,3 @@ def _variables(network: Record) -> State:
         components = dict(state.get("components") or {})
         waiting += [part for part in components.values() if isinstance(part, Record)]
     return found
-
-
-def from_rosinality(
-    weights: Mapping[str, Any], latent_avg: Any = None
-) -> tuple[GeneratorConfig, State, dict[str, str]]:
-    """Tensors under rosinality's names, and the mean latent, which lies beside them.
-
-    Raises:
-        BadCheckpoint: they are not a generator's.
-    """
-    theirs = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
-    notes = {"format": "rosinality checkpoint"}
-    state: State = {}
-    for name, value in theirs.items():
-        if found := re.fullmatch(r"style\.(\d+)\.(weight|bias)", name):
-            state[f"mapping.fc{int(found[1]) - 1}.{found[2]}"] = value
-    if "input.input" not in theirs or "conv1.conv.weight" not in theirs:
-        raise BadCheckpoint("holds no StyleGAN2 generator (no input.input, no conv1.conv.weight)")
-    state["synthesis.b4.const"] = theirs["input.input"][0]
-    generator = torch.Generator().manual_seed(0)
-    drawn = 0
-    resolution, block = 4, 0
-    while resolution == 4 or f"convs.{2 * block - 2}.conv.weight" in theirs:
-        if resolution > MAX_RESOLUTION:
-            raise BadCheckpoint(f"more than {MAX_RESOLUTION} pixels")
-        first = resolution == 4
-        ours = f"synthesis.b{resolution}"
-        layers = [("conv1", "conv1", 0)]
-        if not first:
-            layers = [
-                ("conv0", f"convs.{2 * block - 2}", 2 * block - 1),
-                ("conv1", f"convs.{2 * block - 1}", 2 * block),
-            ]
-        for name, source, index in layers:
-            layer = f"{ours}.{name}"
-            state[f"{layer}.weight"] = theirs[f"{source}.conv.weight"][0]
-            state[f"{layer}.bias"] = theirs[f"{source}.activate.bias"]
-            state[f"{layer}.noise_strength"] = theirs[f"{source}.noise.weight"].reshape(())
-            noise = theirs.get(f"noises.noise_{index}")
-            if noise is None:
-                drawn += 1
-                noise = torch.randn(1, 1, resolution, resolution, generator=generator)
-            state[f"{layer}.noise_const"] = noise[0, 0]
-            kernel = theirs.get(f"{source}.conv.blur.kernel")
-            state[f"{layer}.resample_filter"] = _filter() if kernel is None else kernel / 4
-            for part in ("weight", "bias"):
-                state[f"{layer}.affine.{part}"] = theirs[f"{source}.conv.modulation.{part}"]
-        rgb = "to_rgb1" if first else f"to_rgbs.{block - 1}"
-        state[f"{ours}.torgb.weight"] = theirs[f"{rgb}.conv.weight"][0]
-        state[f"{ours}.torgb.bias"] = theirs[f"{rgb}.bias"].reshape(-1)
-        for part in ("weight", "bias"):
-            state[f"{ours}.torgb.affine.{part}"] = theirs[f"{rgb}.conv.modulation.{part}"]
-        kernel = theirs.get(f"{rgb}.upsample.kernel")
-        state[f"{ours}.resample_filter"] = _filter() if kernel is None else kernel / 4
-        resolution, block = resolution * 2, block + 1
-    if drawn:
-        notes["noise"] = f"{drawn} noise maps were not in the file; drawn here, seed 0"
-    config = _config(state, None)
-    if latent_avg is None:
-        state["mapping.w_avg"] = torch.zeros(config.w_dim)
-        state["mapping.w_avg"] = _mean_w(config, _fit(config, state))
-        notes["w_avg"] = f"not in the file; mean of {W_SAMPLES:,} w drawn here, seed 0"
-    else:
-        mean = as_tensor(latent_avg)
-        # e4e repeats it for every layer.
-        state["mapping.w_avg"] = mean if mean.ndim == 1 else mean.reshape(-1, mean.shape[-1])[0]
-    return config, _fit(config, state), notes
-
-
-@torch.inference_mode()
-def _mean_w(config: GeneratorConfig, state: State) -> Tensor:
-    generator = Generator(config).eval()
-    generator.load_state_dict(state)
-    z = torch.randn(W_SAMPLES, config.z_dim, generator=torch.Generator().manual_seed(0))
-    return torch.cat([generator.mapping(part) for part in z.split(1000)]).mean(dim=0).clone()

@@ -300,6 +300,8 @@ class TestCommand:
         generator, encoder = tiny_generator(), tiny_e4e(config=WITHOUT_REDUCTION)
         path = write_e4e(tmp_path / "e.pt", encoder, generator)
         e4e, made = tmp_path / "e.safetensors", tmp_path / "g.safetensors"
+        code, said = self.run(path, e4e, "--generator-out", e4e)
+        assert code == 2 and "are the same file" in said and not e4e.exists()
         code, said = self.run(path, e4e, "--generator-out", made)
         assert code == 0, said
         found, _ = load_e4e(e4e)
