@@ -2,7 +2,7 @@
 
 Each way is a word on the command line and in the record:
 
-    strict        on the prior's shell, fine layers pulled most: the most realistic
+    strict        pulled to the mean face, fine layers most, and bounded: the most realistic
     low           refined by feedback of the encoder: closest in colour, gaze and expression
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
@@ -32,11 +32,11 @@ PATTERN = re.compile(
     r"strict|low|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
     r"|sefa-(?P<axis>\d+)(?P<step>[+-]\d+(?:\.\d+)?)"
 )
-STRICT_LADDER = (1.0, 0.9, 0.7)
-STRICT_RADIUS = 0.45
+STRICT_LADDER = (1.0, 1.0, 0.8)
+STRICT_RADIUS = 0.8
 LOW_ROUNDS = 8
 LOW_STEP = 1.5
-LOW_RADIUS = 1.2
+LOW_RADIUS = 0.9
 DONOR_PSI = 0.6
 DONORS = 64
 SEFA_LIMIT = 4.0
@@ -130,7 +130,7 @@ class CandidateMaker:
     def _strict(self, inverted: Tensor) -> Candidate:
         ladder = layer_ladder(inverted.shape[1], *STRICT_LADDER)
         moved = truncate(inverted, self.generator.latent_avg, ladder)
-        moved = self.prior.on_shell(self.prior.project(moved), STRICT_RADIUS)
+        moved = self.prior.within(moved, STRICT_RADIUS)
         params: dict[str, Json] = {"ladder": list(STRICT_LADDER), "radius": STRICT_RADIUS}
         return Candidate("strict", moved, None, [params] * len(moved))
 
@@ -139,13 +139,13 @@ class CandidateMaker:
         inspiration, and the latent moves by the difference, while the picture gets closer."""
         size = min(PREVIEW, self.generator.config.resolution)
         target = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        best = self._near(inverted)
+        best = self.prior.within(inverted, LOW_RADIUS)
         error = self._error(best, target)
         rounds = torch.zeros(len(best), dtype=torch.long)
         current = best
         for _ in range(LOW_ROUNDS):
             seen = self.encoder(self._render(current))
-            current = self._near(current + LOW_STEP * (inverted - seen))
+            current = self.prior.within(current + LOW_STEP * (inverted - seen), LOW_RADIUS)
             now = self._error(current, target)
             better = now < error
             best = torch.where(better[:, None, None], current, best)
@@ -155,9 +155,6 @@ class CandidateMaker:
             {"rounds": int(r), "l1": round(float(e), 4)} for r, e in zip(rounds, error, strict=True)
         ]
         return Candidate("low", best, None, params)
-
-    def _near(self, w_plus: Tensor) -> Tensor:
-        return self.prior.within(self.prior.project(w_plus), LOW_RADIUS)
 
     def _error(self, w_plus: Tensor, target: Tensor) -> Tensor:
         size = target.shape[-1]

@@ -14,6 +14,7 @@ INVERSE_SLOPE = 5.0  # undoes the leaky ReLU (slope 0.2) that ends the mapping n
 PRIOR_SAMPLES = 8192
 PRIOR_SEED = 123
 VARIANCE_FLOOR = 0.02  # of the mean variance; thinner directions are treated as this thick
+UNUSED = 1e-4  # of the mean variance: below it, the mapping does not use a direction at all
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class LatentPrior:
     Attributes:
         mean: (w_dim,).
         axes: (w_dim, w_dim), principal axes as rows.
-        scale: (w_dim,), standard deviation along each axis, thinnest first.
-        rank: how many axes, the last ones, the mapping really uses.
+        scale: (w_dim,), standard deviation along each axis, least used first. An axis that the
+            mapping never uses has no deviation to measure by; it is given the mean of the others.
+        rank: how many axes the mapping uses, those thinner than the floor counted in part.
 
     Source: Zhu et al. 2020, "Improved StyleGAN Embedding: Where are the Good Latents?".
     """
@@ -34,7 +36,7 @@ class LatentPrior:
     mean: Tensor
     axes: Tensor
     scale: Tensor
-    rank: int
+    rank: float
 
     @classmethod
     def of(cls, generator: Generator, samples: int = PRIOR_SAMPLES) -> LatentPrior:
@@ -46,9 +48,11 @@ class LatentPrior:
             mean = x.mean(dim=0)
             covariance = (x - mean).t() @ (x - mean) / len(x)
             values, axes = torch.linalg.eigh(covariance)
-            floor = float(values.clamp(min=0).mean()) * VARIANCE_FLOOR
-            scale = values.clamp(min=floor).sqrt()
-            rank = int((values > floor).sum())
+            mean_variance = float(values.clamp(min=0).mean())
+            used = values > mean_variance * UNUSED
+            scale = values.clamp(min=mean_variance * VARIANCE_FLOOR).sqrt()
+            scale[~used] = values[used].mean().sqrt()
+            rank = float((values.clamp(min=0) / scale.square()).sum())
         return cls(mean.float().clone(), axes.t().float().clone(), scale.float().clone(), rank)
 
     def whiten(self, w: Tensor) -> Tensor:
@@ -73,28 +77,6 @@ class LatentPrior:
     def _length(self, x: Tensor) -> Tensor:
         """(N, L, w_dim) whitened to (N, L, 1): about 1 for draws of the mapping."""
         return (x.square().sum(dim=2, keepdim=True) / self.rank).sqrt()
-
-    def project(self, w_plus: Tensor) -> Tensor:
-        """Latents (N, L, w_dim) without what lies along axes that the mapping never uses."""
-        x = self.whiten(w_plus)
-        return self.unwhiten(
-            torch.cat([torch.zeros_like(x[..., : -self.rank]), x[..., -self.rank :]], -1)
-        )
-
-    def on_shell(self, w_plus: Tensor, radius: float, limit: float = 2.0) -> Tensor:
-        """Latents moved along the ray to the mean until each face's distance is `radius`.
-
-        In many dimensions draws lie on a shell around the mean and hardly ever near it, so a
-        latent that an encoder regressed to the mean is as far from the prior as one beyond it.
-
-        Args:
-            w_plus: (N, L, w_dim).
-            radius: wanted distance, in the units of `distance`.
-            limit: largest factor by which a face may be moved outwards.
-        """
-        x = self.whiten(w_plus)
-        length = self._length(x).square().mean(dim=1, keepdim=True).sqrt()  # (N, 1, 1)
-        return self.unwhiten(x * (radius / length.clamp(min=radius / limit)))
 
     def within(self, w_plus: Tensor, radius: float) -> Tensor:
         """Latents moved along the ray to the mean until no layer's distance exceeds `radius`.

@@ -149,7 +149,7 @@ def test_low_is_never_further_from_the_inspiration_than_its_start(
 ) -> None:
     rng = torch.Generator().manual_seed(9)
     inverted, images = torch.randn(12, 8, 16, generator=rng), tiny_images(12)
-    start = prior.within(prior.project(inverted), LOW_RADIUS)
+    start = prior.within(inverted, LOW_RADIUS)
     made = maker.make("low", inverted, images, [str(i) for i in range(12)])
     before = preview_error(generator, start, images)
     after = preview_error(generator, made.w_plus, images)
@@ -174,7 +174,7 @@ def test_low_gets_closer_where_the_encoder_helps(generator: Generator, prior: La
 
     maker = CandidateMaker(generator, encoder, prior, 0)
     made = maker.make("low", wanted + offset, images, list("abcd"))
-    start = prior.within(prior.project(wanted + offset), LOW_RADIUS)
+    start = prior.within(wanted + offset, LOW_RADIUS)
     before = preview_error(generator, start, images)
     after = preview_error(generator, made.w_plus, images)
     assert (after < before).any()
