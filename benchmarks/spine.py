@@ -30,6 +30,7 @@ import sfhq.render_batch
 from curation.dedup import Dedup
 from encoders.e4e import E4e, E4eConfig, load_e4e
 from encoders.embed import DlibFaceEncoder, Embed
+from encoders.inference import PreparedE4e
 from encoders.irse import BackboneConfig
 from sfhq.checkpoints import load_generator
 from sfhq.engine import run_stage
@@ -37,6 +38,7 @@ from sfhq.latents import LatentPrior
 from sfhq.part import Part
 from sfhq.sample import Sample
 from stylegan2_ops.generator import Generator, GeneratorConfig
+from stylegan2_ops.inference import PreparedSynthesis
 
 
 class Clock:
@@ -70,8 +72,10 @@ def measure_cost(faces: int) -> dict[str, float]:
     generator, generator_digest = load_generator()
     encoder, encoder_digest = load_e4e(None, generator.config.num_ws)
     prior = LatentPrior.of(generator)
-    for module in (generator.mapping, generator.synthesis, encoder):
+    for module in (generator.mapping, encoder):
         module.forward = clock.wrap("networks", module.forward)
+    for network in (PreparedSynthesis, PreparedE4e):
+        network.__call__ = clock.wrap("networks", network.__call__)  # type: ignore[method-assign]
     object.__setattr__(prior, "distance", clock.wrap("networks", prior.distance))
     DlibFaceEncoder.__call__ = clock.wrap("networks", DlibFaceEncoder.__call__)  # type: ignore[method-assign]
     sfhq.part.write_image = clock.wrap("png", sfhq.part.write_image)
