@@ -312,14 +312,17 @@ NEEDS = {  # any of these, whose images and arrays a stage reads
 }
 
 
-def _one(name: str, folder: Path, recipe: Recipe, flags: dict[str, Any]) -> None:
+def _one(
+    name: str, folder: Path, recipe: Recipe, flags: dict[str, Any], stage: Stage | None = None
+) -> None:
     from sfhq.part import Part
 
     part = Part.open(folder)
     needed = NEEDS.get(name, ())
     if needed and not set(needed) & set(part.stages()):
         part.stage_info(needed[0])  # says which command is missing
-    counts = _run(_stage(name, recipe), part, flags["workers"], flags["redo"], _total(part, name))
+    stage = stage or _stage(name, recipe)
+    counts = _run(stage, part, flags["workers"], flags["redo"], _total(part, name))
     _report(name, counts, flags["as_json"], flags["strict"])
 
 
@@ -524,19 +527,82 @@ def embed(part: Path, encoder: str | None, encoder_weights: Path | None, **flags
 @main.command()
 @click.argument("part", type=FOLDER)
 @click.option("--threshold", type=float, help="Cosine; default: the encoder's own.")
+@click.option(
+    "--published",
+    type=FOLDER,
+    multiple=True,
+    help="An earlier part: its photos stay, and nothing near them does. May be repeated.",
+)
+@click.option(
+    "--way",
+    type=click.Choice(["auto", "int8", "bf16", "f32"]),
+    default="auto",
+    show_default=True,
+    help="How pairs are looked for; changes the speed only.",
+)
 @click.option("--verify", is_flag=True, help="Only prove that no two kept photos are closer.")
+@click.option("--calibrate", is_flag=True, help="Only find the threshold that fits the encoder.")
+@click.option("--report", type=FOLDER, help="Where --calibrate writes its page.")
 @run_options
-def dedup(part: Path, threshold: float | None, verify: bool, **flags: Any) -> None:
+def dedup(
+    part: Path,
+    threshold: float | None,
+    published: tuple[Path, ...],
+    way: Any,
+    verify: bool,
+    calibrate: bool,
+    report: Path | None,
+    **flags: Any,
+) -> None:
     """Keep the best of every group of near-duplicates in PART.
 
     \b
     Examples:
       sfhq dedup part-05
+      sfhq dedup part-05 --published part-01 --published part-02
       sfhq dedup part-05 --verify
+      sfhq dedup part-05 --calibrate --report calibration.html
     """
-    if not verify:
-        _one("dedup", part, _recipe(None, dedup__threshold=threshold), flags)
+    from sfhq.errors import UsageError
+
+    if verify and calibrate:
+        raise UsageError("--verify and --calibrate do different things; give one of them")
+    if calibrate:
+        _calibrate(part, report or part / "audit" / "calibration.html", flags["as_json"])
         return
+    if verify:
+        _verify(part, threshold, published, flags["as_json"])
+        return
+    from curation.dedup import Dedup
+
+    stage = Dedup(threshold, published=published, way=way)
+    _one("dedup", part, _recipe(None), flags, stage)
+
+
+def _calibrate(part: Path, report: Path, as_json: bool) -> None:
+    from curation.calibrate import calibrate, calibration_page, part_photos
+    from sfhq.images import write_atomic
+    from sfhq.part import Part
+
+    opened = Part.open(part)
+    name = str(opened.stage_info("embed")["settings"]["encoder"])
+    images, sources = part_photos(opened)
+    found = calibrate(name, _image_encoder(_recipe(None, embed__encoder=name)), images, sources)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(report, calibration_page(found).encode())
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), sort_keys=True))
+        return
+    click.echo(f"{name}: threshold {found.threshold:.4f} from {found.photos} photos")
+    click.echo(f"  {found.taken} of {found.pairs} pairs of other photos lie above it")
+    for copy in found.copies:
+        click.echo(f"  {100 * copy.found:5.1f} % of copies found: {copy.name}")
+    click.echo(f"page: {report}")
+
+
+def _verify(
+    part: Path, threshold: float | None, published: tuple[Path, ...], as_json: bool
+) -> None:
     from curation.dedup import Dedup
     from curation.dedup import verify as prove
     from sfhq.part import Part
@@ -544,8 +610,8 @@ def dedup(part: Path, threshold: float | None, verify: bool, **flags: Any) -> No
     opened = Part.open(part)
     used = threshold or opened.stage_info("dedup")["settings"]["threshold"]
     limit = Dedup(used).threshold_for(opened)
-    count = prove(opened, limit)
-    if flags["as_json"]:
+    count = prove(opened, limit, published)
+    if as_json:
         click.echo(json.dumps({"photos": count, "threshold": limit}, sort_keys=True))
     else:
         click.echo(f"{count} photos, no two with a cosine above {limit}")

@@ -64,7 +64,7 @@ setup(
         "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md", "LICENSE"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
-        "curation": ["py.typed", "web/*"],
+        "curation": ["py.typed", "csrc/*", "web/*"],
         "annotate": ["py.typed"],
     },
     install_requires=list(REQUIRES),

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.pairs import BLOCK, first_violation, greedy_best_first
+from curation.pairs import (
+    BLOCK,
+    WAYS,
+    Progress,
+    Way,
+    first_violation,
+    greedy_best_first,
+    search_key,
+)
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 from sfhq.part import Part
@@ -27,13 +36,17 @@ class Dedup:
     """Keeps the best of every group of near-duplicates.
 
     Best is the highest `score`; without scores, the smallest `realism`; ties go by face id.
-    The audit table, `audit/dedup.parquet` with `dropped`, `kept` and `similarity`, names for
-    every dropped photo the one that stays in its stead.
+    The audit table, `audit/dedup.parquet` with `dropped`, `kept`, `similarity` and, where the
+    kept one is in a published part, that `part`, names for every dropped photo the one that
+    stays in its stead. A search that was killed goes on where it last saved.
 
     Attributes:
         threshold: photos with a cosine strictly above it are near-duplicates; None takes
             the default of the encoder that `embed` used.
         block: rows compared at a time; bounds the memory, does not change the result.
+        published: roots of parts that are out already: their photos come before all others
+            and stay whatever is near them.
+        way: how pairs are looked for; changes the speed only.
     """
 
     name: ClassVar[str] = "dedup"
@@ -41,14 +54,21 @@ class Dedup:
 
     threshold: float | None = None
     block: int = BLOCK
+    published: tuple[Path, ...] = ()
+    way: Way = "auto"
 
     def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise UsageError(f"way is {self.way!r}; wanted one of {', '.join(WAYS)}")
         if self.threshold is not None and not -1.0 <= self.threshold <= 1.0:
             raise UsageError(f"threshold is {self.threshold}; wanted a cosine, -1 to 1")
 
     def settings(self) -> dict[str, Json]:
-        """The threshold as given."""
-        return {"threshold": self.threshold}
+        """The threshold as given, and the names of the published parts."""
+        if not self.published:
+            return {"threshold": self.threshold}
+        names: list[Json] = sorted(Part.open(root).name for root in self.published)
+        return {"threshold": self.threshold, "published": names}
 
     def threshold_for(self, part: Part) -> float:
         """The threshold in force in a part.
@@ -68,27 +88,64 @@ class Dedup:
         part.stage_info("embed")  # says so in one line where there are no embeddings
         threshold = self.threshold_for(part)
         vectors = Vectors(part)
-        ids: list[str] = []
+        names: list[tuple[str, str]] = []  # (published part or "", face id)
+        for other in published_parts(part, self.published):
+            names.extend((other.name, face_id) for face_id in vectors.add_published(other))
+        frozen = len(names)
         ranks: list[tuple[float, float, str]] = []
-        kept_records = list(_light(records, vectors, ids, ranks))
-        order = np.asarray(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
-        dropped = greedy_best_first(vectors.rows, order, threshold, self.block)
-        _write_audit(part, ids, dropped)
-        for index, (shard, row) in enumerate(kept_records):
+        places = list(_light(records, vectors, names, ranks))
+        ranked = sorted(range(len(ranks)), key=ranks.__getitem__)
+        order = np.asarray([*range(frozen), *(frozen + i for i in ranked)], dtype=np.int64)
+        progress = Progress(
+            part.root / "audit" / "dedup.progress.npz",
+            search_key(vectors.rows, order, threshold, frozen, self.block),
+        )
+        progress.file.parent.mkdir(exist_ok=True)
+        dropped = greedy_best_first(
+            vectors.rows, order, threshold, self.block, frozen, self.way, progress=progress
+        )
+        _write_audit(part, names, dropped)
+        progress.finish()
+        for index, (shard, row) in enumerate(places, start=frozen):
             record = vectors.record(shard, row)
             if index in dropped:
                 winner, cosine = dropped[index]
                 yield record.reject(
                     self.name,
                     "near-duplicate",
-                    f"cosine {cosine:.4f} with {ids[winner]} is above {threshold}",
+                    f"cosine {cosine:.4f} with {_full_name(names[winner])} is above {threshold}",
                 )
             else:
                 yield record
 
 
+def _full_name(name: tuple[str, str]) -> str:
+    return "/".join(part for part in name if part)
+
+
+def published_parts(part: Part, roots: Sequence[Path]) -> list[Part]:
+    """Open published parts, in the order of their names.
+
+    Raises:
+        UsageError: one is the part itself, is named twice, or was embedded by another encoder.
+    """
+    opened = sorted((Part.open(root) for root in roots), key=lambda p: (p.name, str(p.root)))
+    mine = part.stage_info("embed")["settings"]
+    for i, other in enumerate(opened):
+        if other.root.resolve() in [p.root.resolve() for p in (part, *opened[:i])]:
+            raise UsageError(f"{other.root}: published and compared with itself; name it once")
+        theirs = other.stage_info("embed")["settings"]
+        for key in ("encoder", "digest"):
+            if theirs.get(key) != mine.get(key):
+                raise UsageError(
+                    f"{other.root}: embedded with {key} {theirs.get(key)}, {part.root} with "
+                    f"{mine.get(key)}; cosines cannot be compared: sfhq embed --redo one of them"
+                )
+    return opened
+
+
 class Vectors:
-    """Embeddings and records of a part by index, one shard cached; rows stay on disk.
+    """Embeddings and records of parts by index, one shard cached; rows stay on disk.
 
     Args:
         part: whose `embed` records and arrays to read.
@@ -96,30 +153,41 @@ class Vectors:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.places: list[tuple[int, int]] = []
+        self._parts = [part]
+        self.places: list[tuple[int, int, int]] = []  # part, shard, row
         self._shard = -1
         self._records: list[FaceRecord] = []
 
     def add(self, shard: int, row: int) -> None:
         """Register the next index: its shard, and its row in the embedding's array."""
-        self.places.append((shard, row))
+        self.places.append((0, shard, row))
+
+    def add_published(self, other: Part) -> list[str]:
+        """Register all photos of another part that stayed; their face ids."""
+        self._parts.append(other)
+        ids = []
+        for record in other.records(other.stages()[-1]):
+            if record.alive and "embedding" in record.rows:
+                place = (len(self._parts) - 1, record.shard, record.rows["embedding"])
+                self.places.append(place)
+                ids.append(record.face_id)
+        return ids
 
     def rows(self, indices: npt.NDArray[np.int64]) -> Array:
         """(n, D) float32 embeddings."""
-        by_shard: dict[int, list[tuple[int, int]]] = {}
+        by_shard: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
         for place, index in enumerate(indices.tolist()):
-            shard, row = self.places[index]
-            by_shard.setdefault(shard, []).append((place, row))
-        parts: list[tuple[list[int], Array]] = []
-        for shard, pairs in by_shard.items():
-            array = self.part.array("embedding", shard)
-            chosen = [row for _, row in pairs]
-            parts.append(([place for place, _ in pairs], np.asarray(array[chosen])))
-        width = parts[0][1].shape[1]
-        result = np.empty((len(indices), width), dtype=np.float32)
-        for places, values in parts:
+            part, shard, row = self.places[index]
+            some = by_shard.setdefault((part, shard), ([], []))
+            some[0].append(place)
+            some[1].append(row)
+        result: Array | None = None
+        for (part, shard), (places, rows) in by_shard.items():
+            values = np.asarray(self._parts[part].array("embedding", shard)[rows])
+            if result is None:
+                result = np.empty((len(indices), values.shape[1]), dtype=np.float32)
             result[places] = values
-        return result
+        return np.empty((0, 0), dtype=np.float32) if result is None else result
 
     def record(self, shard: int, position: int) -> FaceRecord:
         """The record at a position of an upstream shard."""
@@ -132,7 +200,7 @@ class Vectors:
 def _light(
     records: Iterable[FaceRecord],
     vectors: Vectors,
-    ids: list[str],
+    names: list[tuple[str, str]],
     ranks: list[tuple[float, float, str]],
 ) -> Iterator[tuple[int, int]]:
     """Keep of each record only what ranking needs; yields where to find it again."""
@@ -143,34 +211,40 @@ def _light(
             shard = vectors.part.read_shard(vectors.part.before("dedup"), record.shard)
             positions = {record.shard: {r.face_id: i for i, r in enumerate(shard)}}
         vectors.add(record.shard, record.rows["embedding"])
-        ids.append(record.face_id)
+        names.append(("", record.face_id))
         score = worst if record.score is None else -record.score
         realism = worst if record.realism is None else record.realism
         ranks.append((score, realism, record.face_id))
         yield record.shard, positions[record.shard][record.face_id]
 
 
-def _write_audit(part: Part, ids: list[str], dropped: dict[int, tuple[int, float]]) -> None:
+def _write_audit(
+    part: Part, names: list[tuple[str, str]], dropped: dict[int, tuple[int, float]]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rows = sorted(dropped.items())
     table = pa.table(
         {
-            "dropped": pa.array([ids[i] for i, _ in rows], pa.string()),
-            "kept": pa.array([ids[k] for _, (k, _) in rows], pa.string()),
+            "dropped": pa.array([names[i][1] for i, _ in rows], pa.string()),
+            "kept": pa.array([names[k][1] for _, (k, _) in rows], pa.string()),
             "similarity": pa.array([c for _, (_, c) in rows], pa.float64()),
+            "part": pa.array([names[k][0] for _, (k, _) in rows], pa.string()),
         }
     )
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    folder = part.root / "audit"
-    folder.mkdir(exist_ok=True)
-    write_atomic(folder / "dedup.parquet", buffer.getvalue())
+    write_atomic(part.root / "audit" / "dedup.parquet", buffer.getvalue())
 
 
-def verify(part: Part, threshold: float) -> int:
+def verify(part: Part, threshold: float, published: Sequence[Path] = ()) -> int:
     """Check the guarantee on what stayed, independently of how it was chosen.
+
+    Args:
+        part: the part.
+        threshold: the cosine.
+        published: roots of parts that nothing here may be near either.
 
     Returns:
         The number of photos that stayed.
@@ -179,18 +253,21 @@ def verify(part: Part, threshold: float) -> int:
         IntegrityError: two of them are closer than the threshold.
     """
     vectors = Vectors(part)
-    ids = []
+    names: list[str] = []
+    for other in published_parts(part, published):
+        names.extend(f"{other.name}/{i}" for i in vectors.add_published(other))
+    frozen = len(names)
     for record in part.records("dedup"):
         if record.alive:
             vectors.add(record.shard, record.rows["embedding"])
-            ids.append(record.face_id)
-    if not ids:
+            names.append(record.face_id)
+    if len(names) == frozen:
         return 0
-    everything = vectors.rows(np.arange(len(ids)))
-    pair = first_violation(everything, threshold)
+    everything = vectors.rows(np.arange(len(names)))
+    pair = first_violation(everything, threshold, frozen=frozen)
     if pair is not None:
         raise IntegrityError(
-            f"{part.root}: {ids[pair[0]]} and {ids[pair[1]]} are closer than {threshold}; "
+            f"{part.root}: {names[pair[0]]} and {names[pair[1]]} are closer than {threshold}; "
             "run: sfhq dedup --redo"
         )
-    return len(ids)
+    return len(names) - frozen

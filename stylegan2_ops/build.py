@@ -93,12 +93,12 @@ def cpu_features() -> str:
     return platform.processor() or platform.machine()
 
 
-def build_key(compiler: str) -> str:
-    """What a build depends on, as 16 hex digits."""
+def build_key(compiler: str, source: Path | None = None) -> str:
+    """What a build depends on, as 16 hex digits; `source` as in `build`."""
     import torch
 
     parts = (
-        SOURCE.read_text(encoding="utf-8"),
+        (source or SOURCE).read_text(encoding="utf-8"),
         " ".join(FLAGS),
         compiler,
         _compiler_version(compiler),
@@ -178,8 +178,11 @@ def _alive(owner: str) -> bool:
     return _started(int(pid)) == started
 
 
-def build() -> Path:
+def build(source: Path | None = None) -> Path:
     """Build the kernels unless they are built; the library's path.
+
+    Args:
+        source: one C++ file with a plain C interface; None takes this package's operators.
 
     Raises:
         BuildError: no compiler or ninja, the folder cannot be written, or the compiler failed.
@@ -187,7 +190,8 @@ def build() -> Path:
     compiler, ninja = find_compiler(), find_ninja()
     if compiler is None:
         raise BuildError("no C++ compiler; install g++ or clang++, or set CXX")
-    folder = cache_folder() / build_key(compiler)
+    source = source or SOURCE
+    folder = cache_folder() / build_key(compiler, source)
     library = folder / "ops.so"
     if library.is_file():
         return library
@@ -197,7 +201,7 @@ def build() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with _only_one(folder):
             if not library.is_file():
-                _compile(compiler, ninja, folder)
+                _compile(compiler, ninja, folder, source)
     except OSError as error:
         raise BuildError(
             f"{folder}: {error.strerror}; set SFHQ_KERNELS to another folder"
@@ -205,7 +209,7 @@ def build() -> Path:
     return library
 
 
-def _compile(compiler: str, ninja: str, folder: Path) -> None:
+def _compile(compiler: str, ninja: str, folder: Path, source: Path) -> None:
     rules = f"""\
 rule compile
   command = {_quoted(compiler)} {" ".join(FLAGS)} -MMD -MF $out.d -c $in -o $out
@@ -213,7 +217,7 @@ rule compile
   deps = gcc
 rule link
   command = {_quoted(compiler)} -shared -fopenmp $in -o $out
-build ops.o: compile {_escaped(SOURCE)}
+build ops.o: compile {_escaped(source)}
 build built.so: link ops.o
 default built.so
 """
@@ -248,39 +252,41 @@ def _first_error(output: str) -> str:
 
 
 _loaded: dict[Path, ctypes.CDLL] = {}
-_failed: str | None = None
+_failed: dict[Path, str] = {}
 
 
-def load() -> ctypes.CDLL:
+def load(source: Path | None = None) -> ctypes.CDLL:
     """The library of kernels, built if need be. A failure is remembered by this process.
+
+    Args:
+        source: as in `build`.
 
     Raises:
         BuildError: as `build`.
     """
-    global _failed
-    if _failed is not None:
-        raise BuildError(_failed)
-    for library in _loaded.values():
-        return library
+    source = source or SOURCE
+    if source in _failed:
+        raise BuildError(_failed[source])
+    if source in _loaded:
+        return _loaded[source]
     try:
         import torch  # noqa: F401  its OpenMP must be the one the kernels find
 
-        path = build()
+        path = build(source)
         try:
             library = ctypes.CDLL(str(path))
         except OSError as error:
             raise BuildError(f"{path}: {error}; delete it") from error
     except BuildError as error:
-        _failed = str(error)
+        _failed[source] = str(error)
         raise
-    _loaded[path] = library
+    _loaded[source] = library
     return library
 
 
 def forget() -> None:
-    """Forget a failure and the loaded library, so that the next use tries again."""
-    global _failed
-    _failed = None
+    """Forget failures and the loaded libraries, so that the next use tries again."""
+    _failed.clear()
     _loaded.clear()
     _warned.clear()
 

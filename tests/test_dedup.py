@@ -292,3 +292,43 @@ def test_without_embeddings_it_says_so(tmp_path: Path) -> None:
 def test_thresholds_that_cannot_be(threshold: float) -> None:
     with pytest.raises(UsageError, match="wanted a cosine"):
         replace(Dedup(), threshold=threshold)
+
+
+def test_published_photos_stay_and_nothing_near_them_does(tmp_path: Path) -> None:
+    vectors = clustered(60, 16, 0.3, seed=11)
+    old = embedded_part(tmp_path / "old", vectors[:20], ids=[f"o{i:02d}" for i in range(20)])
+    new = embedded_part(tmp_path / "new", vectors[20:], realism=list(range(40)))
+    stage = Dedup(0.92, published=(old.root,))
+    records = dedup(new, stage)
+    kept = [i for i, r in enumerate(records.values()) if r.alive]
+    assert 0 < len(kept) < 40
+    near = vectors[20:][kept] @ vectors[:20].T
+    assert near.max() <= 0.92
+    rows = pq.read_table(new.root / "audit" / "dedup.parquet").to_pylist()
+    theirs = [r for r in rows if r["part"] == "old"]
+    assert theirs and all(r["kept"].startswith("o") for r in theirs)
+    one = theirs[0]
+    assert f"with old/{one['kept']} is above 0.92" in records[one["dropped"]].detail
+    assert verify(new, 0.92, (old.root,)) == len(kept)
+    assert new.stage_info("dedup")["settings"]["published"] == ["old"]
+    assert not (new.root / "audit" / "dedup.progress.npz").exists()
+
+
+def test_verify_looks_at_published_photos(tmp_path: Path) -> None:
+    old = embedded_part(tmp_path / "old", SAME, ids=["a", "b", "c"])
+    new = embedded_part(tmp_path / "new", SAME[:1])
+    dedup(new, Dedup(0.9))
+    assert verify(new, 0.9) == 1  # the old part's own pairs are its own affair
+    with pytest.raises(IntegrityError, match="old/a and f0000 are closer"):
+        verify(new, 0.9, (old.root,))
+
+
+def test_published_parts_that_cannot_be_compared(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME)
+    other = embedded_part(tmp_path / "other", SAME, encoder="clip")
+    with pytest.raises(UsageError, match="embedded with encoder clip"):
+        dedup(part, Dedup(0.9, published=(other.root,)))
+    with pytest.raises(UsageError, match="compared with itself"):
+        dedup(part, Dedup(0.9, published=(part.root,)))
+    with pytest.raises(UsageError, match="not a part"):
+        dedup(part, Dedup(0.9, published=(tmp_path / "none",)))
