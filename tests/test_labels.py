@@ -1,0 +1,332 @@
+"""Labels are events: durable, never changed, the same again after an undo."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from curation.agreement import (
+    Share,
+    cohen_kappa,
+    krippendorff_alpha,
+    overall_alpha,
+    pairwise_kappa,
+)
+from curation.exchange import export_labels, import_labels, read_rows
+from curation.labels import Action, LabelEvent, LabelStore
+from sfhq.errors import IntegrityError, SfhqError, UsageError
+
+
+def event(
+    face: str,
+    action: Action = Action.KEEP,
+    who: str = "ann",
+    client: str = "",
+    reason: str = "random",
+    undoes: int | None = None,
+) -> LabelEvent:
+    name = client or f"{who}-{face}-{action}-{reason}-{undoes}"
+    return LabelEvent(face, "", action, who, "s1", name, 1000.0, None, "", reason, 300, undoes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    return LabelStore(tmp_path / "labels.sqlite")
+
+
+def test_what_is_appended_is_there(store: LabelStore) -> None:
+    events = [event("a"), event("b", Action.REJECT), event("c", Action.SKIP)]
+    assert store.append(events) == [1, 2, 3]
+    assert [s.event for s in store.events()] == events
+    assert [s.number for s in store.events(since=1)] == [2, 3]
+    assert store.labels() == {"a": True, "b": False}
+
+
+def test_the_same_client_id_is_one_event(store: LabelStore) -> None:
+    assert store.append([event("a")]) == store.append([event("a")]) == [1]
+    assert store.append([event("b"), event("b")]) == [2, 2]
+    assert len(store.events()) == 2
+
+
+def test_the_last_decision_counts(store: LabelStore) -> None:
+    store.append([event("a"), event("a", Action.REJECT), event("a", Action.SKIP)])
+    assert store.labels() == {"a": False}
+    store.append([event("a", Action.FLAG)])
+    assert store.labels() == {}  # looked at again, not labelled
+    assert [s.event.action for s in store.current()] == [Action.FLAG]
+
+
+def test_undo_takes_back_the_last_and_only_once(store: LabelStore) -> None:
+    store.append([event("a"), event("a", Action.REJECT)])
+    last = store.last_to_undo("ann")
+    assert last is not None and last.number == 2
+    store.append([event("a", Action.UNDO, undoes=2)])
+    assert store.labels() == {"a": True}
+    for undoes in (2, 3, 99):
+        with pytest.raises(UsageError, match="cannot be"):
+            store.append([event("a", Action.UNDO, undoes=undoes, client=f"x{undoes}")])
+    with pytest.raises(UsageError, match="cannot be undone by bob"):
+        store.append([event("a", Action.UNDO, who="bob", undoes=1)])
+    assert len(store.events()) == 3
+
+
+def test_all_or_none(store: LabelStore) -> None:
+    with pytest.raises(UsageError):
+        store.append([event("a"), event("b", Action.UNDO, undoes=7)])
+    assert store.events() == []
+    with pytest.raises(UsageError, match="cannot be"):
+        store.append([event("a"), event("b", who="")])
+    assert store.events() == []
+
+
+def test_events_are_never_changed(store: LabelStore) -> None:
+    store.append([event("a")])
+    with sqlite3.connect(store.path) as other:
+        for order in ("UPDATE events SET action = 'reject'", "DELETE FROM events"):
+            with pytest.raises(sqlite3.IntegrityError, match="never"):
+                other.execute(order)
+    other.close()
+
+
+def test_two_hundred_undone_and_done_again_export_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with LabelStore(path) as store:
+        store.append([event(f"f{i:03d}", client=f"a{i}") for i in range(50)])
+        export_labels(store, tmp_path / "before.csv")
+        for i in range(200):
+            action = (Action.KEEP, Action.REJECT, Action.FLAG, Action.SKIP)[i % 4]
+            store.append([event(f"f{i % 70:03d}", action, client=f"b{i}")])
+    for i in range(200):  # a new process may have begun at any place
+        with LabelStore(path) as store:
+            last = store.last_to_undo("ann")
+            assert last is not None
+            undo = event(last.event.face_id, Action.UNDO, client=f"u{i}", undoes=last.number)
+            store.append([undo])
+    with LabelStore(path, readonly=True) as store:
+        export_labels(store, tmp_path / "after.csv")
+    assert (tmp_path / "before.csv").read_bytes() == (tmp_path / "after.csv").read_bytes()
+
+
+def test_repeats_measure_and_do_not_label(store: LabelStore) -> None:
+    store.append([event("a"), event("b", Action.REJECT)])
+    store.append(
+        [event("a", Action.REJECT, reason="repeat"), event("b", Action.REJECT, reason="repeat")]
+    )
+    assert store.labels() == {"a": True, "b": False}
+    assert [(r.face_id, r.first, r.again) for r in store.repeats("ann")] == [
+        ("a", Action.KEEP, Action.REJECT),
+        ("b", Action.REJECT, Action.REJECT),
+    ]
+
+
+def test_conflicts_are_settled_by_a_review(store: LabelStore) -> None:
+    store.append([event("a"), event("b"), event("a", Action.REJECT, "bob"), event("b", who="bob")])
+    assert [(c.face_id, c.labels) for c in store.conflicts()] == [
+        ("a", {"ann": Action.KEEP, "bob": Action.REJECT})
+    ]
+    assert store.labels() == {"b": True}  # a tie is no label
+    store.append([event("a", Action.REJECT, "eve", reason="review")])
+    assert store.conflicts() == []
+    assert store.labels() == {"a": False, "b": True}
+
+
+def test_a_review_weighs_more_than_a_majority(store: LabelStore) -> None:
+    store.append([event("a", who=w) for w in ("ann", "bob", "cyd")])
+    store.append(
+        [event("a", Action.REJECT, "dan"), event("a", Action.REJECT, "eve", reason="review")]
+    )
+    assert store.labels() == {"a": False}
+
+
+def test_reading_needs_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no labels yet; make some with: sfhq curate"):
+        LabelStore(tmp_path / "labels.sqlite", readonly=True)
+
+
+def test_a_damaged_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    for data in (b"not a database at all" * 100, os.urandom(5000)):
+        path.write_bytes(data)
+        with pytest.raises(IntegrityError, match="damaged") as caught:
+            LabelStore(path)
+        assert "\n" not in str(caught.value)
+        assert path.read_bytes() == data
+
+
+def test_a_torn_page_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with LabelStore(path) as store:
+        store.append([event(f"f{i}") for i in range(3000)])
+    data = bytearray(path.read_bytes())
+    data[8192:40960] = os.urandom(32768)
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match="damaged"):
+        LabelStore(path)
+
+
+def test_another_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE mine (x)")
+    other.close()
+    with pytest.raises(IntegrityError, match="format 0"):
+        LabelStore(path)
+
+
+def test_a_full_disk_says_so_and_keeps_what_is_there(store: LabelStore) -> None:
+    store.append([event("a")])
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(SfhqError, match=r"disk is full .*what was acknowledged is kept"):
+        store.append([event(f"f{i}", client="c" * 400 + str(i)) for i in range(500)])
+    assert [s.event.face_id for s in store.events()] == ["a"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from curation.labels import *
+store = LabelStore(Path(sys.argv[1]))
+start = int(sys.argv[2])
+print("ready", flush=True)
+for i in range(start, 10**9):
+    store.append([LabelEvent(f"f{i}", "", Action.KEEP, "ann", "s", f"c{i}", 1.0)])
+    print(i, flush=True)
+"""
+
+
+def test_twenty_five_kills_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    rng = np.random.default_rng(0)
+    acknowledged: list[int] = []
+    start = 0
+    run = None
+    for _ in range(25):
+        run = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(path), str(start)], stdout=subprocess.PIPE, text=True
+        )
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        some = int(rng.integers(1, 40))
+        lines = [run.stdout.readline() for _ in range(some)]
+        run.send_signal(signal.SIGKILL)
+        lines += run.stdout.read().splitlines()
+        run.wait()
+        run.stdout.close()
+        acknowledged += [int(line) for line in lines if line.strip().isdigit()]
+        start = max(acknowledged) + 1
+    with LabelStore(path, readonly=True) as store:
+        stored = {s.event.face_id for s in store.events()}
+        assert {f"f{i}" for i in acknowledged} <= stored
+        assert len(acknowledged) >= 25
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_out_and_in_again(tmp_path: Path, kind: str) -> None:
+    faces = {f"f{i}": f"{i:064x}" for i in range(6)}
+    with LabelStore(tmp_path / "a.sqlite") as one, LabelStore(tmp_path / "b.sqlite") as two:
+        events = [
+            replace(
+                event(f"f{i}", Action.REJECT if i % 2 else Action.KEEP),
+                score=i / 7,
+                image_hash=faces[f"f{i}"],
+            )
+            for i in range(5)
+        ]
+        one.append([*events, event('f5,"\n', Action.KEEP)])
+        file = tmp_path / f"labels.{kind}"
+        assert export_labels(one, file) == 6
+        assert import_labels(two, file, faces, "bob") == (5, 1)  # one face is of another part
+        assert import_labels(two, file, faces, "bob") == (5, 1)
+        assert [s.event for s in two.events()] == events
+        assert len(read_rows(file)) == 6
+
+
+def test_folders_of_the_taste_approximator(tmp_path: Path) -> None:
+    import hashlib
+
+    faces = {}
+    for folder, count in (("positively_labeled", 3), ("negatively_labeled", 2)):
+        (tmp_path / "vta" / folder).mkdir(parents=True)
+        for i in range(count):
+            data = f"{folder}{i}".encode()
+            (tmp_path / "vta" / folder / f"{i}_portrait_12345.jpg").write_bytes(data)
+            faces[f"{folder[0]}{i}"] = hashlib.sha256(data).hexdigest()
+    del faces["p2"]
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        assert import_labels(store, tmp_path / "vta", faces, "david") == (4, 1)
+        assert store.labels() == {"p0": True, "p1": True, "n0": False, "n1": False}
+    with LabelStore(tmp_path / "x.sqlite") as store, pytest.raises(UsageError, match="no folder"):
+        import_labels(store, tmp_path, faces, "david")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "face_id,label\nf0,maybe\n", "row 1 says 'maybe'"),
+        ("a.csv", "face_id,action\nf0,undo\n", "row 1 is an undo"),
+        ("a.jsonl", "{", "cannot be read as jsonl"),
+        ("a.txt", "", "cannot tell the format"),
+    ],
+)
+def test_files_that_cannot_be(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with LabelStore(tmp_path / "labels.sqlite") as store:
+        with pytest.raises(SfhqError, match=message):
+            import_labels(store, tmp_path / name, {"f0": ""}, "ann")
+        assert store.events() == []
+
+
+def test_kappa_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    for bias in (0.1, 0.5, 0.9):
+        a = rng.random(300) < bias
+        b = np.where(rng.random(300) < 0.8, a, rng.random(300) < bias)
+        assert cohen_kappa(a.tolist(), b.tolist()) == pytest.approx(
+            cohen_kappa_score(a, b), abs=1e-12
+        )
+        labels = {
+            "a": {str(i): bool(v) for i, v in enumerate(a)},
+            "b": {str(i): bool(v) for i, v in enumerate(b)},
+        }
+        found = pairwise_kappa(labels, "a", "b")
+        assert found.count == 300
+        assert found.low < found.value < found.high
+        assert found.high - found.low < 0.4
+    assert math.isnan(cohen_kappa([], []))
+    assert math.isnan(cohen_kappa([True], [True]))
+
+
+def test_alpha_of_a_published_example() -> None:
+    """Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), section A: .095."""
+    a = [0, 1, 0, 0, 0, 0, 0, 0, 1, 0]
+    b = [1, 1, 1, 0, 0, 1, 0, 0, 0, 0]
+    units = [[bool(x), bool(y)] for x, y in zip(a, b, strict=True)]
+    assert krippendorff_alpha(units) == pytest.approx(0.095, abs=5e-4)
+    assert krippendorff_alpha([*units, [True], []]) == pytest.approx(0.095, abs=5e-4)
+    assert krippendorff_alpha([[True, True], [False, False]]) == 1.0
+    assert math.isnan(krippendorff_alpha([[True, True]]))
+    labels = {
+        "a": {str(i): bool(v) for i, v in enumerate(a)},
+        "b": {str(i): bool(v) for i, v in enumerate(b)},
+    }
+    found = overall_alpha(labels)
+    assert found.count == 10
+    assert found.low <= found.value <= found.high
+
+
+def test_shares() -> None:
+    share = Share.of(97, 100)
+    assert (round(share.low, 4), round(share.high, 4)) == (0.9155, 0.9897)
+    assert Share.of(0, 0).low == 0.0 and math.isnan(Share.of(0, 0).value)
+    assert Share.of(5, 5).high == pytest.approx(1.0)
