@@ -304,6 +304,11 @@ class TasteModel:
         return dict(zip(self._reduction.names, self._reduction.widths, strict=True))
 
     @property
+    def labels(self) -> Labels:
+        """(N,) what it was learned from, in the order of `out_of_fold`."""
+        return self._members.labels
+
+    @property
     def version(self) -> str:
         """12 hex digits that name this model by its numbers."""
         digest = hashlib.sha256()
