@@ -307,7 +307,8 @@ def _sentence(name: str, counts: dict[str, Any]) -> str:
 NEEDS = {  # any of these, whose images and arrays a stage reads
     "invert": ("align",),
     "synthesize": ("invert",),
-    "embed": ("synthesize", "sample"),
+    "embed": ("synthesize", "sample", "align", "ingest"),
+    "score": ("embed",),
     "dedup": ("embed",),
 }
 
@@ -512,16 +513,51 @@ def sample(
 @click.argument("part", type=FOLDER)
 @click.option("--encoder", help="dlib-face or clip.  [default: dlib-face]")
 @click.option("--encoder-weights", type=FOLDER, help="Weights of CLIP, if not in a cache.")
+@click.option(
+    "--features", help="Feature sets for tastes: geometry, efficientnet, clip, dlib-face."
+)
 @run_options
-def embed(part: Path, encoder: str | None, encoder_weights: Path | None, **flags: Any) -> None:
+def embed(
+    part: Path,
+    encoder: str | None,
+    encoder_weights: Path | None,
+    features: str | None,
+    **flags: Any,
+) -> None:
     """Turn every photo of PART into a vector in which near-duplicates are close.
 
     \b
     Example:
-      sfhq embed part-05 --encoder dlib-face
+      sfhq embed part-05 --encoder dlib-face --features geometry,efficientnet
     """
+    from encoders.embed import Embed
+
     weights = str(encoder_weights) if encoder_weights else None
-    _one("embed", part, _recipe(None, embed__encoder=encoder, models__encoder=weights), flags)
+    recipe = _recipe(None, embed__encoder=encoder, models__encoder=weights)
+    sets = tuple(_feature_set(name, encoder_weights) for name in _names(features) or ())
+    _one("embed", part, recipe, flags, Embed(_image_encoder(recipe), features=sets))
+
+
+def _feature_set(name: str, weights: Path | None) -> Any:
+    if name == "geometry":
+        from encoders.geometry import GeometryEncoder
+
+        return GeometryEncoder()
+    if name == "efficientnet":
+        from encoders.efficientnet import EfficientNetEncoder
+
+        return EfficientNetEncoder()
+    if name == "dlib-face":
+        from encoders.embed import DlibFaceEncoder
+
+        return DlibFaceEncoder()
+    if name == "clip":
+        from encoders.clip import ClipEncoder
+
+        return ClipEncoder(weights=weights)
+    raise UsageError(
+        f"unknown feature set {name!r}; wanted geometry, efficientnet, dlib-face or clip"
+    )
 
 
 @main.command()
@@ -615,6 +651,243 @@ def _verify(
         click.echo(json.dumps({"photos": count, "threshold": limit}, sort_keys=True))
     else:
         click.echo(f"{count} photos, no two with a cosine above {limit}")
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--port", default=0, show_default="a free one", help="Of the loopback address.")
+@click.option("--model", "model_file", type=FOLDER, help="A taste to begin with.")
+@click.option("--everything", is_flag=True, help="Also what scores or near-duplicates removed.")
+@click.option("--random-share", default=0.08, show_default=True, help="Faces drawn at random.")
+@click.option("--repeat-share", default=0.03, show_default=True, help="Faces shown twice, unsaid.")
+@click.option("--overlap", default=0.1, show_default=True, help="Faces that everybody gets.")
+@click.option("--retrain", default=25, show_default=True, help="Labels between two trainings.")
+@click.option("--blind", is_flag=True, help="Never show a score.")
+@click.option("--seed", default=0, show_default=True, help="Of the order.")
+def curate(
+    part: Path,
+    port: int,
+    model_file: Path | None,
+    everything: bool,
+    random_share: float,
+    repeat_share: float,
+    overlap: float,
+    retrain: int,
+    blind: bool,
+    seed: int,
+) -> None:
+    """Judge the faces of PART in a page: keep, reject, and a model that learns beside it.
+
+    Labels go to PART/labels.sqlite as they are made. Images are never moved.
+
+    \b
+    Example:
+      sfhq curate part-05
+    """
+    from curation.faces import Faces
+    from curation.labels import FILE, LabelStore
+    from curation.server import free_port, new_token, serve
+    from curation.session import Session, SessionSettings
+    from curation.taste import TasteModel
+    from sfhq.lock import folder_lock
+    from sfhq.part import Part
+
+    settings = SessionSettings(
+        random_share=random_share,
+        repeat_share=repeat_share,
+        overlap=overlap,
+        retrain_every=retrain,
+        seed=seed,
+    )
+    faces = Faces.of(Part.open(part), everything)
+    model = TasteModel.load(model_file) if model_file else None
+    folder = part / "curation"
+    folder.mkdir(exist_ok=True)
+    with folder_lock(folder), LabelStore(part / FILE) as store, free_port(port) as sock:
+        session = Session(faces, store, settings, model)
+        token = new_token()
+        click.echo(f"http://127.0.0.1:{sock.getsockname()[1]}/?token={token}")
+        click.echo(f"{len(faces)} faces; stop with Ctrl-C, nothing is lost", err=True)
+        try:
+            serve(session, sock, token, blind)
+        finally:
+            session.close()
+
+
+@main.group(cls=Command)
+def labels() -> None:
+    """Bring labels in and out."""
+
+
+@labels.command("export")
+@click.argument("part", type=FOLDER)
+@click.argument("target", type=FOLDER)
+@click.option("--events", is_flag=True, help="Every event instead of what counts now.")
+def labels_export(part: Path, target: Path, events: bool) -> None:
+    """Write the labels of PART to TARGET (.csv, .jsonl or .parquet).
+
+    \b
+    Example:
+      sfhq labels export part-05 labels.csv
+    """
+    from curation.exchange import export_labels
+    from curation.labels import FILE, LabelStore
+
+    with LabelStore(part / FILE, readonly=True) as store:
+        click.echo(f"{export_labels(store, target, current=not events)} rows in {target}")
+
+
+@labels.command("import")
+@click.argument("part", type=FOLDER)
+@click.argument("source", type=FOLDER)
+@click.option("--annotator", default="import", show_default=True, help="Whose labels they are.")
+def labels_import(part: Path, source: Path, annotator: str) -> None:
+    """Store the labels of SOURCE in PART.
+
+    SOURCE is a .csv, .jsonl or .parquet file with face_id, image_hash or file and with
+    action or label, or a folder with positively_labeled and negatively_labeled.
+
+    \b
+    Example:
+      sfhq labels import part-05 taste/ --annotator david
+    """
+    from curation.exchange import import_labels
+    from curation.faces import Faces
+    from curation.labels import FILE, LabelStore
+    from sfhq.part import Part
+
+    faces = Faces.of(Part.open(part), everything=True)
+    hashes = {r.face_id: faces.hash_of(i) for i, r in enumerate(faces.records)}
+    names = {Path(r.source).name: r.face_id for r in faces.records if r.source and not r.parent_id}
+    with LabelStore(part / FILE) as store:
+        stored, unknown = import_labels(store, source, hashes, annotator, names)
+    click.echo(f"{stored} labels stored" + (f", {unknown} name no face here" if unknown else ""))
+
+
+@main.group(cls=Command)
+def taste() -> None:
+    """Learn what somebody likes from the labels of a part."""
+
+
+def _taste_data(part: Path, annotator: str | None) -> tuple[Any, Any, Any, Any]:
+    import numpy as np
+
+    from curation.faces import Faces
+    from curation.judge import near_groups
+    from curation.labels import FILE, LabelStore
+    from sfhq.part import Part
+
+    faces = Faces.of(Part.open(part), everything=True)
+    with LabelStore(part / FILE, readonly=True) as store:
+        known = store.labels(annotator)
+    rows = np.array([i for i, r in enumerate(faces.records) if r.face_id in known], dtype=np.int64)
+    liked = np.array([known[faces.records[i].face_id] for i in rows.tolist()], dtype=bool)
+    blocks = {name: block[rows] for name, block in faces.feature_sets().items()}
+    if not blocks:
+        raise UsageError(f"{part}: no features yet; run: sfhq embed --features geometry")
+    widest = blocks.get("embedding", next(iter(blocks.values())))
+    parents: dict[str, int] = {}
+    group = near_groups(_unit(widest))
+    for place, i in enumerate(rows.tolist()):  # candidates of one inspiration stay together
+        parent = faces.records[i].parent_id
+        if parent:
+            group[place] = group[parents.setdefault(parent, place)]
+    return faces, rows, (blocks, group), liked
+
+
+def _unit(rows: Any) -> Any:
+    import numpy as np
+
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+@taste.command("fit")
+@click.argument("part", type=FOLDER)
+@click.option("--out", type=FOLDER, help="[default: PART/curation/taste.safetensors]")
+@click.option("--annotator", help="Whose labels; default: everybody's majority.")
+@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: float) -> None:
+    """Learn a taste from the labels of PART.
+
+    \b
+    Example:
+      sfhq taste fit part-05 --precision 0.97
+    """
+    from curation.judge import auc_with_interval
+    from curation.taste import TasteSettings, fit_taste
+
+    _, _, (blocks, groups), liked = _taste_data(part, annotator)
+    model = fit_taste(blocks, liked, groups, TasteSettings(precision=precision))
+    target = out or part / "curation" / "taste.safetensors"
+    model.save(target)
+    auc = auc_with_interval(model.out_of_fold, liked)
+    click.echo(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
+    click.echo(f"cross-validated AUC {auc[0]:.3f} ({auc[1]:.3f} to {auc[2]:.3f})")
+    click.echo(f"accept from {model.accept:.3f}, reject up to {model.reject:.3f}")
+
+
+@taste.command("evaluate")
+@click.argument("part", type=FOLDER)
+@click.option("--annotator", help="Whose labels; default: everybody's majority.")
+@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--report", type=FOLDER, help="Write a page with plots here.")
+def taste_evaluate(
+    part: Path, annotator: str | None, precision: float, as_json: bool, report: Path | None
+) -> None:
+    """Measure, on labels that had no part in it, how good a taste of PART is.
+
+    \b
+    Examples:
+      sfhq taste evaluate part-05
+      sfhq taste evaluate part-05 --report taste.html
+    """
+    from curation.judge import evaluate_taste
+    from curation.report import taste_page
+    from curation.taste import TasteSettings
+    from sfhq.images import write_atomic
+
+    faces, rows, (blocks, groups), liked = _taste_data(part, annotator)
+    found = evaluate_taste(blocks, liked, groups, TasteSettings(precision=precision))
+    if report is not None:
+        disputed = [faces.preview(int(rows[i]), 160) for i in found.disputed]
+        report.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(report, taste_page(found, liked, disputed, faces.part.name).encode())
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), sort_keys=True))
+        return
+    low, high = found.auc[1:]
+    click.echo(f"{found.count[0]} kept, {found.count[1]} not; feature sets: {', '.join(blocks)}")
+    click.echo(f"AUC {found.auc[0]:.3f} ({low:.3f} to {high:.3f}), nested cross-validation")
+    for name, share in (
+        ("right at 0.5", found.accuracy),
+        ("accepted are kept", found.accepted),
+        ("rejected are not", found.rejected),
+    ):
+        click.echo(
+            f"{name:<18} {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.count}"
+        )
+    click.echo(f"calibration error  {found.calibration_error:.3f}")
+    if report is not None:
+        click.echo(f"page: {report}")
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--model", "model_file", type=FOLDER, help="[default: PART/curation/taste...]")
+@click.option("--drop", is_flag=True, help="Remove faces that the model rejects.")
+@run_options
+def score(part: Path, model_file: Path | None, drop: bool, **flags: Any) -> None:
+    """Score every face of PART: accept, reject or unsure.
+
+    \b
+    Example:
+      sfhq score part-05 --drop
+    """
+    from curation.score import Score
+
+    model = model_file or part / "curation" / "taste.safetensors"
+    _one("score", part, _recipe(None), flags, Score.load(model, drop))
 
 
 @main.command(name="export")

@@ -225,10 +225,12 @@ def fold_numbers(y: Labels, groups: npt.NDArray[np.int64], folds: int, seed: int
 
     numbers = np.zeros(len(y), dtype=np.int64)
     folds = max(min(folds, *(len(np.unique(groups[y == kept])) for kept in (True, False))), 2)
-    alone = len(np.unique(groups)) == len(groups)
-    kind = StratifiedKFold if alone else StratifiedGroupKFold  # the same, but quicker
-    split = kind(folds, shuffle=True, random_state=seed)
-    for number, (_, test) in enumerate(split.split(np.zeros(len(y)), y, groups)):
+    # The same where every group is one face, but quicker.
+    if len(np.unique(groups)) == len(groups):
+        split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
+    else:
+        split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
+    for number, (_, test) in enumerate(split):
         numbers[test] = number
     return numbers
 

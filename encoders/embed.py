@@ -10,9 +10,9 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from sfhq.errors import UsageError
-from sfhq.part import SYNTHETIC_FOLDER, Part
+from sfhq.part import Part
 from sfhq.records import Array, FaceRecord, Json, Pixels
-from sfhq.render_batch import load_pixels
+from sfhq.render_batch import photo_pixels
 from sfhq.stage import Scope
 
 
@@ -61,6 +61,8 @@ class Embed:
     Attributes:
         encoder: the network.
         batch: faces at a time.
+        features: further encoders, for tastes; each fills `arrays/features_<name>/`, unit
+            vectors where they are wide, as they come where they are measurements.
     """
 
     name: ClassVar[str] = "embed"
@@ -68,6 +70,7 @@ class Embed:
 
     encoder: ImageEncoder
     batch: int = 16
+    features: tuple[ImageEncoder, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -75,16 +78,22 @@ class Embed:
 
     def settings(self) -> dict[str, Json]:
         """The encoder's name and digest."""
-        return {"encoder": self.encoder.name, "digest": self.encoder.digest}
+        found: dict[str, Json] = {"encoder": self.encoder.name, "digest": self.encoder.digest}
+        if self.features:
+            found["features"] = {f.name: f.digest for f in self.features}
+        return found
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Embed every image of `images/`."""
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
-            images = [load_pixels(part, SYNTHETIC_FOLDER, r.face_id) for r in chunk]
+            images = [photo_pixels(part, r) for r in chunk]
+            sets = [(f"features_{f.name}", f(images)) for f in self.features]
             vectors = np.asarray(self.encoder(images), dtype=np.float32)
             lengths = np.linalg.norm(vectors, axis=1)
-            for record, vector, length in zip(chunk, vectors, lengths, strict=True):
+            for i, (record, vector, length) in enumerate(zip(chunk, vectors, lengths, strict=True)):
+                for name, rows in sets:
+                    record = record.with_array(name, rows[i])
                 if not np.isfinite(length) or length < 1e-12:
                     yield record.reject(
                         self.name, "no embedding", f"the vector's length is {length}"

@@ -29,7 +29,7 @@ from sfhq.records import COLUMNS, Array, FaceRecord, Json, from_columns, to_colu
 FORMAT = 1
 SYNTHETIC_FOLDER = "images"  # what the generator made; other folders hold crops of sources
 # The order of a run; a stage reads from the nearest one before it that has records.
-ORDER = ("ingest", "sample", "align", "invert", "synthesize", "embed", "dedup")
+ORDER = ("ingest", "sample", "align", "invert", "synthesize", "embed", "score", "dedup")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from sfhq.errors import IntegrityError
-from sfhq.part import Part
+from sfhq.images import BadImage
+from sfhq.ingest import source_of
+from sfhq.part import SYNTHETIC_FOLDER, Part
 from sfhq.records import FaceRecord, Pixels
 
 
@@ -29,6 +31,22 @@ def load_pixels(part: Part, folder: str, face_id: str) -> Pixels:
             f"{path}: cannot be read ({type(error).__name__}); run the stage that made it "
             "again with --redo"
         ) from None
+
+
+def photo_pixels(part: Part, record: FaceRecord) -> Pixels:
+    """(H, W, 3) uint8 of what a record shows: its synthetic image, else aligned, else the source.
+
+    Raises:
+        IntegrityError: missing or unreadable.
+    """
+    for folder in (SYNTHETIC_FOLDER, "aligned"):
+        if folder in record.hashes:
+            return load_pixels(part, folder, record.face_id)
+    try:
+        with source_of(part) as source:
+            return np.asarray(source.image(record))
+    except BadImage as error:
+        raise IntegrityError(f"{error}; put it back, or run: sfhq ingest --redo") from None
 
 
 def load_images(part: Part, records: Sequence[FaceRecord], folder: str, size: int) -> Tensor:
