@@ -16,13 +16,20 @@ help:
 demo: $(VENV)/installed
 	$(BIN)/sfhq demo
 
+# The page's tests drive a Chromium; where there is none and Debian's may be installed, it is.
+CHROMIUM = command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	chromium; } >/dev/null 2>&1 || echo "no chromium: the tests of the page are skipped"
+
 test: $(VENV)/installed-test
+	@$(CHROMIUM)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
 	$(BIN)/python -m pytest --cov
 
 test-all: $(VENV)/installed-test
+	@$(CHROMIUM)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict

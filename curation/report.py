@@ -26,30 +26,35 @@ PAGE = """<!doctype html>
   --line: light-dark(#d7dbe0, #3a404a); --mark: light-dark(#2d5f9e, #78aaf0);
   background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }}
 main {{ max-width: 900px; margin: 2rem auto; padding: 0 1rem; }}
-.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr)); gap: 1.2rem; }}
+.plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(360px, 1fr));
+  gap: 1.2rem; }}
 figure {{ margin: 0; }} figcaption {{ font-weight: 600; }}
 svg {{ width: 100%; }} svg text {{ fill: var(--faint); font: 11px system-ui, sans-serif; }}
 .axis {{ stroke: var(--faint); }} .grid {{ stroke: var(--line); }}
-.keep {{ fill: var(--keep); fill-opacity: .55; }} .reject {{ fill: var(--reject); fill-opacity: .55; }}
+.keep {{ fill: var(--keep); fill-opacity: .55; }}
+.reject {{ fill: var(--reject); fill-opacity: .55; }}
 .line {{ fill: none; stroke: var(--mark); stroke-width: 2; }} .dot {{ fill: var(--mark); }}
 .band {{ fill: var(--mark); fill-opacity: .18; }}
 .diagonal {{ stroke: var(--faint); stroke-dasharray: 4 4; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); }}
+th, td {{ text-align: right; padding: .25rem .8rem .25rem 0;
+  border-bottom: 1px solid var(--line); }}
 th:first-child, td:first-child {{ text-align: left; }}
-.faces {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: .7rem; }}
-.faces img {{ width: 100%; border-radius: 6px; display: block; }} .faces p {{ margin: .1rem 0; font-size: 13px; }}
+.faces {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr));
+  gap: .7rem; }}
+.faces img {{ width: 100%; border-radius: 6px; display: block; }}
+.faces p {{ margin: .1rem 0; font-size: 13px; }}
 .note {{ color: var(--faint); }}
 </style></head><body><main>
 <h1>Taste of {part}</h1>
-<p>{kept} kept and {rejected} rejected faces. Every figure comes from nested cross-validation: no face was
-judged by a model, a calibration or a threshold that had seen its label.</p>
+<p>{kept} kept and {rejected} rejected faces. Every figure comes from nested cross-validation: no
+face was judged by a model, a calibration or a threshold that had seen its label.</p>
 <table><thead><tr><th></th><th>value</th><th>95 % interval</th><th>faces</th></tr></thead><tbody>
 {rows}</tbody></table>
 <div class="plots">{plots}</div>
 <h2>Most disputed</h2>
-<p class="note">Where the score contradicts the label most: a slip of the finger, or something the features cannot
-see.</p>
+<p class="note">Where the score contradicts the label most: a slip of the finger, or something the
+features cannot see.</p>
 <div class="faces">{faces}</div>
 </main></body></html>
 """
@@ -118,7 +123,8 @@ def _frame(title: str, inside: str, x: str, y: str, ticks: bool = True) -> str:
     if ticks:
         for t in (0.0, 0.25, 0.5, 0.75, 1.0):
             lines += (
-                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 10}" y1="{_y(t):.1f}" y2="{_y(t):.1f}"/>'
+                f'<line class="grid" x1="{LEFT}" x2="{WIDTH - 10}" '
+                f'y1="{_y(t):.1f}" y2="{_y(t):.1f}"/>'
                 f'<text x="{LEFT - 6}" y="{_y(t) + 4:.1f}" text-anchor="end">{t:g}</text>'
                 f'<text x="{_x(t):.1f}" y="{BASE + 15}" text-anchor="middle">{t:g}</text>'
             )

@@ -416,6 +416,7 @@ class Session:
             self.model, self.scores, self.spread = future.result()
             self.trainings += 1
             self.trouble = ""
+            self._maybe_train()  # for what was said meanwhile
         except SfhqError as error:
             self.trouble = str(error)
         except Exception as error:  # the worker died; the page goes on without

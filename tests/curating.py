@@ -1,0 +1,98 @@
+"""A small part to judge, and a server of it in a thread."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvicorn
+from tiny import embedded_part, unit
+
+from curation.faces import Faces
+from curation.labels import FILE, LabelStore
+from curation.server import application, free_port
+from curation.session import Session, SessionSettings
+from sfhq.part import Part
+
+TOKEN = "t" * 32
+
+
+def liked(part: Part) -> dict[str, bool]:
+    """A taste that the embeddings show: the first coordinate is positive."""
+    faces = Faces.of(part)
+    first = faces.feature_sets()["embedding"][:, 0]
+    return {r.face_id: bool(v > 0) for r, v in zip(faces.records, first, strict=True)}
+
+
+def faces_to_judge(root: Path, count: int = 120, width: int = 16) -> Part:
+    vectors = np.random.default_rng(3).standard_normal((count, width))
+    vectors[:, 0] *= 2
+    return embedded_part(root, unit(vectors), images=True, shard_size=50)
+
+
+class Client:
+    """A browser that says what it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: dict[str, str] | None = None,
+        plain: bool = False,
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, parsed body, headers; `plain` adds nothing of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        sent = {} if plain else {"Cookie": f"sfhq={TOKEN}", "Sec-Fetch-Site": "same-origin"}
+        data = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            if not plain:
+                sent["Content-Type"] = "application/json"
+        sent.update(headers or {})
+        try:
+            connection.putrequest(method, path, skip_host="Host" in sent, skip_accept_encoding=True)
+            for name, value in sent.items():
+                connection.putheader(name, value)
+            if data is not None and "Content-Length" not in sent:
+                connection.putheader("Content-Length", str(len(data)))
+            connection.endheaders(data)
+            answer = connection.getresponse()
+            raw = answer.read()
+            found = {k.lower(): v for k, v in answer.getheaders()}
+        finally:
+            connection.close()
+        kind = found.get("content-type", "")
+        return answer.status, json.loads(raw) if "json" in kind and raw else raw, found
+
+
+@contextmanager
+def serving(
+    part: Part, settings: SessionSettings | None = None, blind: bool = False
+) -> Iterator[tuple[Client, Session, str]]:
+    """A client, the session behind it, and the page's address."""
+    with LabelStore(part.root / FILE) as store, free_port() as sock:
+        session = Session(Faces.of(part), store, settings)
+        port = sock.getsockname()[1]
+        config = uvicorn.Config(application(session, port, TOKEN, blind), log_level="error")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield Client(port), session, f"http://127.0.0.1:{port}/?token={TOKEN}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+            session.close()

@@ -1,0 +1,363 @@
+"""The page in a real browser: keys, prefetch, undo, grid, review, retraining, kills."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from curating import faces_to_judge, liked, serving
+
+from curation.exchange import export_labels
+from curation.labels import FILE, LabelStore
+from curation.session import SessionSettings
+from sfhq.part import Part
+
+playwright_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+Open = Callable[[str, str], Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Open]:
+    """Opens the page as a person; fails on any word on the console or request elsewhere."""
+    contexts: list[Any] = []
+    troubles: list[str] = []
+
+    def opened(url: str, who: str) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        contexts.append(context)
+
+        def look(route: Any) -> None:
+            if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+                route.continue_()
+            else:
+                troubles.append(route.request.url)
+                route.abort()
+
+        context.route("**/*", look)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.goto(url)
+        page.fill("#name", who)
+        page.press("#name", "Enter")
+        page.wait_for_selector("#photo img")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def shown(page: Any) -> str:
+    face: str = page.evaluate("document.querySelector('#photo').dataset.face")
+    return face
+
+
+def drained(page: Any) -> None:
+    page.evaluate("sfhq.drained()")
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    return faces_to_judge(tmp_path / "part", 120)
+
+
+def test_three_habits_of_keys_at_once(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "ann")
+        keys = {"3": "keep", "a": "keep", "p": "keep", "1": "reject", "x": "reject", "f": "flag"}
+        keys |= {"2": "skip", " ": "skip", "A": "keep"}
+        said = []
+        for key, word in keys.items():
+            said.append((shown(page), word))
+            page.keyboard.press(key)
+        drained(page)
+        stored = [(s.event.face_id, str(s.event.action)) for s in session.store.events()]
+        assert stored == said
+        for key in ("Backspace", "u"):
+            page.keyboard.press(key)
+        drained(page)
+        assert shown(page) == said[-2][0]
+        assert [s.event.action for s in session.store.events()][-2:] == ["undo", "undo"]
+        assert [s.event.face_id for s in session.store.standing()] == [f for f, _ in said[:-2]]
+
+
+def test_undo_two_hundred_deep_and_after_a_restart(tmp_path: Path, open_page: Open) -> None:
+    part = faces_to_judge(tmp_path / "part", 260)
+    taste = liked(part)
+    settings = SessionSettings(repeat_share=0.0, retrain_every=10**6)
+    with serving(part, settings) as (_, session, url):
+        page = open_page(url, "ann")
+        for _ in range(10):
+            page.keyboard.press("a" if taste[shown(page)] else "x")
+        drained(page)
+        export_labels(session.store, tmp_path / "before.csv")
+        for _ in range(200):
+            page.wait_for_selector("#photo img")
+            page.keyboard.press("a" if taste[shown(page)] else "x")
+        drained(page)
+        assert len(session.store.labels()) == 210
+        for _ in range(120):
+            page.keyboard.press("Backspace")
+        drained(page)
+        assert len(session.store.labels()) == 90
+    with serving(part, settings) as (_, session, url):
+        page = open_page(url, "ann")
+        for left in range(89, 9, -1):
+            page.keyboard.press("Backspace")
+            for _ in range(200):
+                if len(session.store.labels()) == left:
+                    break
+                time.sleep(0.01)
+        export_labels(session.store, tmp_path / "after.csv")
+    assert (tmp_path / "before.csv").read_bytes() == (tmp_path / "after.csv").read_bytes()
+
+
+def test_a_session_trains_a_model_that_finds_the_taste(part: Part, open_page: Open) -> None:
+    taste = liked(part)
+    with serving(part, SessionSettings(repeat_share=0.0, retrain_every=25)) as (_, session, url):
+        page = open_page(url, "ann")
+        for _ in range(70):
+            page.wait_for_selector("#photo img")
+            page.keyboard.press("3" if taste[shown(page)] else "1")
+        drained(page)
+        session.wait()
+        assert session.trainings >= 1
+        page.wait_for_selector("#plot-pool rect.bar-pool", timeout=8000)
+        left = [f for f in taste if f not in session.store.labels()]
+        kept = [session.scores[session.index[f]] for f in left if taste[f]]
+        other = [session.scores[session.index[f]] for f in left if not taste[f]]
+        right = np.mean([a > b for a in kept for b in other])
+        assert right > 0.85
+        # A band on the histogram: what comes next lies in it.
+        box = page.locator("#plot-pool svg").bounding_box()
+        page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.98, box["y"] + 20)
+        page.mouse.up()
+        page.wait_for_selector("#plot-pool rect.brush")
+        assert page.evaluate("sfhq.state.band[0]") == pytest.approx(0.6, abs=0.02)
+
+
+def test_the_grid_takes_a_page_and_gives_it_back(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(retrain_every=10**6)) as (_, session, url):
+        page = open_page(url, "ann")
+        page.keyboard.press("g")
+        page.wait_for_selector("#grid button:nth-child(36) img")
+        page.locator("#grid button").nth(4).click()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("x")
+        page.keyboard.press("Enter")
+        drained(page)
+        labels = session.store.labels()
+        assert len(labels) == 36
+        assert sum(not kept for kept in labels.values()) == 2
+        page.wait_for_selector("#grid button:nth-child(36) img")
+        page.keyboard.press("Backspace")
+        drained(page)
+        assert session.store.labels() == {}
+        assert page.locator("#grid button").count() == 36
+
+
+def test_conflicts_are_reviewed(part: Part, open_page: Open) -> None:
+    taste = liked(part)
+    with serving(part, SessionSettings(overlap=1.0, repeat_share=0.0)) as (_, session, url):
+        for who, flip in (("ann", False), ("bob", True)):
+            for i, face in enumerate(sorted(taste)[:6]):
+                kept = taste[face] != (flip and i < 2)
+                action = "keep" if kept else "reject"
+                one = {"face": face, "action": action, "client": f"{who}{i}", "reaction": 1}
+                session.answer(who, [one])
+        page = open_page(url, "eve")
+        page.keyboard.press("v")
+        page.wait_for_selector(".conflict:nth-child(2) img")
+        page.keyboard.press("a")
+        page.keyboard.press("x")
+        drained(page)
+        assert session.store.conflicts() == []
+        first, second = sorted(taste)[:2]
+        assert session.store.labels()[first] is True
+        assert session.store.labels()[second] is False
+
+
+def test_the_help_lists_every_key_and_keys_can_be_changed(part: Part, open_page: Open) -> None:
+    with serving(part) as (_, session, url):
+        page = open_page(url, "ann")
+        page.keyboard.press("?")
+        listed = page.locator("#bindings kbd").all_inner_texts()
+        names = page.evaluate(
+            "import('/web/keys.js').then(k => Object.values(k.bindings()).flat().map(k.nameOf))"
+        )
+        assert listed == names
+        page.locator("#bindings tr").nth(0).get_by_role("button").click()
+        page.keyboard.press("k")
+        assert page.locator("#bindings tr").nth(0).locator("kbd").all_inner_texts() == ["k"]
+        page.click("#close-help")
+        face = shown(page)
+        page.keyboard.press("a")
+        assert shown(page) == face  # a is free now
+        page.keyboard.press("k")
+        drained(page)
+        assert [s.event.face_id for s in session.store.events()] == [face]
+
+
+def test_decisions_wait_for_a_server_that_is_away(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "ann")
+        page.context.set_offline(True)
+        faces = []
+        for _ in range(8):
+            faces.append(shown(page))
+            page.keyboard.press("a")
+        assert "unsaved" in page.locator("#status").inner_text()
+        assert session.store.events() == []
+        page.context.set_offline(False)
+        drained(page)
+        assert [s.event.face_id for s in session.store.events()] == faces
+
+
+def test_axe_finds_nothing_serious(part: Part, open_page: Open) -> None:
+    import axe_playwright_python
+
+    script = Path(axe_playwright_python.__file__).parent / "axe.min.js"
+    with serving(part) as (_, session, url):
+        for i, face in enumerate(sorted(session.index)[:4]):
+            for who, word in (("bob", "keep"), ("cyd", "reject")):
+                one = {"face": face, "action": word, "client": f"{who}{i}", "reaction": 1}
+                session.answer(who, [one])
+        page = open_page(url, "ann")
+        page.evaluate(script.read_text(encoding="utf-8"))
+        for key in ("e", "g", "v", "?"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(300)
+            found = page.evaluate("axe.run()")
+            serious = [
+                (v["id"], [n["html"] for n in v["nodes"]][:2])
+                for v in found["violations"]
+                if v["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], key
+
+
+SERVER = [sys.executable, "-m", "cli", "curate"]
+
+
+def started(part: Path) -> tuple[subprocess.Popen[str], str]:
+    run = subprocess.Popen(
+        [*SERVER, str(part)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert run.stdout is not None
+    return run, run.stdout.readline().strip()
+
+
+def test_a_second_server_is_refused(part: Part) -> None:
+    run, _ = started(part.root)
+    try:
+        again = subprocess.run(
+            [*SERVER, str(part.root)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        assert again.returncode == 1
+        assert "another sfhq" in again.stderr and again.stderr.count("\n") == 1
+    finally:
+        run.terminate()
+        run.wait()
+        assert run.stdout is not None
+        run.stdout.close()
+
+
+def kill_and_count(part: Part, kills: int, seed: int) -> tuple[int, int]:
+    """Post labels to a server that is killed again and again: acknowledged, and lost."""
+    import http.client
+    import json
+
+    rng = np.random.default_rng(seed)
+    faces = sorted(liked(part))
+    acknowledged: set[str] = set()
+    number = 0
+    for _ in range(kills):
+        run, url = started(part.root)
+        port, token = int(url.split(":")[2].split("/")[0]), url.partition("token=")[2]
+        deadline = None
+        try:
+            while True:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                one = {"face": faces[number % len(faces)], "action": "keep", "client": f"c{number}"}
+                try:
+                    connection.request(
+                        "POST",
+                        "/api/labels",
+                        json.dumps({"annotator": "ann", "answers": [one]}),
+                        {
+                            "Content-Type": "application/json",
+                            "Cookie": f"sfhq={token}",
+                            "Sec-Fetch-Site": "same-origin",
+                        },
+                    )
+                    if connection.getresponse().status == 200:
+                        acknowledged.add(f"c{number}")
+                    number += 1
+                    if deadline is None:
+                        pause = float(rng.uniform(0.0, 0.25))
+                        deadline = pause
+                        threading.Timer(pause, os.kill, (run.pid, signal.SIGKILL)).start()
+                except (OSError, http.client.HTTPException):
+                    if run.poll() is not None:
+                        break
+                    time.sleep(0.02)
+                finally:
+                    connection.close()
+        finally:
+            run.wait()
+            assert run.stdout is not None
+            run.stdout.close()
+    with LabelStore(part.root / FILE, readonly=True) as store:
+        stored = {s.event.client_id for s in store.events()}
+    return len(acknowledged), len(acknowledged - stored)
+
+
+def test_three_kills_of_the_server_lose_nothing(part: Part) -> None:
+    acknowledged, lost = kill_and_count(part, 3, seed=0)
+    assert acknowledged > 3 and lost == 0
+
+
+@pytest.mark.long
+def test_twenty_five_kills_of_the_server_lose_nothing(part: Part) -> None:
+    acknowledged, lost = kill_and_count(part, 25, seed=1)
+    assert acknowledged > 25 and lost == 0
