@@ -137,7 +137,7 @@ def test_undo_two_hundred_deep_and_after_a_restart(tmp_path: Path, open_page: Op
             for _ in range(200):
                 if len(session.store.labels()) == left:
                     break
-                time.sleep(0.01)
+                page.wait_for_timeout(2)
         export_labels(session.store, tmp_path / "after.csv")
     assert (tmp_path / "before.csv").read_bytes() == (tmp_path / "after.csv").read_bytes()
 
