@@ -512,10 +512,8 @@ def sample(
 @main.command()
 @click.argument("part", type=FOLDER)
 @click.option("--encoder", help="dlib-face or clip.  [default: dlib-face]")
-@click.option("--encoder-weights", type=FOLDER, help="Weights of CLIP, if not in a cache.")
-@click.option(
-    "--features", help="Feature sets for tastes: geometry, efficientnet, clip, dlib-face."
-)
+@click.option("--encoder-weights", type=FOLDER, help="File of CLIP, or folder of weights by set.")
+@click.option("--features", help="Sets for tastes: geometry, efficientnet, preset-1 to -7.")
 @run_options
 def embed(
     part: Path,
@@ -534,30 +532,26 @@ def embed(
 
     weights = str(encoder_weights) if encoder_weights else None
     recipe = _recipe(None, embed__encoder=encoder, models__encoder=weights)
-    sets = tuple(_feature_set(name, encoder_weights) for name in _names(features) or ())
+    sets = tuple(s for name in _names(features) or () for s in _feature_sets(name, encoder_weights))
     _one("embed", part, recipe, flags, Embed(_image_encoder(recipe), features=sets))
 
 
-def _feature_set(name: str, weights: Path | None) -> Any:
+def _feature_sets(name: str, weights: Path | None) -> tuple[Any, ...]:
     if name == "geometry":
         from encoders.geometry import GeometryEncoder
 
-        return GeometryEncoder()
+        return (GeometryEncoder(),)
     if name == "efficientnet":
         from encoders.efficientnet import EfficientNetEncoder
 
-        return EfficientNetEncoder()
+        return (EfficientNetEncoder(),)
     if name == "dlib-face":
         from encoders.embed import DlibFaceEncoder
 
-        return DlibFaceEncoder()
-    if name == "clip":
-        from encoders.clip import ClipEncoder
+        return (DlibFaceEncoder(),)
+    from encoders.presets import preset
 
-        return ClipEncoder(weights=weights)
-    raise UsageError(
-        f"unknown feature set {name!r}; wanted geometry, efficientnet, dlib-face or clip"
-    )
+    return preset(name, weights)
 
 
 @main.command()
