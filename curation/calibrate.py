@@ -174,7 +174,8 @@ def calibrate(
     threshold = math.ceil(threshold * 1e4) / 1e4  # four digits, to the safe side for others
     taken = int((others > threshold).sum())
     everything = np.concatenate(list(copies.values()))
-    edges = np.linspace(min(float(others.min()), 0.5), 1.0, BINS + 1)
+    low = min(float(others.min()), float(everything.min()))
+    edges = np.linspace(math.floor(low * 20) / 20, 1.0, BINS + 1)
     return Calibration(
         encoder=name,
         photos=len(images),

@@ -36,7 +36,7 @@ svg {{ width: 100%; }} svg text {{ fill: var(--faint); font: 11px system-ui, san
 .line {{ fill: none; stroke: var(--mark); stroke-width: 2; }} .dot {{ fill: var(--mark); }}
 .band {{ fill: var(--mark); fill-opacity: .18; }}
 .diagonal {{ stroke: var(--faint); stroke-dasharray: 4 4; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
+table {{ border-collapse: collapse; margin-bottom: 1.2rem; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: right; padding: .25rem .8rem .25rem 0;
   border-bottom: 1px solid var(--line); }}
 th:first-child, td:first-child {{ text-align: left; }}

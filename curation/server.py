@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from curation.figures import conflicts, figures
 from curation.session import Session
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.records import Json
@@ -319,11 +320,11 @@ class Pages:
     async def figures(self, request: Request) -> Response:
         """Counts, histograms, accuracy, agreement."""
         who = request.query_params.get("annotator", "")
-        return JSONResponse(await run_in_threadpool(self.session.figures, who))
+        return JSONResponse(await run_in_threadpool(figures, self.session, who))
 
     async def conflicts(self, request: Request) -> Response:
         """Faces on which people disagree."""
-        return JSONResponse({"conflicts": await run_in_threadpool(self.session.conflicts)})
+        return JSONResponse({"conflicts": await run_in_threadpool(conflicts, self.session)})
 
     async def train(self, request: Request) -> Response:
         """Begin a training now."""

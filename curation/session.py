@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Any
 
 import numpy as np
 
-from curation.agreement import Agreement, Share, overall_alpha, pairwise_kappa
 from curation.faces import Faces
 from curation.labels import Action, LabelEvent, LabelStore, StoredEvent, now
 from curation.order import next_faces, spread_out
@@ -22,8 +20,6 @@ from curation.taste import FEWEST, QUICK, Blocks, TasteModel, fit_taste
 from sfhq.errors import SfhqError, UsageError
 from sfhq.records import Array, Json
 
-BINS = 25
-ENOUGH = 30  # random faces below which no accuracy is given
 JUDGED = (Action.KEEP, Action.REJECT)
 
 
@@ -431,130 +427,19 @@ class Session:
                 self._collect()
             time.sleep(0.02)
 
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Nothing changes inside; a finished training has been taken over."""
+        with self._lock:
+            self._collect()
+            yield
+
     @property
     def training(self) -> bool:
         """Whether one is under way."""
         with self._lock:
             self._collect()
             return self._training is not None
-
-    # Figures.
-
-    def figures(self, annotator: str) -> dict[str, Json]:
-        """What the page shows beside the face: counts, rate, histograms, agreement."""
-        with self._lock:
-            self._collect()
-            desk = self.desk(annotator)
-            standing = self.store.standing(annotator)
-            mine = [s.event for s in standing if s.event.action in JUDGED]
-            labels = self.store.labels()
-            last = [e for e in mine if e.session == desk.session]
-            judged = {f for f in labels if f in self.index}
-            return {
-                "faces": len(self.faces),
-                "labelled": len(judged),
-                "kept": sum(labels[f] for f in judged),
-                "mine": len(mine),
-                "flagged": sum(s.event.action == Action.FLAG for s in self.store.current()),
-                "rate": _rate([e.at for e in last[-50:]]),
-                "conflicts": len(self.store.conflicts()),
-                "people": self.store.annotators(),
-                "trouble": self.trouble,
-                "training": self._training is not None,
-                "trainings": self.trainings,
-                "model": self._about(),
-                "random": _share_dict(self._random_accuracy(annotator), ENOUGH),
-                "consistency": _share_dict(self._consistency(annotator), 1),
-                "histograms": self._histograms(labels, last),
-                "agreement": self._agreement(),
-            }
-
-    def _about(self) -> dict[str, Json] | None:
-        if self.model is None:
-            return None
-        from curation.judge import auc_with_interval
-
-        found: dict[str, Json] = {
-            "version": self.model.version,
-            "kept": self.model.counts[0],
-            "rejected": self.model.counts[1],
-            "accept": _finite(self.model.accept),
-            "reject": _finite(self.model.reject),
-        }
-        if len(self.model.out_of_fold) == sum(self.model.counts):
-            known = self._known_labels()
-            if known is not None:
-                value, low, high = auc_with_interval(self.model.out_of_fold, known)
-                found["auc"] = {"value": value, "low": low, "high": high}
-        return found
-
-    def _known_labels(self) -> Array | None:
-        """Labels the model was fitted on, in its order."""
-        return None if self.model is None else self.model.labels
-
-    def _random_accuracy(self, annotator: str) -> Share:
-        """How often the score shown to nobody was right on faces drawn at random."""
-        events = [
-            s.event
-            for s in self.store.standing(annotator)
-            if s.event.reason == "random" and s.event.action in JUDGED
-        ]
-        scored = [e for e in events if e.score is not None]
-        right = sum(((e.score or 0) >= 0.5) == (e.action == Action.KEEP) for e in scored)
-        return Share.of(right, len(scored))
-
-    def _consistency(self, annotator: str) -> Share:
-        repeats = self.store.repeats(annotator)
-        return Share.of(sum(r.first == r.again for r in repeats), len(repeats))
-
-    def _histograms(self, labels: dict[str, bool], last: list[LabelEvent]) -> dict[str, Json]:
-        """Cross-validated scores by label, scores of the unlabelled, scores of this session."""
-        edges = np.linspace(0, 1, BINS + 1)
-
-        def bars(values: Sequence[float] | Array) -> list[int]:
-            counts: list[int] = np.histogram(np.clip(values, 0, 1), edges)[0].tolist()
-            return counts
-
-        if self.model is None:
-            return {}
-        known = self._known_labels()
-        assert known is not None
-        free = np.array([i for f, i in self.index.items() if f not in labels], dtype=np.int64)
-        shown = [(e.score, e.action == Action.KEEP) for e in last if e.score is not None]
-        return {
-            "kept": bars(self.model.out_of_fold[known]),
-            "rejected": bars(self.model.out_of_fold[~known]),
-            "pool": bars(self.scores[free]),
-            "session_kept": bars([s for s, kept in shown if kept]),
-            "session_rejected": bars([s for s, kept in shown if not kept]),
-        }
-
-    def _agreement(self) -> dict[str, Json] | None:
-        by_person: dict[str, dict[str, bool]] = {}
-        for stored in self.store.current():
-            event = stored.event
-            if event.action in JUDGED:
-                by_person.setdefault(event.annotator, {})[event.face_id] = (
-                    event.action == Action.KEEP
-                )
-        people = sorted(by_person)
-        if len(people) < 2:
-            return None
-        if len(people) == 2:
-            found: Agreement = pairwise_kappa(by_person, people[0], people[1])
-            name = "Cohen's kappa"
-        else:
-            found, name = overall_alpha(by_person), "Krippendorff's alpha"
-        values = {k: _finite(getattr(found, k)) for k in ("value", "low", "high")}
-        return {"name": name, "count": found.count, **values}
-
-    def conflicts(self) -> list[dict[str, Json]]:
-        """Faces on which people disagree, for the review."""
-        return [
-            {"face": c.face_id, "labels": {k: str(v) for k, v in sorted(c.labels.items())}}
-            for c in self.store.conflicts()
-            if c.face_id in self.index
-        ]
 
 
 def _distances(blocks: Blocks, count: int) -> Array:
@@ -565,24 +450,3 @@ def _distances(blocks: Blocks, count: int) -> Array:
     lengths = np.linalg.norm(block, axis=1, keepdims=True)
     found: Array = block / np.maximum(lengths, 1e-9)
     return found
-
-
-def _rate(times: list[float]) -> float | None:
-    """Labels an hour over the last ones; pauses of over 30 s do not count."""
-    gaps = [b - a for a, b in itertools.pairwise(times) if b - a < 30]
-    return round(3600 * len(gaps) / sum(gaps), 1) if gaps and sum(gaps) > 0 else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _share_dict(share: Share, enough: int) -> dict[str, Any]:
-    known = share.count >= enough
-    return {
-        "count": share.count,
-        "wanted": enough,
-        "value": share.value if known else None,
-        "low": share.low if known else None,
-        "high": share.high if known else None,
-    }

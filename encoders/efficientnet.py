@@ -53,11 +53,10 @@ class EfficientNetEncoder:
         x = to_tensor(np.stack(small))
         with torch.inference_mode():
             halves = []
+            # A mirror image has its left where the image has its right: the sum tells neither.
             for side in (x, x.flip(3)):
                 taps = _pyramid()(side)[2:]
                 grids = [F.adaptive_avg_pool2d(t, 2) for t in taps]
-                if side is not x:
-                    grids = [g.flip(3) for g in grids]
                 halves.append([g.flatten(1) for g in grids])
             # Each tap weighs the same, whatever its numbers' size.
             parts = [F.normalize((a + b) / 2, dim=1) for a, b in zip(*halves, strict=True)]

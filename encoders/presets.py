@@ -6,6 +6,7 @@ are files the user has; nothing is downloaded, nothing is unpickled.
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -81,12 +82,13 @@ class TimmEncoder:
 
 @lru_cache(maxsize=2)
 def _timm(model: str, weights: str) -> tuple[Any, Any]:
-    import timm
     import torch
     from safetensors.torch import load_file
 
+    timm: Any = importlib.import_module("timm")  # its types are not exported
     try:
         network = timm.create_model(model, pretrained=False, num_classes=0)
+        state: Any
         if weights.endswith(".safetensors"):
             state = load_file(weights)
         else:

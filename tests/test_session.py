@@ -11,6 +11,7 @@ from curating import faces_to_judge, liked
 
 from curation.exchange import export_labels
 from curation.faces import Faces
+from curation.figures import conflicts, figures
 from curation.labels import FILE, Action, LabelStore
 from curation.order import next_faces, spread_out, worth
 from curation.session import Session, SessionSettings
@@ -73,9 +74,9 @@ def test_repeats_are_hidden_and_far_from_their_first(template: Part, tmp_path: P
         else:
             places[event.face_id] = place
     assert 20 < repeats < 70
-    figures = session.figures("ann")["consistency"]
-    assert figures["count"] == repeats
-    assert figures["value"] == 1.0
+    found = figures(session, "ann")["consistency"]
+    assert found["count"] == repeats
+    assert found["value"] == 1.0
     assert "repeat" not in str(session.deal("ann", 30)[0].to_dict(blind=False))
 
 
@@ -95,10 +96,10 @@ def test_it_learns_in_a_worker_and_scores_what_is_left(template: Part, tmp_path:
         other = [scores[f] for f in left if not taste[f]]
         right = sum(a > b for a in kept for b in other) / (len(kept) * len(other))
         assert right > 0.9
-        figures = session.figures("ann")
-        assert figures["model"]["auc"]["value"] > 0.8
-        assert sum(figures["histograms"]["pool"]) == len(left)
-        assert sum(figures["histograms"]["kept"]) == session.model.counts[0]
+        found = figures(session, "ann")
+        assert found["model"]["auc"]["value"] > 0.8
+        assert sum(found["histograms"]["pool"]) == len(left)
+        assert sum(found["histograms"]["kept"]) == session.model.counts[0]
         reasons = {s.event.reason for s in session.store.events()}
         assert {"uncertain", "random", "spread"} <= reasons
     finally:
@@ -168,17 +169,17 @@ def test_several_people_share_a_part_and_settle_it(template: Part, tmp_path: Pat
     ann = {s.event.face_id for s in session.store.current("ann")}
     bob = {s.event.face_id for s in session.store.current("bob")}
     assert 20 <= len(ann & bob) < 80
-    conflicts = session.conflicts()
-    assert conflicts
-    figures = session.figures("ann")
-    assert figures["conflicts"] == len(conflicts)
-    assert figures["agreement"]["name"] == "Cohen's kappa"
-    assert figures["agreement"]["count"] == len(ann & bob)
-    face = conflicts[0]["face"]
+    disputed = conflicts(session)
+    assert disputed
+    found = figures(session, "ann")
+    assert found["conflicts"] == len(disputed)
+    assert found["agreement"]["name"] == "Cohen's kappa"
+    assert found["agreement"]["count"] == len(ann & bob)
+    face = disputed[0]["face"]
     session.answer("eve", [{**answer(face, "keep", "r"), "review": True}])
-    assert len(session.conflicts()) == len(conflicts) - 1
+    assert len(conflicts(session)) == len(disputed) - 1
     assert session.store.labels()[face] is True
-    assert session.figures("ann")["agreement"]["name"] == "Krippendorff's alpha"
+    assert figures(session, "ann")["agreement"]["name"] == "Krippendorff's alpha"
 
 
 def test_random_faces_measure_the_model(template: Part, tmp_path: Path) -> None:
@@ -186,9 +187,9 @@ def test_random_faces_measure_the_model(template: Part, tmp_path: Path) -> None:
     try:
         judge(session, "ann", 50, liked(template))
         session.wait()
-        assert session.figures("ann")["random"]["value"] is None  # not enough yet
+        assert figures(session, "ann")["random"]["value"] is None  # not enough yet
         judge(session, "ann", 90, liked(template), start=50)
-        found = session.figures("ann")["random"]
+        found = figures(session, "ann")["random"]
         assert found["count"] >= 30
         assert found["low"] <= found["value"] <= found["high"]
     finally:
@@ -232,4 +233,4 @@ def test_flags_are_no_labels(template: Part, tmp_path: Path) -> None:
     session.answer("ann", [answer(face, "flag", "f")])
     assert session.store.labels() == {}
     assert [s.event.action for s in session.store.current()] == [Action.FLAG]
-    assert session.figures("ann")["flagged"] == 1
+    assert figures(session, "ann")["flagged"] == 1
