@@ -361,3 +361,38 @@ def test_three_kills_of_the_server_lose_nothing(part: Part) -> None:
 def test_twenty_five_kills_of_the_server_lose_nothing(part: Part) -> None:
     acknowledged, lost = kill_and_count(part, 25, seed=1)
     assert acknowledged > 25 and lost == 0
+
+
+@pytest.mark.long
+def test_portraits_judged_in_the_page_train_a_model_for_the_rest(
+    tmp_path: Path, open_page: Open, shared_data: Path
+) -> None:
+    """Half of the labelled portraits through the page; the model ranks the other half."""
+    from curation.judge import auc_with_interval
+    from encoders.efficientnet import EfficientNetEncoder
+    from encoders.embed import DlibFaceEncoder, Embed
+    from encoders.geometry import GeometryEncoder
+    from sfhq.engine import run_stage
+    from sfhq.ingest import Ingest
+
+    part = Part.create(tmp_path / "part")
+    run_stage(Ingest(str(shared_data / "portraits"), only="[kr]e[ej]*_*.jpg"), part)
+    run_stage(Embed(DlibFaceEncoder(), features=(GeometryEncoder(), EfficientNetEncoder())), part)
+    names = {r.face_id: r.source for r in part.records("embed") if r.alive}
+    asked = {f for f in names if int(f[:2], 16) % 2}
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "david")
+        for _ in names:
+            page.wait_for_selector("#photo img")
+            face = shown(page)
+            word = "keep" if names[face].startswith("keep") else "reject"
+            page.keyboard.press({"keep": "3", "reject": "1"}[word] if face in asked else "2")
+        drained(page)
+        assert set(session.store.labels()) == asked
+        session.wait()
+        session.train()
+        session.wait()
+        rest = [f for f in names if f not in asked]
+        scores = np.array([session.scores[session.index[f]] for f in rest])
+        kept = np.array([names[f].startswith("keep") for f in rest])
+        assert auc_with_interval(scores, kept)[0] > 0.85

@@ -234,3 +234,29 @@ def test_flags_are_no_labels(template: Part, tmp_path: Path) -> None:
     assert session.store.labels() == {}
     assert [s.event.action for s in session.store.current()] == [Action.FLAG]
     assert figures(session, "ann")["flagged"] == 1
+
+
+@pytest.mark.long
+def test_five_hundred_repeats_tell_how_far_a_person_is_consistent(tmp_path: Path) -> None:
+    """Of somebody who answers the same again 97 times in a hundred."""
+    part = faces_to_judge(tmp_path / "part", 1300)
+    taste = liked(part)
+    session = open_session(part, tmp_path, repeat_share=0.45, retrain_every=10**6)
+    rng = np.random.default_rng(5)
+    first: dict[str, bool] = {}
+    number = 0
+    while len(session.store.repeats("ann")) < 500:
+        for card in session.deal("ann", 25):
+            kept = first.get(card.face_id)
+            if kept is None:
+                kept = first[card.face_id] = taste[card.face_id]
+            elif rng.random() < 0.03:
+                kept = not kept
+            number += 1
+            word = "keep" if kept else "reject"
+            session.answer("ann", [answer(card.face_id, word, f"c{number}")])
+    found = figures(session, "ann")["consistency"]
+    assert found["count"] >= 500
+    assert found["value"] == pytest.approx(0.97, abs=0.015)
+    assert found["low"] <= 0.97 <= found["high"]
+    assert session.store.labels() == {f: first[f] for f in first}

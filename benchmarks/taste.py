@@ -1,0 +1,90 @@
+"""Taste: time to fit, and labels that the active order saves.
+
+python benchmarks/taste.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.judge import auc_with_interval
+from curation.order import next_faces
+from curation.taste import TasteSettings, fit_taste
+
+QUICK = TasteSettings(folds=3, strengths=(0.003, 0.03), rounds=30)
+GOAL = 0.95
+STEP = 25
+
+
+def annotator(
+    count: int, seed: int, width: int = 768
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Faces in clusters, a hidden rule that keeps a tenth of them, and what a person says.
+
+    The person is 97 % consistent: their answer is the rule's, but for slips that are as often
+    near the border as the rule is in doubt.
+    """
+    rng = np.random.default_rng(seed)
+    spectrum = (np.arange(1, width + 1) ** -0.5).astype(np.float32)
+    centres = rng.standard_normal((40, width), dtype=np.float32) * spectrum
+    x = centres[rng.integers(40, size=count)]
+    x = x + 0.8 * rng.standard_normal((count, width), dtype=np.float32) * spectrum
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    weights = rng.standard_normal(width) * spectrum
+    bent = rng.standard_normal(width) * spectrum
+    line, curve = x @ weights, (x @ bent) ** 2
+    value = line / line.std() + 0.3 * curve / curve.std()
+    rule = value > np.quantile(value, 0.9)
+    slips = rng.random(count) < 0.015
+    return x.astype(np.float32), rule, rule ^ slips
+
+
+def labels_needed(seed: int, active: bool, most: int) -> int:
+    """Labels until the AUC on unseen faces, by the rule, reaches the goal."""
+    x, rule, said = annotator(12_000, seed)
+    test, pool = np.arange(4000), np.arange(4000, 12_000)
+    rng = np.random.default_rng(seed + 100)
+    known = rng.choice(pool, 100, replace=False).tolist()
+    while len(known) < most:
+        rows = np.array(known)
+        if min(int(said[rows].sum()), int((~said[rows]).sum())) >= 8:
+            model = fit_taste({"x": x[rows]}, said[rows], settings=QUICK)
+            if auc_with_interval(model.score({"x": x[test]}), rule[test])[0] >= GOAL:
+                return len(known)
+        free = np.setdiff1d(pool, rows)
+        if active and min(int(said[rows].sum()), int((~said[rows]).sum())) >= 8:
+            scores, spread = (np.zeros(len(x)), np.zeros(len(x)))
+            scores[free], spread[free] = model.judge({"x": x[free]})
+            chosen = next_faces(scores, spread, x, free, STEP - 2, rng)
+            chosen += rng.choice(np.setdiff1d(free, chosen), 2, replace=False).tolist()
+        else:
+            chosen = rng.choice(free, STEP, replace=False).tolist()
+        known += chosen
+    return most
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5000, 768)).astype(np.float32)
+    y = x @ rng.standard_normal(768) + 8 * rng.standard_normal(5000) > 0
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        fit_taste({"x": x}, y)
+        times.append(time.perf_counter() - start)
+    print(f"fit and cross-validate 5,000 x 768: {statistics.median(times):.1f} s", flush=True)
+    ratios = []
+    for seed in range(3):
+        random = labels_needed(seed, active=False, most=3000)
+        active = labels_needed(seed, active=True, most=3000)
+        ratios.append(active / random)
+        print(f"AUC {GOAL}: {random} labels at random, {active} in active order", flush=True)
+    print(f"active / random, median of {len(ratios)}: {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
