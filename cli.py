@@ -866,6 +866,25 @@ def taste_evaluate(
         click.echo(f"page: {report}")
 
 
+@taste.command("report")
+@click.argument("part", type=FOLDER)
+@click.option("--out", type=FOLDER, help="[default: PART/curation/taste.html]")
+@click.option("--annotator", help="Whose labels; default: everybody's majority.")
+@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.pass_context
+def taste_report(
+    ctx: click.Context, part: Path, out: Path | None, annotator: str | None, precision: float
+) -> None:
+    """Evaluate, and write a page with histograms, precision, calibration and a learning curve.
+
+    \b
+    Example:
+      sfhq taste report part-05
+    """
+    page = out or part / "curation" / "taste.html"
+    ctx.invoke(taste_evaluate, part=part, annotator=annotator, precision=precision, report=page)
+
+
 @main.command()
 @click.argument("part", type=FOLDER)
 @click.option("--model", "model_file", type=FOLDER, help="[default: PART/curation/taste...]")

@@ -263,9 +263,14 @@ def thresholds(p: Array, y: Labels, precision: float) -> tuple[float, float]:
 
     Returns:
         accept: the smallest score above which the precision holds; inf where it never does.
-        reject: the largest score below which it does; -inf where it never does.
+        reject: the largest score below which it does; -inf where it never does. Where both
+            would claim a score, they meet half way.
     """
-    return _cut(p, y, precision), -_cut(-p, ~y, precision)
+    accept, reject = _cut(p, y, precision), -_cut(-p, ~y, precision)
+    if reject >= accept:
+        accept = (accept + reject) / 2
+        reject = float(np.nextafter(accept, -np.inf))
+    return accept, reject
 
 
 def _cut(p: Array, y: Labels, precision: float) -> float:
@@ -500,7 +505,7 @@ def fit_taste(
     return TasteModel(
         settings=settings,
         accept=accept,
-        reject=reject if reject < accept else -np.inf,
+        reject=reject,
         counts=(kept, rejected),
         out_of_fold=out_of_fold,
         weights=weights,

@@ -143,6 +143,9 @@ def test_thresholds_keep_their_word() -> None:
     assert (~y[p <= reject]).mean() >= 0.9
     assert 0.75 < accept < 0.85 and 0.15 < reject < 0.25
     assert thresholds(p, rng.random(4000) < 0.5, 0.99)[0] == float("inf")
+    accept, reject = thresholds(p, p > 0.4, 0.8)  # so easy that both would claim the middle
+    assert reject < accept <= float(np.nextafter(reject, 1))
+    assert (p > 0.4)[p >= accept].mean() >= 0.8 and (p <= 0.4)[p <= reject].mean() >= 0.8
 
 
 def test_precision_is_measured_outside() -> None:
