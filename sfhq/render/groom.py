@@ -1,0 +1,472 @@
+"""Hair as curves: guides that grow by a style's rules, strands between them, brows, lashes, beards.
+
+A guide leaves the skin, follows a comb direction, gives way to gravity and never enters the head.
+Strands are blended from the guides around their roots and gathered into locks, waved and curled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from sfhq.render.assets import PARTS, Floats, Ints, base_mesh
+from sfhq.render.bust import SHOULDER, topology
+from sfhq.render.person import Person
+from sfhq.render.scalp import MIDDLE, beard, brow_line, scalp
+from sfhq.render.skin import Surface
+
+CROWN = np.array([0.0, 8.3, -0.05], np.float32)
+KNOT = np.array([0.0, 7.75, -0.72], np.float32)  # where tied hair meets
+GUIDES = 420
+
+
+@dataclass(frozen=True)
+class Strands:
+    """Attributes.
+
+    points: (S, K, 3) control points from root to tip, in the rest pose.
+    radius: (S, K) decimetres.
+    tone: (S,) 0 pigmented, 1 lighter, 2 grey.
+    kind: "hair", "brow", "lash" or "beard".
+    """
+
+    points: Floats
+    radius: Floats
+    tone: Ints
+    kind: str
+
+    def follows(self) -> Floats:
+        """(S, K) how far each point turns with the head."""
+        t = np.clip((self.points[..., 1] - SHOULDER) / (6.4 - SHOULDER), 0, 1)
+        out: Floats = (t * t * (3 - 2 * t)).astype(np.float32)
+        return out
+
+
+@dataclass(frozen=True)
+class _Habit:
+    """How a style grows: `strands`, `points` a strand, `radius`, `lift` off the skin at the
+    root, `stiff` against gravity, `layer` of thickness, `clump` into locks."""
+
+    strands: int
+    points: int
+    radius: float
+    lift: float
+    stiff: float
+    layer: float
+    clump: float
+
+
+HABITS = {
+    "buzz": _Habit(5200, 4, 0.0075, 0.8, 1.0, 0.01, 0.0),
+    "short": _Habit(5200, 6, 0.009, 0.35, 0.85, 0.05, 0.45),
+    "crop": _Habit(5200, 6, 0.009, 0.4, 0.8, 0.06, 0.5),
+    "side-part": _Habit(5200, 7, 0.009, 0.4, 0.8, 0.07, 0.45),
+    "swept-back": _Habit(5200, 8, 0.009, 0.45, 0.85, 0.07, 0.5),
+    "bob": _Habit(5000, 10, 0.01, 0.3, 0.35, 0.09, 0.35),
+    "long": _Habit(5000, 13, 0.01, 0.3, 0.3, 0.1, 0.4),
+    "wavy": _Habit(5000, 14, 0.01, 0.35, 0.35, 0.13, 0.5),
+    "curly": _Habit(4200, 18, 0.01, 0.5, 0.55, 0.16, 0.7),
+    "afro": _Habit(5200, 12, 0.009, 1.0, 1.0, 0.0, 0.3),
+    "tied": _Habit(5000, 9, 0.009, 0.12, 0.9, 0.04, 0.2),
+}
+
+
+class Skull:
+    """The surface that hair must not enter.
+
+    Args:
+        surface: the skin in the rest pose.
+    """
+
+    def __init__(self, surface: Surface) -> None:
+        outside = topology().fields["mouth"] < 0.3
+        chosen = np.flatnonzero(outside)[::4]
+        self.points, self.normals = surface.points[chosen], surface.normals[chosen]
+        self.tree = cKDTree(self.points)
+
+    def along(self, points: Floats, heading: Floats, reach: float) -> Floats:
+        """Headings (N, 3) that no longer lead away from a surface nearer than `reach`."""
+        gap, index = self.tree.query(points, distance_upper_bound=reach)
+        near = np.isfinite(gap)
+        normal = self.normals[np.where(near, index, 0)]
+        out = np.maximum((heading * normal).sum(1), 0) * np.where(near, 0.9, 0)
+        return _unit(heading - out[:, None] * normal)
+
+    def push(self, points: Floats, above: Floats | float) -> Floats:
+        """Points (N, 3) moved to at least `above` (N,) off the surface."""
+        gap, index = self.tree.query(points, distance_upper_bound=0.6)
+        near = np.isfinite(gap)
+        index = np.where(near, index, 0)
+        height = ((points - self.points[index]) * self.normals[index]).sum(1)
+        lack = np.where(near, np.maximum(above - height, 0), 0)
+        # Far behind the surface there is nothing to go by: a strand in the open stays there.
+        lack = np.where(lack > 0.7, 0, lack)
+        out: Floats = points + lack[:, None] * self.normals[index]
+        return out.astype(np.float32)
+
+
+def roots(
+    surface: Surface, density: Floats, count: int, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats]:
+    """Places on the skin, (N, 3) each: on the person, on the mean head, and the normal."""
+    shared = topology()
+    tri = shared.triangles
+    weight = density[tri].mean(1)
+    used = np.flatnonzero(weight > 0.05)
+    if not len(used) or count < 1:
+        none = np.zeros((0, 3), np.float32)
+        return none, none, none
+    tri = tri[used]
+    a, b, c = (surface.points[tri[:, i]] for i in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) * weight[used]
+    pick = rng.choice(len(used), count, p=area / area.sum())
+    u = rng.random((count, 2))
+    u = np.where(u.sum(1, keepdims=True) > 1, 1 - u, u)
+    w = np.stack([1 - u.sum(1), u[:, 0], u[:, 1]], 1)[..., None]
+    corner = tri[pick]
+    place, rest, normal = (
+        (x[corner] * w).sum(1).astype(np.float32)
+        for x in (surface.points, shared.rest, surface.normals)
+    )
+    return place, rest, normal / np.linalg.norm(normal, axis=1, keepdims=True)
+
+
+def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands]:
+    """Scalp hair of a person; empty for the bald."""
+    hair = person.hair
+    if hair.style == "bald" or not (density > 0.3).any():
+        return []
+    habit = HABITS[hair.style]
+    rng = np.random.default_rng([person.seed, 4])
+    place, rest, normal = roots(surface, density, habit.strands, rng)
+    lead = np.arange(min(GUIDES, len(place)))
+    skull = Skull(surface)
+    wild = hair.style != "buzz"
+    guides = _grow_guides(person, habit, skull, place[lead], rest[lead], normal[lead], rng)
+    points = _between(guides, place, rest, rest[lead], person, habit, rng) if wild else None
+    if points is None:
+        steps = np.linspace(0, 1, habit.points, dtype=np.float32)[None, :, None]
+        bent = normal + 0.5 * rng.normal(0, 0.5, normal.shape)
+        points = place[:, None] + hair.length * steps * bent[:, None]
+    points = points.astype(np.float32)
+    points[:, 0] -= 0.02 * normal  # rooted in the skin
+    radius = _taper(len(points), habit.points, habit.radius)
+    made = [Strands(points, radius, _tones(len(points), hair.grey, rng), "hair")]
+    if hair.style == "tied":
+        made.append(_bun(person, habit, skull, rng))
+    return made
+
+
+def _tones(count: int, grey: float, rng: np.random.Generator) -> Ints:
+    tone = (rng.random(count) < 0.3).astype(np.int32)
+    tone[rng.random(count) < grey] = 2
+    return tone
+
+
+def _taper(count: int, points: int, radius: float) -> Floats:
+    shape = np.interp(np.linspace(0, 1, points), [0, 0.5, 1], [1.0, 0.95, 0.35])
+    return np.tile((radius * shape).astype(np.float32), (count, 1))
+
+
+def _unit(v: Floats) -> Floats:
+    out: Floats = v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
+    return out
+
+
+def _comb(person: Person, rest: Floats, at: Floats, s: float) -> Floats:
+    """(G, 3) where a style wants hair to go at places `at`, `s` of the way to the tip."""
+    hair = person.hair
+    part = 0.35 * hair.part
+    side = np.where(rest[:, 0] >= part, 1.0, -1.0)
+    style = hair.style
+    away = at - CROWN
+    down = np.array([0.0, -1.0, 0.0])
+    if style in ("short", "crop"):
+        out = _unit(away) + 0.35 * down
+        if style == "crop":
+            out = out + np.array([0, 0, 0.9]) * (rest[:, 1] > 7.9)[:, None]
+    elif style == "side-part":
+        top = np.clip((rest[:, 1] - 7.85) / 0.2, 0, 1)[:, None]
+        over = np.stack([side, 0.25 - 0.9 * s + 0 * side, -0.25 + 0 * side], 1)
+        out = top * over + (1 - top) * (0.6 * _unit(away) + down + np.array([0, 0, -0.3]))
+    elif style == "swept-back":
+        out = np.stack([0.35 * np.sign(at[:, 0]), 0.3 - 1.2 * s + 0 * side, -1.0 + 0 * side], 1)
+    elif style == "afro":
+        out = _unit(at - MIDDLE)
+    elif style == "tied":
+        out = _unit(KNOT - at)
+    else:  # falls from the part
+        top = np.clip((rest[:, 1] - 7.75) / 0.3, 0, 1)[:, None]
+        over = np.stack([side, -0.25 - 0.6 * s + 0 * side, -0.45 + 0 * side], 1)
+        fall = np.stack([0.12 * np.sign(at[:, 0]), -1.0 + 0 * side, -0.1 + 0 * side], 1)
+        out = top * (1 - s) * over + (1 - top * (1 - s)) * fall
+    if hair.bangs:
+        out = np.where(_bangs(rest)[:, None], np.array([0.12 * hair.part, -0.75, 0.75 - s]), out)
+    return _unit(out)
+
+
+def _bangs(rest: Floats) -> Floats:
+    """(G,) roots that hang over the forehead."""
+    out: Floats = (rest[:, 2] > 0.85) & (np.abs(rest[:, 0]) < 0.5) & (rest[:, 1] > 7.85)
+    return out
+
+
+def _lengths(person: Person, rest: Floats, rng: np.random.Generator) -> Floats:
+    """(G,) length of each guide."""
+    hair = person.hair
+    length = np.full(len(rest), hair.length)
+    low = np.clip((7.75 - rest[:, 1]) / 0.5, 0, 1)  # sides and nape are kept shorter
+    if hair.style in ("short", "crop", "side-part", "swept-back"):
+        length = length * (1 - 0.72 * low)
+    if hair.style == "afro":
+        length = length * (1 - 0.45 * low) * np.where(rest[:, 2] > 1.0, 0.75, 1.0)
+    if hair.style == "bob":  # one lower edge, at a height
+        edge = 7.7 - hair.length
+        length = np.maximum(rest[:, 1] - edge + 0.35 * np.clip(rest[:, 1] - 7.9, 0, 1), 0.25)
+    if hair.style == "tied":
+        length = np.linalg.norm(rest - KNOT, axis=1) * 1.12 + 0.1
+    if hair.bangs:
+        brow = rest[:, 1] - 7.42 + 0.12
+        length = np.where(_bangs(rest), np.clip(brow, 0.2, 0.75), length)
+    out: Floats = length * rng.uniform(0.88, 1.06, len(rest))
+    return out
+
+
+def _grow_guides(
+    person: Person,
+    habit: _Habit,
+    skull: Skull,
+    place: Floats,
+    rest: Floats,
+    normal: Floats,
+    rng: np.random.Generator,
+) -> Floats:
+    hair = person.hair
+    step = _lengths(person, rest, rng)[:, None] / (habit.points - 1)
+    layer = habit.layer * hair.volume * rng.uniform(0.15, 1.0, len(place))
+    # Outer layers root higher up: locks overlap like tiles.
+    layer = layer * np.clip(0.5 + (rest[:, 1] - 7.2), 0.3, 1.3)
+    jitter = rng.normal(0, 0.12 + 0.25 * hair.frizz, place.shape)
+    lift = min(habit.lift * hair.volume, 1.0)
+    path = [place]
+    heading = _unit(lift * normal + (1 - lift) * _comb(person, rest, place, 0.0) + 0.5 * jitter)
+    for i in range(1, habit.points):
+        s = i / (habit.points - 1)
+        comb = _comb(person, rest, path[-1], s)
+        if hair.style == "tied":
+            near = np.linalg.norm(KNOT - path[-1], axis=1, keepdims=True)
+            step = np.minimum(step, near)
+        pull = (1 - habit.stiff) * s * np.array([0.0, -1.6, 0.0])
+        blend = 0.35 if hair.style in ("afro",) else 0.55
+        heading = _unit((1 - blend) * heading + blend * _unit(comb + 0.3 * jitter) + pull)
+        if hair.style != "afro":
+            heading = skull.along(path[-1], heading, 0.12 + 0.1 * (1 - s) * lift)
+        at = path[-1] + step * heading
+        ramp = min(1.0, 2.5 * s)
+        at = skull.push(at.astype(np.float32), 0.012 + layer * ramp)
+        if not hair.bangs or hair.style in ("bob", "long", "wavy", "curly"):
+            at = _off_the_face(at, rest, hair.bangs)
+        path.append(at)
+    return np.stack(path, 1).astype(np.float32)
+
+
+def _off_the_face(at: Floats, rest: Floats, bangs: bool) -> Floats:
+    """Hair that falls is parted to the sides of the face."""
+    x, y, z = at.T
+    edge = np.interp(y, [6.2, 6.6, 7.2, 7.8, 8.05], [0.52, 0.55, 0.6, 0.5, 0.0])
+    inside = (z > 0.95) & (np.abs(x) < edge) & (y < 8.05)
+    if bangs:
+        inside &= ~_bangs(rest).astype(bool)
+    side = np.where(x >= 0, 1.0, -1.0)
+    out = at.copy()
+    out[:, 0] = np.where(inside, side * edge, x)
+    return out
+
+
+def _between(
+    guides: Floats,
+    place: Floats,
+    rest: Floats,
+    lead: Floats,
+    person: Person,
+    habit: _Habit,
+    rng: np.random.Generator,
+) -> Floats:
+    """(S, K, 3) strands blended from the guides around them."""
+    hair = person.hair
+    count, steps = len(place), guides.shape[1]
+    key, of = rest.copy(), lead.copy()
+    if hair.style in ("side-part", "bob", "long", "wavy", "curly"):
+        part = 0.35 * hair.part  # nothing is blended across the part
+        for which in (key, of):
+            which[:, 0] += np.where(which[:, 0] >= part, 0.4, -0.4) * (which[:, 1] > 7.8)
+    if hair.bangs:
+        for which in (key, of):
+            which[:, 1] += 0.5 * _bangs(which)
+    gap, near = cKDTree(of).query(key, k=3)
+    weight = 1 / (gap + 0.01) ** 2
+    weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    shape = guides - guides[:, :1]
+    points = place[:, None] + np.einsum("sk,skpc->spc", weight, shape[near])
+    s = np.linspace(0, 1, steps, dtype=np.float32)
+    own = guides[near[:, 0]]
+    spread = rng.normal(0, 1, (count, 1, 3)).astype(np.float32)
+    loose = 0.02 + 0.05 * hair.volume * (habit.layer > 0.05)
+    lock = own + spread * np.float32(0.35 * loose)
+    pull = (habit.clump * s**0.8)[None, :, None]
+    points = points + pull * (lock - points)
+    phase = rng.uniform(0, 2 * np.pi, len(guides))[near[:, 0]] + rng.normal(0, 0.35, count)
+    points = points + _waves(person, points, phase, s, rng)
+    frizz = rng.normal(0, 1, (count, 1, 3)) * s[None, :, None] ** 1.5
+    wobble = rng.normal(0, 1, (count, steps, 3)) * s[None, :, None]
+    size = 0.012 + 0.05 * hair.frizz
+    out: Floats = points + size * frizz + 0.25 * size * wobble
+    return out.astype(np.float32)
+
+
+def _waves(
+    person: Person, points: Floats, phase: Floats, s: Floats, rng: np.random.Generator
+) -> Floats:
+    hair = person.hair
+    ahead = _unit(np.gradient(points, axis=1))
+    sideways = _unit(np.cross(ahead, np.array([0.3, 0.1, 1.0])))
+    up = np.cross(ahead, sideways)
+    far = hair.length * s
+    grow = np.clip(3 * s, 0, 1)[None, :, None]
+    out: Floats = np.zeros_like(points)
+    if hair.wave > 0 and hair.length > 0.4:
+        turn = 2 * np.pi * far[None] / 0.75 + phase[:, None]
+        out = out + 0.085 * hair.wave * grow * np.sin(turn)[..., None] * sideways
+    if hair.curl > 0:
+        pitch = 0.34 - 0.16 * hair.curl
+        turn = 2 * np.pi * far[None] / pitch + phase[:, None]
+        turn = np.where(turn > 0, turn, 0)
+        coil = np.cos(turn)[..., None] * sideways + np.sin(turn)[..., None] * up
+        out = out + 0.06 * hair.curl * grow * coil
+    return out
+
+
+def _bun(person: Person, habit: _Habit, skull: Skull, rng: np.random.Generator) -> Strands:
+    """A knot of hair at the back, or a tail that hangs from it."""
+    count, steps = 900, habit.points
+    start = skull.push(KNOT[None] + np.array([[0, 0, -0.02]], np.float32), 0.03)[0]
+    s = np.linspace(0, 1, steps)[None, :, None]
+    if person.hair.length > 0.9:  # a tail
+        off = rng.normal(0, 1, (count, 1, 3)) * np.array([0.09, 0.06, 0.06])
+        fall = np.array([0.0, -1.0, -0.12]) * (person.hair.length - 0.4)
+        points = start + off * (0.3 + s) + fall * s + np.array([0, 0.12, -0.3]) * np.sin(np.pi * s)
+    else:
+        axis = _unit(rng.normal(0, 1, (count, 1, 3)) + np.array([0, 0, 1.5]))
+        a = _unit(np.cross(axis, np.array([0.3, 1.0, 0.2])))
+        b = np.cross(axis, a)
+        turn = 2 * np.pi * (s + rng.random((count, 1, 1)))
+        ball = rng.uniform(0.17, 0.21, (count, 1, 1)) * (np.cos(turn) * a + np.sin(turn) * b)
+        points = start + np.array([0, 0.02, -0.12]) + ball
+    radius = np.full((count, steps), habit.radius, np.float32)
+    return Strands(points.astype(np.float32), radius, _tones(count, person.hair.grey, rng), "hair")
+
+
+def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
+    """Both brows."""
+    rng = np.random.default_rng([person.seed, 5])
+    count = int(140 + 260 * person.brows.density)
+    place, rest, normal = roots(surface, np.clip(membership - 0.3, 0, 1), count, rng)
+    x = np.abs(rest[:, 0])
+    side = np.sign(rest[:, 0])
+    above = (rest[:, 1] - brow_line(x, person.brows)) / 0.03
+    # Inner hairs stand up, outer ones lie along; from above and below they meet in the middle.
+    up = np.interp(x, [0.15, 0.25, 0.52], [0.95, 0.4, -0.12]) - 0.45 * np.clip(above, -1, 1)
+    lie = _unit(np.stack([side * (1.2 - np.abs(up)), up, 0 * up], 1) + rng.normal(0, 0.15, rest.shape))
+    lie = _unit(lie - (lie * normal).sum(1, keepdims=True) * normal)
+    length = rng.uniform(0.05, 0.095, count)[:, None, None]
+    s = np.linspace(0, 1, 4)[None, :, None]
+    rise = 0.016 * np.sin(np.pi * np.clip(s * 0.9, 0, 1))
+    points = place[:, None] + length * s * lie[:, None] + rise * normal[:, None]
+    return Strands(
+        points.astype(np.float32),
+        _taper(count, 4, 0.0028 + 0.001 * person.brows.density),
+        _tones(count, person.hair.grey * 0.5, rng),
+        "brow",
+    )
+
+
+def grow_lashes(person: Person, base: Floats) -> Strands:
+    """Lashes of both eyes, along the quads that MakeHuman models them with.
+
+    Args:
+        person: whose.
+        base: (V, 3) deformed vertices of the base mesh.
+    """
+    rng = np.random.default_rng([person.seed, 6])
+    mesh = base_mesh()
+    own = mesh.parts == PARTS.index("lashes")
+    quads = mesh.quads[own[mesh.quads].all(1)]
+    corners = base[quads]  # (Q, 4, 3)
+    # A quad's edge nearer to the eyeball is where lashes root.
+    centre = np.stack(
+        [base[mesh.parts == PARTS.index(f"{s}-eye")].mean(0) for s in "lr"]
+    )
+    mine = centre[(corners.mean(1)[:, 0] < 0).astype(int)]
+    away = np.linalg.norm(corners - mine[:, None], axis=2)
+    edge = away + np.roll(away, -1, 1)
+    first = edge.argmin(1)
+    take = lambda k: np.take_along_axis(corners, ((first + k) % 4)[:, None, None], 1)[:, 0]  # noqa: E731
+    inner, outer = (take(0), take(1)), (take(3), take(2))
+    each = 3 + int(2 * (1 - person.male)) + int(4 * person.make_up.liner)
+    u = rng.random((len(quads), each, 1))
+    root = inner[0][:, None] * (1 - u) + inner[1][:, None] * u
+    tip = outer[0][:, None] * (1 - u) + outer[1][:, None] * u
+    reach = (0.45 + 0.2 * (1 - person.male) + 0.35 * person.make_up.liner) * rng.uniform(0.8, 1.15, u.shape)
+    s = np.linspace(0, 1, 4)
+    way = (tip - root) * reach
+    points = root[..., None, :] + way[..., None, :] * s[:, None]
+    points = points.reshape(-1, 4, 3)
+    return Strands(
+        points.astype(np.float32),
+        _taper(len(points), 4, 0.0026),
+        np.zeros(len(points), np.int32),
+        "lash",
+    )
+
+
+def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | None:
+    """Facial hair, or None."""
+    kind = person.beard
+    if kind.kind == "none" or not (density > 0.2).any():
+        return None
+    rng = np.random.default_rng([person.seed, 7])
+    area = float(density.sum()) / 9000
+    count = int(np.clip((1500 + 3800 * kind.density) * min(area * 2.2, 1.0), 200, 5200))
+    place, rest, normal = roots(surface, density, count, rng)
+    down = np.array([0.0, -1.0, 0.25]) + np.stack([0.5 * rest[:, 0], 0 * rest[:, 0], 0 * rest[:, 0]], 1)
+    upper = (rest[:, 1] > 6.66) & (np.abs(rest[:, 0]) < 0.3)
+    down = np.where(upper[:, None], np.stack([2.6 * rest[:, 0], -0.9 + 0 * rest[:, 0], 0.1 + 0 * rest[:, 0]], 1), down)
+    lie = _unit(down - 0.75 * (down * normal).sum(1, keepdims=True) * normal)
+    length = kind.length * rng.uniform(0.6, 1.15, count)
+    length = np.where(upper, np.minimum(length, 0.075), length)
+    chin = np.clip((6.55 - rest[:, 1]) / 0.3, 0, 1)
+    length = (length * (0.7 + 0.6 * chin))[:, None, None]
+    s = np.linspace(0, 1, 5)[None, :, None]
+    short = kind.length < 0.04
+    lift = 0.9 if short else 0.45
+    bend = _unit(lift * normal[:, None] * (1 - 0.6 * s) + (1.1 - lift) * lie[:, None] + 0.2 * rng.normal(0, 1, (count, 1, 3)))
+    wave = 0.012 * np.sin(9 * s + rng.uniform(0, 6.28, (count, 1, 1))) * (not short)
+    points = place[:, None] + length * s * bend + wave * s * rng.normal(0, 1, (count, 1, 3))
+    radius = 0.0042 if short else 0.006
+    return Strands(
+        points.astype(np.float32), _taper(count, 5, radius), _tones(count, kind.grey, rng), "beard"
+    )
+
+
+def fields(person: Person) -> dict[str, Floats]:
+    """(F,) densities under "scalp", "beard" and "brows", before anything is grown."""
+    rng = np.random.default_rng([person.seed, 8])
+    from sfhq.render.scalp import brow
+
+    return {
+        "scalp": scalp(person.hair, rng),
+        "beard": beard(person.beard, rng),
+        "brows": brow(person.brows),
+    }

@@ -1,0 +1,130 @@
+"""Small meshes: tubes along curves, lofts between curves, balls, cut surfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sfhq.render.assets import Floats, Ints
+
+
+def loft(rows: Sequence[Floats], closed: bool = False) -> tuple[Floats, Ints]:
+    """A surface through curves of as many points each.
+
+    Args:
+        rows: (N, 3) each, at least two.
+        closed: join the last point of each curve to its first.
+    """
+    points = np.concatenate(rows).astype(np.float32)
+    n = len(rows[0])
+    i, j = np.meshgrid(np.arange(len(rows) - 1), np.arange(n if closed else n - 1), indexing="ij")
+    a, b = i * n + j, i * n + (j + 1) % n
+    faces = np.stack([np.stack([a, b, a + n], -1), np.stack([b, b + n, a + n], -1)], 2)
+    return points, faces.reshape(-1, 3).astype(np.int32)
+
+
+def tube(path: Floats, radius: Floats | float, closed: bool = False, sides: int = 8) -> tuple[Floats, Ints]:
+    """A round tube along a path (N, 3); `radius` is a number or (N,)."""
+    ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
+    ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
+    guess = np.array([0.13, 0.97, 0.21])
+    across = np.cross(ahead, guess)
+    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
+    up = np.cross(ahead, across)
+    turn = np.linspace(0, 2 * np.pi, sides, endpoint=False)
+    ring = np.cos(turn)[:, None, None] * across + np.sin(turn)[:, None, None] * up
+    size = np.broadcast_to(np.asarray(radius, np.float32), (len(path),))[:, None]
+    rows = list(path[None] + size[None] * ring)
+    rows.append(rows[0])
+    points, faces = loft(rows, closed)
+    return points, faces[:, ::-1].copy()
+
+
+def ball(centre: Floats, radii: Floats | float, rings: int = 10) -> tuple[Floats, Ints]:
+    """An ellipsoid."""
+    polar = np.linspace(0, np.pi, rings)
+    around = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
+    rows = [
+        np.stack([np.sin(p) * np.cos(around), np.cos(p) + 0 * around, np.sin(p) * np.sin(around)], 1)
+        * radii
+        + centre
+        for p in polar
+    ]
+    return loft(rows, closed=True)
+
+
+def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floats, Ints, Floats]:
+    """The part of a surface where a field is above 0, with a smooth edge where it is 0.
+
+    Args:
+        points: (V, 3).
+        faces: (T, 3).
+        field: (V,).
+        carry: (V, C) values to take along.
+
+    Returns:
+        points, faces and carried values; vertices that nothing uses are left out.
+    """
+    inside = field > 0
+    count = inside[faces].sum(1)
+    whole = faces[count == 3]
+    values = np.concatenate([points, carry], 1)
+    made = [values]
+    new_faces = [whole]
+    base = len(points)
+    for wanted in (1, 2):
+        part = faces[count == wanted]
+        if not len(part):
+            continue
+        odd = inside[part] if wanted == 1 else ~inside[part]
+        first = odd.argmax(1)
+        a, b, c = (np.take_along_axis(part, ((first + k) % 3)[:, None], 1)[:, 0] for k in range(3))
+        t_ab = (field[a] / (field[a] - field[b]))[:, None]
+        t_ac = (field[a] / (field[a] - field[c]))[:, None]
+        made.append(values[a] + t_ab * (values[b] - values[a]))
+        made.append(values[a] + t_ac * (values[c] - values[a]))
+        ab = base + np.arange(len(part))
+        ac = ab + len(part)
+        base += 2 * len(part)
+        if wanted == 1:
+            new_faces.append(np.stack([a, ab, ac], 1))
+        else:
+            new_faces += [np.stack([ab, b, c], 1), np.stack([ab, c, ac], 1)]
+    every = np.concatenate(new_faces)
+    used, faces = np.unique(every, return_inverse=True)
+    out = np.concatenate(made)[used]
+    n = points.shape[1]
+    return (
+        out[:, :n].astype(np.float32),
+        faces.reshape(-1, 3).astype(np.int32),
+        out[:, n:].astype(np.float32),
+    )
+
+
+def level_ring(points: Floats, faces: Ints, field: Floats, middle: Floats, bins: int = 96) -> Floats:
+    """(bins, 3) a loop around the vertical axis through `middle` where a field is 0.
+
+    Empty directions are filled from their neighbours; of several crossings in one the mean counts.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    a, b = edges[:, 0], edges[:, 1]
+    crossing = (field[a] > 0) != (field[b] > 0)
+    a, b = a[crossing], b[crossing]
+    t = (field[a] / (field[a] - field[b]))[:, None]
+    at = points[a] + t * (points[b] - points[a])
+    angle = np.arctan2(at[:, 0] - middle[0], at[:, 2] - middle[2])
+    slot = ((angle + np.pi) / (2 * np.pi) * bins).astype(int) % bins
+    number = np.bincount(slot, minlength=bins)
+    out = np.stack(
+        [np.bincount(slot, at[:, i], bins) / np.maximum(number, 1) for i in range(3)], 1
+    )
+    full = np.flatnonzero(number)
+    if not len(full):
+        return np.zeros((0, 3), np.float32)
+    where = np.arange(bins)
+    wide = np.concatenate([full - bins, full, full + bins])
+    out = np.stack([np.interp(where, wide, np.tile(out[full, i], 3)) for i in range(3)], 1)
+    for _ in range(2):
+        out = 0.25 * np.roll(out, 1, 0) + 0.5 * out + 0.25 * np.roll(out, -1, 0)
+    return out.astype(np.float32)

@@ -1,0 +1,228 @@
+"""Whom a run of `sfhq render` draws: shares by name, as a TOML file.
+
+yaw = 20.0
+always = ["Smiling"]
+[age]
+18-29 = 0.5
+30-60 = 0.5
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sfhq.errors import UsageError
+from sfhq.records import Json
+from sfhq.render.attributes import ATTRIBUTES, EXCLUSIVE, UNKNOWN
+from sfhq.render.person import BEARDS, CLOTHES, GLASSES, HAIR_STYLES, HATS
+
+Shares = dict[str, float]
+KNOWN = {  # the names that a table may have
+    "gender": ("female", "male"),
+    "ancestry": ("african", "asian", "caucasian", "mixed"),
+    "hair_female": HAIR_STYLES,
+    "hair_male": HAIR_STYLES,
+    "hair_colour": ("black", "brown", "blond", "red", "dyed"),
+    "beard": BEARDS,
+    "glasses": GLASSES,
+    "hat": HATS,
+    "clothes": CLOTHES,
+    "expression": ("neutral", "smile", "laugh", "open", "surprise", "frown", "pout", "smirk"),
+    "light": ("studio", "window", "overcast", "sun", "indoor", "flat"),
+    "background": ("plain", "gradient", "blurred", "bokeh"),
+}
+TOLERANCE = 1e-6
+
+
+def _shares(**values: float) -> Any:
+    return field(default_factory=lambda: dict(values))
+
+
+@dataclass(frozen=True)
+class RenderRecipe:
+    """Attributes.
+
+    age: ranges of years such as "18-29", and every other table: name -> share; they sum to 1.
+    hair_colour: empty draws by ancestry and 3 % dyed.
+    yaw, pitch, roll, gaze: degrees, about one standard deviation; most_yaw is the limit.
+    zoom: 1 is FFHQ's framing; drawn evenly between the two.
+    bangs, make_up, earrings, necklace, closed_eyes: shares of those who may have them.
+    always, never: CelebA's attributes that everybody or nobody has.
+    """
+
+    age: Shares = field(
+        default_factory=lambda: {"16-29": 0.34, "30-44": 0.3, "45-59": 0.2, "60-80": 0.16}
+    )
+    gender: Shares = _shares(female=0.5, male=0.5)
+    ancestry: Shares = _shares(african=0.22, asian=0.26, caucasian=0.36, mixed=0.16)
+    hair_female: Shares = field(
+        default_factory=lambda: {
+            **{"long": 0.24, "wavy": 0.2, "bob": 0.15, "tied": 0.15, "curly": 0.1, "short": 0.06},
+            **{"side-part": 0.03, "swept-back": 0.02, "afro": 0.04, "buzz": 0.01},
+        }
+    )
+    hair_male: Shares = field(
+        default_factory=lambda: {
+            **{"short": 0.3, "crop": 0.16, "side-part": 0.16, "swept-back": 0.12, "buzz": 0.11},
+            **{"bald": 0.06, "afro": 0.03, "curly": 0.03, "long": 0.02, "tied": 0.01},
+        }
+    )
+    hair_colour: Shares = field(default_factory=dict)
+    beard: Shares = _shares(
+        none=0.46, stubble=0.24, full=0.13, goatee=0.07, moustache=0.06, sideburns=0.04
+    )
+    glasses: Shares = _shares(none=0.82, round=0.07, square=0.08, sunglasses=0.03)
+    hat: Shares = _shares(none=0.91, beanie=0.03, cap=0.04, brim=0.02)
+    clothes: Shares = field(
+        default_factory=lambda: {
+            **{"tee": 0.26, "shirt": 0.2, "v-neck": 0.14, "suit": 0.14, "turtleneck": 0.09},
+            **{"hoodie": 0.11, "bare": 0.06},
+        }
+    )
+    expression: Shares = _shares(
+        neutral=0.34, smile=0.34, laugh=0.12, open=0.07, surprise=0.03, frown=0.04, pout=0.02, smirk=0.04
+    )
+    light: Shares = _shares(studio=0.3, window=0.15, overcast=0.2, sun=0.1, indoor=0.15, flat=0.1)
+    background: Shares = _shares(plain=0.15, gradient=0.2, blurred=0.45, bokeh=0.2)
+    yaw: float = 16.0
+    most_yaw: float = 45.0
+    pitch: float = 6.0
+    roll: float = 5.0
+    gaze: float = 5.0
+    zoom: tuple[float, float] = (0.86, 1.04)
+    bangs: float = 0.25
+    make_up: float = 0.65
+    earrings: float = 0.35
+    necklace: float = 0.25
+    closed_eyes: float = 0.01
+    always: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Json]:
+        """All values, as JSON has them."""
+        out: dict[str, Json] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            out[f.name] = list(value) if isinstance(value, tuple) else value
+        return out
+
+
+def load_render_recipe(path: Path | None) -> RenderRecipe:
+    """Read a recipe, or take the default for None.
+
+    Raises:
+        UsageError: no such file, not TOML, an unknown key, shares that do not sum to 1, a value
+            out of its range, attributes that contradict each other.
+    """
+    if path is None:
+        return RenderRecipe()
+    try:
+        values = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read recipe: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from None
+    return check_recipe(values, str(path))
+
+
+def check_recipe(values: dict[str, Any], where: str) -> RenderRecipe:
+    """A recipe from a table of values; `where` begins the messages. Raises as above."""
+    names = {f.name for f in fields(RenderRecipe)}
+    default = RenderRecipe()
+    done: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            raise UsageError(f"{where}: unknown key {key}{_near(key, names)}")
+        standard = getattr(default, key)
+        if isinstance(standard, dict):
+            done[key] = _table(key, value, where)
+        elif key in ("always", "never"):
+            done[key] = _names(key, value, where)
+        elif key == "zoom":
+            done[key] = _zoom(value, where)
+        else:
+            done[key] = _number(key, value, where)
+    recipe = RenderRecipe(**done)
+    _consistent(recipe, where)
+    return recipe
+
+
+def _near(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _table(key: str, value: Any, where: str) -> Shares:
+    if not isinstance(value, dict) or not value:
+        raise UsageError(f"{where}: {key} is {value!r}; wanted a table of shares")
+    for name, share in value.items():
+        if key == "age":
+            if not _is_range(name):
+                raise UsageError(
+                    f"{where}: age.{name} is no range of years; wanted one within 5-85, such as 18-29"
+                )
+        elif name not in KNOWN[key]:
+            raise UsageError(f"{where}: unknown {key}.{name}{_near(name, KNOWN[key])}")
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise UsageError(f"{where}: {key}.{name} is {share!r}; wanted a share, 0 to 1")
+    total = sum(value.values())
+    if abs(total - 1) > TOLERANCE:
+        raise UsageError(
+            f"{where}: the shares of {key} sum to {total:.6g}; wanted 1; "
+            "change one of them, or divide all by the sum"
+        )
+    return {name: float(share) for name, share in value.items()}
+
+
+def _is_range(name: str) -> bool:
+    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", name)
+    return found is not None and 5 <= int(found[1]) < int(found[2]) <= 85
+
+
+def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise UsageError(f"{where}: {key} is {value!r}; wanted a list of attributes")
+    for name in value:
+        if name in UNKNOWN:
+            raise UsageError(f"{where}: {key} has {name}, which a renderer cannot know; leave it out")
+        if name not in ATTRIBUTES:
+            raise UsageError(f"{where}: {key} has the unknown attribute {name}{_near(name, ATTRIBUTES)}")
+    return tuple(value)
+
+
+def _zoom(value: Any, where: str) -> tuple[float, float]:
+    fine = isinstance(value, list) and len(value) == 2
+    fine = fine and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    if not fine or not 0.3 <= value[0] <= value[1] <= 2:
+        raise UsageError(f"{where}: zoom is {value!r}; wanted two numbers from 0.3 to 2, ascending")
+    return float(value[0]), float(value[1])
+
+
+def _number(key: str, value: Any, where: str) -> float:
+    high = {"yaw": 90.0, "most_yaw": 90.0, "pitch": 30.0, "roll": 30.0, "gaze": 20.0}.get(key, 1.0)
+    what = "degrees" if high > 1 else "a share"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
+        raise UsageError(f"{where}: {key} is {value!r}; wanted {what}, 0 to {high:g}")
+    return float(value)
+
+
+def _consistent(recipe: RenderRecipe, where: str) -> None:
+    always, never = set(recipe.always), set(recipe.never)
+    for name in sorted(always & never):
+        raise UsageError(f"{where}: {name} is in always and in never; take it out of one")
+    for a, b in EXCLUSIVE:
+        if {a, b} <= always:
+            raise UsageError(
+                f"{where}: always has {a} and {b}, which contradict each other; take one out"
+            )
+    beards = {"5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns"} & always
+    if beards and "Male" in never:
+        raise UsageError(
+            f"{where}: always has {sorted(beards)[0]} and never Male, which contradict each other; "
+            "take one out"
+        )

@@ -1,0 +1,180 @@
+"""Colour and relief of skin, a value a vertex.
+
+Reflectance is that of a scattering base behind melanin and haemoglobin; densities and the shape of
+their spectra follow Jacques 2013, "Optical properties of biological tissues: a review", reduced to
+three bands. The individual typology angle (ITA) is Chardon et al. 1991.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfhq.render.assets import Floats
+from sfhq.render.bust import Bust, topology, vertex_normals
+from sfhq.render.noise import noise
+from sfhq.render.person import Person
+
+BASE = np.array([0.74, 0.615, 0.51])
+MELANIN = np.array([1.0, 1.24, 1.5])
+HAEMOGLOBIN = np.array([0.1, 0.95, 0.8])
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Attributes: `colour` (F, 3) linear RGB, `normals` (F, 3), `points` (F, 3) with relief."""
+
+    colour: Floats
+    normals: Floats
+    points: Floats
+
+
+def reflectance(melanin: Floats | float, haemoglobin: Floats | float) -> Floats:
+    """(..., 3) linear RGB of skin.
+
+    Args:
+        melanin, haemoglobin: optical densities, of one shape.
+    """
+    m = np.asarray(melanin)[..., None] * MELANIN
+    h = np.asarray(haemoglobin)[..., None] * HAEMOGLOBIN
+    out: Floats = (BASE * np.exp(-m - h)).astype(np.float32)
+    return out
+
+
+def typology_angle(colour: Floats) -> float:
+    """ITA in degrees of a linear RGB colour: above 55 very light, below -30 dark."""
+    matrix = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = matrix @ np.asarray(colour, np.float64) / np.array([0.9505, 1.0, 1.089])
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    lightness, b = 116 * f[1] - 16, 200 * (f[1] - f[2])
+    return float(np.degrees(np.arctan2(lightness - 50, b)))
+
+
+def spot(points: Floats, at: tuple[float, float, float], size: tuple[float, ...]) -> Floats:
+    """(F,) a soft spot, and its mirror image, on the mean head."""
+    away = np.abs(points[:, 0]) - at[0]
+    gap = np.stack([away, points[:, 1] - at[1], points[:, 2] - at[2]], 1) / np.array(size)
+    out: Floats = np.exp(-0.5 * (gap**2).sum(1)).astype(np.float32)
+    return out
+
+
+def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
+    """Skin of a person.
+
+    Args:
+        person: whose.
+        bust: their shape.
+        shade: (F,) darkening by hair that is too short or too dense to be seen through, under
+            "scalp", "beard" and "brows"; 0 to 1.
+    """
+    shared = topology()
+    rest, f = shared.rest, shared.fields
+    rng = np.random.default_rng([person.seed, 1])
+    skin, made = person.skin, person.make_up
+    front = np.clip((rest[:, 2] - 0.7) * 3, 0, 1)
+    blotch = noise(rest, 0.3, rng, 3)
+    fine = noise(rest, 0.035, rng, 2)
+    cheek = spot(rest, (0.42, 6.97, 1.15), (0.16, 0.14, 0.5))
+    nose = spot(rest, (0.0, 6.9, 1.6), (0.13, 0.11, 0.25))
+    chin = spot(rest, (0.0, 6.36, 1.45), (0.16, 0.1, 0.4))
+    under = spot(rest, (0.29, 7.15, 1.33), (0.13, 0.05, 0.3))
+    lid = spot(rest, (0.31, 7.4, 1.35), (0.14, 0.055, 0.3))
+    blood = skin.haemoglobin * (1 + 0.14 * blotch + 0.04 * fine)
+    blood = blood + (0.14 + 0.5 * skin.rosy + 0.5 * made.blush) * cheek
+    blood = blood + (0.16 + 0.25 * skin.rosy) * nose + 0.08 * chin + 0.14 * f["ears"]
+    blood = blood + (0.1 + 0.3 * skin.bags) * under + 0.08 * lid
+    dark = skin.melanin * (1 + 0.06 * blotch + 0.025 * fine + 0.12 * f["neck"] - 0.12 * cheek)
+    dark = dark + (0.02 + 0.28 * skin.bags) * under * (0.4 + skin.melanin)
+    dark = dark + 0.06 * spot(rest, (0.13, 7.32, 1.35), (0.06, 0.09, 0.3))
+    if skin.freckles > 0:
+        dots = noise(rest, 0.028, rng) + 0.5 * noise(rest, 0.3, rng)
+        where = np.clip(cheek + spot(rest, (0.0, 7.0, 1.5), (0.3, 0.2, 0.4)) + 0.25 * front, 0, 1)
+        dark = dark + 0.5 * skin.freckles * where * np.clip(dots - 1.0, 0, 1)
+    moles = rng.integers(0, 4)
+    for at in rest[rng.choice(np.flatnonzero((front > 0.9) & (f["lips"] < 0.1)), moles)]:
+        gap = ((rest - at) ** 2).sum(1)
+        dark = dark + 0.9 * np.exp(-gap / (2 * 0.012**2))
+    if person.years > 45:
+        spots = np.clip(noise(rest, 0.08, rng, 2) - 1.4, 0, 1)
+        dark = dark + 0.35 * min((person.years - 45) / 40, 1) * spots
+    colour = reflectance(dark, blood)
+    lips = _smooth(f["lips"], 0.25, 0.75)
+    lip_colour = reflectance(
+        0.16 + 0.62 * skin.melanin * (1 + 0.1 * fine),
+        0.62 + 0.45 * skin.haemoglobin + 0.25 * person.male * 0 - 0.12 * (person.years > 60),
+    )
+    lip_colour = lip_colour * (1 - made.lipstick) + made.lipstick * np.array(made.lip_colour)
+    lip_colour = lip_colour * (1 + 0.08 * noise(rest * np.array([6, 1, 1]), 0.15, rng))[:, None]
+    colour = _mix(colour, lip_colour, lips)
+    inside = _smooth(f["mouth"], 0.3, 0.7)
+    colour = _mix(colour, np.array([0.3, 0.08, 0.07]) * np.ones_like(colour), inside)
+    rim = _smooth(f["eyelids"], 0.35, 0.8) * (1 - inside)
+    colour = _mix(colour, colour * np.array([0.82, 0.62, 0.58]), 0.6 * rim)
+    if made.shadow > 0:
+        colour = _mix(colour, np.array(made.shadow_colour), 0.75 * made.shadow * np.clip(1.3 * lid, 0, 1))
+    if made.liner > 0:
+        colour = _mix(colour, np.array([0.01, 0.008, 0.008]), 0.9 * made.liner * rim)
+    ink = hair_ink(person)
+    for name, strength in (("scalp", 0.95), ("beard", 0.6), ("brows", 0.4)):
+        if name in shade:
+            colour = _mix(colour, (0.4 * ink + 0.06 * colour), strength * shade[name])
+    points, normals = _relief(person, bust, rng, front, fine, lips)
+    return Surface(np.clip(colour, 0.002, 0.95).astype(np.float32), normals, points)
+
+
+def hair_ink(person: Person) -> Floats:
+    """(3,) linear RGB of the person's hair as a mass."""
+    h = person.hair
+    if h.dye is not None:
+        return np.array(h.dye, np.float32)
+    spectrum = h.eumelanin * np.array([0.419, 0.697, 1.37]) + h.pheomelanin * np.array(
+        [0.187, 0.4, 1.05]
+    )
+    mass = 0.6 * np.exp(-1.1 * np.sqrt(spectrum) * 1.6)
+    out: Floats = (mass * (1 - h.grey) + h.grey * 0.4).astype(np.float32)
+    return out
+
+
+def _relief(
+    person: Person,
+    bust: Bust,
+    rng: np.random.Generator,
+    front: Floats,
+    fine: Floats,
+    lips: Floats,
+) -> tuple[Floats, Floats]:
+    shared = topology()
+    rest = shared.rest
+    height = 0.0006 * noise(rest, 0.02, rng) * (1 - lips) * front
+    height = height + 0.0012 * noise(rest * np.array([1, 0.25, 1]), 0.025, rng) * lips
+    age = person.skin.wrinkles
+    if age > 0:
+        bend = 0.05 * noise(rest, 0.5, rng)
+        forehead = spot(rest, (0.0, 7.75, 1.2), (0.38, 0.16, 0.6))
+        lines = np.sin((rest[:, 1] + bend) * 2 * np.pi / 0.085)
+        height = height - 0.006 * age * forehead * np.clip(lines, 0, 1) ** 2
+        corner = np.array([0.52, 7.3])
+        across, up = np.abs(rest[:, 0]) - corner[0], rest[:, 1] - corner[1]
+        angle, far = np.arctan2(up, across + 0.02), np.hypot(up, across)
+        feet = np.clip(np.sin(angle * 9 + 3 * bend), 0, 1) ** 2
+        where = np.exp(-0.5 * ((far - 0.12) / 0.06) ** 2) * (np.abs(angle) < 1.2)
+        height = height - 0.005 * age * feet * where * front
+        crease = noise(rest * np.array([1, 1.6, 1]), 0.07, rng, 2)
+        height = height - 0.0022 * age * np.abs(crease) * (1 - lips)
+    points = (bust.points + height[:, None] * bust.normals).astype(np.float32)
+    return points, vertex_normals(points, shared.triangles)
+
+
+def _smooth(x: Floats, low: float, high: float) -> Floats:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    out: Floats = t * t * (3 - 2 * t)
+    return out
+
+
+def _mix(a: Floats, b: Floats, share: Floats) -> Floats:
+    out: Floats = a + share[:, None] * (b - a)
+    return out
