@@ -43,6 +43,8 @@ class Topology:
         matrix: (F, V) sparse, from the body's coarse vertices to the fine ones.
         coarse: (V,) the body's vertices in the base mesh.
         triangles: (T, 3) of fine vertices.
+        light_triangles: (T', 3) the same surface for light to fall on: fine on lids
+            and lips, else a level coarser.
         rest: (F, 3) fine vertices of the mean adult.
         uv: (F, 2) texture place; smeared at seams.
         fields: name -> (F,) soft membership, a half at the border: "ears", "eyelids", "lips",
@@ -53,6 +55,7 @@ class Topology:
     matrix: Any
     coarse: Ints
     triangles: Ints
+    light_triangles: Ints
     rest: Floats
     uv: Floats
     fields: Mapping[str, Floats]
@@ -191,11 +194,19 @@ def topology() -> Topology:
         matrix=matrix,
         coarse=coarse,
         triangles=triangles(fine),
+        light_triangles=_coarser(quads, len(coarse), fine, fields),
         rest=rest,
         uv=(matrix @ mesh.uv[coarse]).astype(np.float32),
         fields={k: v.astype(np.float32) for k, v in fields.items()},
         follows=follows.astype(np.float32),
     )
+
+
+def _coarser(quads: Ints, vertices: int, fine: Ints, fields: Mapping[str, Floats]) -> Ints:
+    _, middle = refine(quads, vertices, LEVELS_OF_DETAIL - 1)
+    # A quad's four children follow each other; its corners keep their numbers.
+    close = ((fields["eyelids"] > 0.1) | (fields["lips"] > 0.3))[middle].any(1)
+    return triangles(np.concatenate([fine[np.repeat(close, 4)], middle[~close]]))
 
 
 def _jaw_height(z: Floats) -> Floats:

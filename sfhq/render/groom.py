@@ -140,7 +140,7 @@ def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands
         return []
     habit = HABITS[hair.style]
     rng = np.random.default_rng([person.seed, 4])
-    place, rest, normal = roots(surface, density, habit.strands, rng)
+    place, rest, normal = roots(surface, _thicker(person, density), habit.strands, rng)
     lead = np.arange(min(GUIDES, len(place)))
     skull = Skull(surface)
     wild = hair.style != "buzz"
@@ -157,6 +157,17 @@ def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands
     if hair.style == "tied":
         made.append(_bun(person, habit, skull, rng))
     return made
+
+
+def _thicker(person: Person, density: Floats) -> Floats:
+    """More roots along the part and the front edge, where hair leads away from."""
+    if person.hair.style not in ("side-part", "bob", "long", "wavy", "curly"):
+        return density
+    rest = topology().rest
+    near = np.exp(-(((rest[:, 0] - 0.35 * person.hair.part) / 0.07) ** 2)) * (rest[:, 1] > 7.8)
+    edge = np.exp(-(((rest[:, 2] - 1.15) / 0.15) ** 2)) * (rest[:, 1] > 7.85)
+    out: Floats = density * (1 + 4 * near + 1.5 * edge)
+    return out
 
 
 def _tones(count: int, grey: float, rng: np.random.Generator) -> Ints:
@@ -438,7 +449,8 @@ def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | N
         return None
     rng = np.random.default_rng([person.seed, 7])
     area = float(density.sum()) / 9000
-    count = int(np.clip((1500 + 3800 * kind.density) * min(area * 2.2, 1.0), 200, 5200))
+    most = 5200 if kind.length >= 0.04 else 6500
+    count = int(np.clip((1500 + 3800 * kind.density) * min(area * 2.2, 1.0), 200, most))
     place, rest, normal = roots(surface, density, count, rng)
     down = np.array([0.0, -1.0, 0.25]) + np.stack([0.5 * rest[:, 0], 0 * rest[:, 0], 0 * rest[:, 0]], 1)
     upper = (rest[:, 1] > 6.66) & (np.abs(rest[:, 0]) < 0.3)
@@ -454,7 +466,7 @@ def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | N
     bend = _unit(lift * normal[:, None] * (1 - 0.6 * s) + (1.1 - lift) * lie[:, None] + 0.2 * rng.normal(0, 1, (count, 1, 3)))
     wave = 0.012 * np.sin(9 * s + rng.uniform(0, 6.28, (count, 1, 1))) * (not short)
     points = place[:, None] + length * s * bend + wave * s * rng.normal(0, 1, (count, 1, 3))
-    radius = 0.0042 if short else 0.006
+    radius = 0.0028 if short else 0.0055
     return Strands(
         points.astype(np.float32), _taper(count, 5, radius), _tones(count, kind.grey, rng), "beard"
     )

@@ -13,10 +13,12 @@ import numpy.typing as npt
 
 from sfhq.render.assets import Floats, Ints
 from sfhq.render.bust import topology
+from sfhq.render.groom import Strands
 from sfhq.render.model import Model
-from sfhq.render.raster import coverage, ribbons
-from sfhq.render.visibility import barycentric, visible
 from sfhq.render.person import Person
+from sfhq.render.raster import coverage, ribbons
+from sfhq.render.skin import hair_ink
+from sfhq.render.visibility import barycentric, visible
 
 CLASSES = (
     *("background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear"),
@@ -46,8 +48,9 @@ class Labels:
         bare: (H, W) uint8, the classes if nothing of `COVERS` were there.
         covers: (H, W) uint8, bit i says that `COVERS[i]` would be seen here if it alone
             covered the body.
-        albedo: (H, W, 3) mean linear colour of the surfaces.
-        normals: (H, W, 3) mean unit normal of the surfaces, z towards the camera; 0 where
+        solid, hairy: (H, W) share of surfaces and of strands; what they lack of 1 is background.
+        albedo: (2, H, W, 3) mean linear colour of the surfaces and of the strands.
+        normals: (H, W, 3) mean unit normal of what is seen, z towards the camera; 0 where
             nothing is.
         depth: (H k, W k) decimetres to what is seen by each sample, inf where nothing is.
         samples: (H k, W k) uint8 class of each sample.
@@ -57,6 +60,8 @@ class Labels:
     shares: Floats
     bare: Bytes
     covers: Bytes
+    solid: Floats
+    hairy: Floats
     albedo: Floats
     normals: Floats
     depth: Floats
@@ -102,12 +107,21 @@ def class_of_solid(name: str) -> int:
 def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     """Labels of a picture of `size` pixels, from `oversampling` squared samples a pixel."""
     grid = size * oversampling
-    points, faces, classes, colours, normals = _gather(model, grid)
+    points, faces, classes, colours, normals, clear, first = _gather(model, grid)
     cover_of = np.zeros(len(CLASSES) + 1, np.int32)
     for i, name in enumerate(COVERS):
         cover_of[ID[name]] = i + 1
     group = cover_of[classes]
-    seen, depth = visible(points, faces, group, len(COVERS) + 1, grid, grid)
+    group[clear[0] : clear[1]] = len(COVERS) + 1  # hides nothing, but is glasses
+    seen, depth = visible(points, faces, group, len(COVERS) + 2, grid, grid)
+    opaque = depth[:-1].argmin(0)
+    shown = seen[opaque, np.arange(grid * grid)]
+    shown[~np.isfinite(depth[:-1].min(0))] = -1
+    covering = depth[-1] < depth[COVERS.index("eye_g") + 1]
+    for whole in (seen, depth):
+        row = COVERS.index("eye_g") + 1
+        whole[row] = np.where(covering, whole[-1], whole[row])
+    seen, depth = seen[:-1], depth[:-1]
     body, covers = seen[0], seen[1:]
     nearest = depth.argmin(0)
     samples = np.arange(grid * grid)
@@ -120,15 +134,19 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     _, bare = coverage(bare_ids.reshape(shape), len(CLASSES), oversampling)
     bits = np.zeros((size, size), np.uint8)
     for i in range(len(COVERS)):
-        shown = (covers[i] >= 0) & (depth[i + 1] < depth[0])
-        part = shown.reshape(size, oversampling, size, oversampling).mean((1, 3))
+        before = (covers[i] >= 0) & (depth[i + 1] < depth[0])
+        part = before.reshape(size, oversampling, size, oversampling).mean((1, 3))
         bits |= ((part >= 0.5) << i).astype(np.uint8)
-    albedo, normal = _guides(points, faces, colours, normals, best, size, oversampling)
+    strand = shown >= first
+    albedo, normal = _guides(points, faces, colours, normals, shown, strand, size, oversampling)
+    hairy = _share(strand, size, oversampling)
     return Labels(
         classes=most.astype(np.uint8),
         shares=shares,
         bare=bare.astype(np.uint8),
         covers=bits,
+        solid=_share(shown >= 0, size, oversampling) - hairy,
+        hairy=hairy,
         albedo=albedo,
         normals=normal,
         depth=best_depth.reshape(shape),
@@ -136,24 +154,32 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     )
 
 
-def _gather(model: Model, grid: int) -> tuple[Floats, Ints, Ints, Floats, Floats]:
+def _gather(model: Model, grid: int) -> tuple[Floats, Ints, Ints, Floats, Floats, tuple[int, int], int]:
     """All triangles in the grid's frame: points, corners, class (-1 skin), colour, normal.
 
-    The skin comes first, so that its corners are the bust's fine vertices.
+    The skin comes first, so that its corners are the bust's fine vertices. Then which of them
+    are clear, from the first to before the second number, and from which on they are strands.
+    The colour of strands is their brightness against each other.
     """
     points, faces, classes, colours, normals = [], [], [], [], []
     count = 0
-    for solid in model.solids:
+    clear = [0, 0]
+    ordered = sorted(model.solids, key=lambda s: (s.name != "skin", s.material == "clear"))
+    for solid in ordered:
         here = model.camera.project(solid.points, grid)
         own = solid.triangles
         if solid.name == "skin":  # a closed surface: only what faces the camera can be seen
             own = own[_faces_camera(here, own)]
+        if solid.material == "clear":
+            start = sum(len(f) for f in faces)
+            clear = [clear[0] or start, start + len(own)]
         points.append(here)
         faces.append(own + count)
         classes.append(np.full(len(own), class_of_solid(solid.name), np.int32))
         colours.append(solid.colour)
         normals.append(solid.normals)
         count += len(here)
+    first = sum(len(f) for f in faces)
     focal = grid / 2 / np.tan(np.radians(model.camera.fov) / 2)
     for strands, curve in zip(model.strands, model.curves, strict=True):
         if strands.kind == "lash":
@@ -165,8 +191,7 @@ def _gather(model: Model, grid: int) -> tuple[Floats, Ints, Ints, Floats, Floats
         points.append(here.astype(np.float32))
         faces.append(own + count)
         classes.append(of[owner])
-        ink = _ink(model.person, strands.tone)[owner[::2].repeat(4)] if len(here) else np.zeros((0, 3))
-        colours.append(ink.astype(np.float32))
+        colours.append(_detail(model.person, strands))
         normals.append(_strand_normals(curve))
         count += len(here)
     return (
@@ -175,7 +200,14 @@ def _gather(model: Model, grid: int) -> tuple[Floats, Ints, Ints, Floats, Floats
         np.concatenate(classes),
         np.concatenate(colours),
         np.concatenate(normals),
+        (clear[0], clear[1]),
+        first,
     )
+
+
+def _share(samples: npt.NDArray[np.bool_], size: int, k: int) -> Floats:
+    out: Floats = samples.reshape(size, k, size, k).mean((1, 3), dtype=np.float32)
+    return out
 
 
 def _faces_camera(points: Floats, faces: Ints) -> npt.NDArray[np.bool_]:
@@ -193,12 +225,19 @@ def _strand_class(person: Person, kind: str, curve: Floats, model: Model) -> Int
     return np.full(len(curve), ID[name], np.int32)
 
 
-def _ink(person: Person, tone: Ints) -> Floats:
-    from sfhq.render.skin import hair_ink
+def _detail(person: Person, strands: Strands) -> Floats:
+    """(4 S (K - 1), 3) brightness of each corner of the ribbons against the mean strand.
 
-    ink = hair_ink(person)
-    table = np.stack([ink, np.minimum(1.4 * ink, 0.8), np.full(3, 0.45, np.float32)])
-    out: Floats = table[tone]
+    Strands differ, roots are darker; pigment is left to the light that comes from them.
+    """
+    rng = np.random.default_rng([person.seed, 30])
+    mass = float(hair_ink(person).mean())
+    table = np.array([0.9, 1.25, float(np.clip(0.3 / (mass + 0.05), 0.9, 3.0))])
+    count, steps = strands.points.shape[:2]
+    own = np.exp(rng.normal(0, 0.24, count))
+    along = np.interp(np.linspace(0, 1, steps - 1), [0, 0.4, 1], [0.72, 1.0, 1.1])
+    shade = own[:, None] * table[strands.tone][:, None] * along
+    out: Floats = np.repeat(shade.reshape(-1, 1), 4, 0).repeat(3, 1).astype(np.float32)
     return out
 
 
@@ -241,21 +280,34 @@ def _guides(
     colours: Floats,
     normals: Floats,
     seen: Ints,
+    strand: npt.NDArray[np.bool_],
     size: int,
     k: int,
 ) -> tuple[Floats, Floats]:
-    """Means of colour and normal over two by two of each pixel's samples."""
+    """Means of colour, of surfaces and of strands, and of normal over 2 x 2 of a pixel's samples."""
     grid = size * k
     lines = np.arange(grid).reshape(size, k)[:, [k // 4, k - 1 - k // 4]].ravel()
     cells = (lines[:, None] * grid + lines[None]).ravel()
     tri = seen[cells]
     hit = np.flatnonzero(tri >= 0)
-    weights = barycentric(points, faces, tri[hit], cells[hit], grid).astype(np.float32)
+    weights = barycentric(points, faces, tri[hit], cells[hit], grid)
     corners = faces[tri[hit]]
-    out = []
-    for values in (colours, normals):
-        full = np.zeros((len(cells), 3), np.float32)
-        full[hit] = np.einsum("nk,nkc->nc", weights, values[corners])
-        out.append(full.reshape(size, 2, size, 2, 3).mean((1, 3)))
-    length = np.linalg.norm(out[1], axis=-1, keepdims=True)
-    return out[0], out[1] / np.maximum(length, 1e-6)
+    values = np.zeros((len(cells), 8), np.float32)
+    hairy = strand[cells[hit]]
+    for i in range(3):
+        share = weights[:, i : i + 1]
+        values[hit, :3] += share * colours[corners[:, i]]
+        values[hit, 3:6] += share * normals[corners[:, i]]
+    values[hit, 6], values[hit, 7] = ~hairy, hairy
+
+    def mean(v: Floats) -> Floats:
+        out: Floats = v.reshape(size, 2, size, 2, -1).mean((1, 3))
+        return out
+
+    albedo = [
+        mean(values[:, :3] * values[:, i : i + 1]) / np.maximum(mean(values[:, i]), 1e-6)
+        for i in (6, 7)
+    ]
+    normal = mean(values[:, 3:6])
+    length = np.linalg.norm(normal, axis=-1, keepdims=True)
+    return np.stack(albedo), normal / np.maximum(length, 1e-6)

@@ -94,7 +94,7 @@ class RenderRecipe:
     pitch: float = 6.0
     roll: float = 5.0
     gaze: float = 5.0
-    zoom: tuple[float, float] = (0.86, 1.04)
+    zoom: tuple[float, float] = (0.92, 1.12)
     bangs: float = 0.25
     make_up: float = 0.65
     earrings: float = 0.35

@@ -312,10 +312,10 @@ def _expression(d: Draw, recipe: RenderRecipe) -> dict[str, float]:
         for side in sides:
             value = full * strength * d.between(0.85, 1.15)
             out[side] = float(np.clip(value, 0, 1))
-    lid = d.normal(0.0, 0.07, -0.1, 0.2)
+    lid = d.normal(-0.04, 0.06, -0.14, 0.16)
     for side in ("Left", "Right"):
         key = f"eyeBlink{side}"
-        out[key] = float(np.clip(lid + d.rng.normal(0, 0.01), -0.12, 0.35))
+        out[key] = float(np.clip(lid + d.rng.normal(0, 0.01), -0.16, 0.35))
     if d.chance(recipe.closed_eyes):
         out.update({"eyeBlinkLeft": 1.0, "eyeBlinkRight": 1.0})
     for unit in ("browInnerUp", "browDownLeft", "browDownRight", "mouthPressLeft", "mouthPressRight"):

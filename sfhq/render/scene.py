@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sfhq.render.assets import Floats, need
+from sfhq.render.bust import topology
 from sfhq.render.light import sphere
 from sfhq.render.model import Model, Solid
 from sfhq.render.person import Hair
@@ -26,6 +27,9 @@ MATERIALS = {
     "felt": (0.95, 0.1, 0.0, 0.6, 0.0),
 }
 DEPTH = 3
+EYES = 8  # times as many samples around the eyes
+COARSE = 320  # pixels up to which light falls on a coarser skin
+THIN = 2  # of the strands, one in so many is traced, thicker
 
 
 @lru_cache(maxsize=1)
@@ -43,61 +47,112 @@ def mitsuba() -> Any:
     return mi
 
 
-def render(model: Model, size: int, samples: int, threads: int = 1) -> Floats:
-    """(size, size, 4) linear RGB radiance, premultiplied by coverage, and coverage.
+def render(model: Model, size: int, samples: int, threads: int = 1) -> tuple[Floats, Floats]:
+    """The picture of a model, and where it is steady.
 
     Args:
         model: what is seen.
         size: side in pixels.
-        samples: paths a pixel.
+        samples: paths a pixel; the eyes get `EYES` times as many.
         threads: of Mitsuba; they do not change the picture.
+
+    Returns:
+        (size, size, 4) linear RGB radiance, premultiplied by coverage, and coverage; and
+        (size, size), 1 where the many samples of the eyes make smoothing needless, else 0.
     """
     mi = mitsuba()
     import drjit
 
     drjit.set_thread_count(threads)
     rng = np.random.default_rng([model.person.seed, 20])
-    look = mi.ScalarTransform4f().look_at
-    x, y, z = model.camera.at
     tree: dict[str, Any] = {
         "type": "scene",
         "integrator": {"type": "path", "max_depth": DEPTH, "hide_emitters": True},
         "light": {"type": "envmap", "bitmap": mi.Bitmap(sphere(model.person.setting, rng))},
-        "sensor": {
-            "type": "perspective",
-            "fov": model.camera.fov,
-            "to_world": look([x, y, z], [x, y, z - 1], [0, 1, 0]),
-            "film": {
-                "type": "hdrfilm",
-                "width": size,
-                "height": size,
-                "pixel_format": "rgba",
-                "rfilter": {"type": "box"},
-            },
-            "sampler": {"type": "independent", "sample_count": samples},
-        },
     }
+    boxes = [(0, 0, size, size, samples), *_eye_boxes(model, size, samples * EYES)]
+    for i, box in enumerate(boxes):
+        tree[f"sensor-{i}"] = _sensor(model, size, box)
     for solid in model.solids:
         if solid.material == "clear":  # glass without tint: a label, and nothing to see
             continue
-        tree[solid.name] = _mesh(solid, model.person.skin.oil)
+        tree[solid.name] = _mesh(solid, model.person.skin.oil, size)
     with tempfile.TemporaryDirectory() as folder:
-        for i, (strands, curve) in enumerate(zip(model.strands, model.curves, strict=True)):
-            for tone in np.unique(strands.tone):
-                chosen = strands.tone == tone
-                path = Path(folder) / f"{i}-{tone}.txt"
-                _write_curves(path, curve[chosen], strands.radius[chosen])
-                tree[f"strands-{i}-{tone}"] = {
-                    "type": "bsplinecurve",
-                    "filename": str(path),
-                    "bsdf": _hair(model.person.hair, int(tone), strands.kind),
-                }
+        tree.update(_strands(model, Path(folder)))
         scene = mi.load_dict(tree, parallel=False)
-    image: Floats = np.array(mi.render(scene, seed=model.person.seed & 0x7FFFFFFF))
-    return image
+    seed = model.person.seed & 0x7FFFFFFF
+    image: Floats = np.array(mi.render(scene, sensor=0, seed=seed))
+    steady = np.zeros((size, size), np.float32)
+    for i, (x, y, width, height, _) in enumerate(boxes[1:], 1):
+        part = (slice(y, y + height), slice(x, x + width))
+        image[part] = np.array(mi.render(scene, sensor=i, seed=seed + i))
+        steady[part] = 1.0
+    return image, steady
 
 
-def _mesh(solid: Solid, oil: float) -> Any:
+def _eye_boxes(model: Model, size: int, samples: int) -> list[tuple[int, int, int, int, int]]:
+    """Left, top, width, height and samples of the pixels around each eye that is in the picture."""
+    boxes = []
+    for solid in model.solids:
+        if not solid.name.endswith("-eye"):
+            continue
+        seen = model.camera.project(solid.points[solid.normals[:, 2] > 0.3], size)
+        if not len(seen):
+            continue
+        x, y = seen[:, 0], seen[:, 1]
+        left, right = (int(np.clip(v, 0, size)) for v in (x.min() - 1, x.max() + 2))
+        middle, half = y.mean(), 0.33 * (x.max() - x.min())
+        top, bottom = (int(np.clip(v, 0, size)) for v in (middle - half - 1, middle + half + 2))
+        if right - left > 2 and bottom - top > 2:
+            boxes.append((left, top, right - left, bottom - top, samples))
+    return boxes
+
+
+def _sensor(model: Model, size: int, box: tuple[int, int, int, int, int]) -> dict[str, Any]:
+    x, y, z = model.camera.at
+    left, top, width, height, samples = box
+    return {
+        "type": "perspective",
+        "fov": model.camera.fov,
+        "to_world": mitsuba().ScalarTransform4f().look_at([x, y, z], [x, y, z - 1], [0, 1, 0]),
+        "film": {
+            "type": "hdrfilm",
+            "width": size,
+            "height": size,
+            "crop_offset_x": left,
+            "crop_offset_y": top,
+            "crop_width": width,
+            "crop_height": height,
+            "pixel_format": "rgba",
+            "rfilter": {"type": "box"},
+        },
+        "sampler": {"type": "independent", "sample_count": samples},
+    }
+
+
+def _strands(model: Model, folder: Path) -> dict[str, Any]:
+    """Curves by kind and tone; Mitsuba reads them from files in `folder`."""
+    out: dict[str, Any] = {}
+    for i, (strands, curve) in enumerate(zip(model.strands, model.curves, strict=True)):
+        for tone in np.unique(strands.tone):
+            chosen = np.flatnonzero(strands.tone == tone)
+            points, radius = curve[chosen], strands.radius[chosen]
+            if strands.kind == "hair":  # light needs the mass, not every strand
+                points, radius = points[::THIN], radius[::THIN] * THIN**0.5
+                steps = points.shape[1]
+                few = np.unique(np.linspace(0, steps - 1, (steps + 4) // 2).astype(int))
+                points, radius = points[:, few], radius[:, few]
+            path = folder / f"{i}-{tone}.txt"
+            _write_curves(path, points, radius)
+            out[f"strands-{i}-{tone}"] = {
+                "type": "bsplinecurve",
+                "filename": str(path),
+                "bsdf": _hair(model.person.hair, int(tone), strands.kind),
+            }
+    return out
+
+
+def _mesh(solid: Solid, oil: float, size: int) -> Any:
     mi = mitsuba()
     rough, specular, metallic, sheen, coat = MATERIALS[solid.material]
     if solid.material == "skin":
@@ -118,13 +173,15 @@ def _mesh(solid: Solid, oil: float) -> Any:
             },
         }
     )
-    count, faces = len(solid.points), len(solid.triangles)
+    coarse = solid.name == "skin" and size <= COARSE
+    corners = topology().light_triangles if coarse else solid.triangles
+    count, faces = len(solid.points), len(corners)
     mesh = mi.Mesh(solid.name, count, faces, props=properties, has_vertex_normals=True)
     mesh.add_attribute("vertex_color", 3, np.ascontiguousarray(solid.colour, np.float32).ravel())
     values = mi.traverse(mesh)
     values["vertex_positions"] = np.ascontiguousarray(solid.points, np.float32).ravel()
     values["vertex_normals"] = np.ascontiguousarray(solid.normals, np.float32).ravel()
-    values["faces"] = np.ascontiguousarray(solid.triangles, np.uint32).ravel()
+    values["faces"] = np.ascontiguousarray(corners, np.uint32).ravel()
     values.update()
     return mesh
 

@@ -205,6 +205,6 @@ def _weights(planes: Doubles, row: Doubles, column: Doubles) -> Doubles:
     x, y, x_1, y_1, x_2, y_2, near_0, near_1, near_2 = planes
     right, down = column - x, row - y
     one, two = right * x_1 + down * y_1, right * x_2 + down * y_2
-    weights = np.maximum([(1 - one - two) * near_0, one * near_1, two * near_2], 0)
+    weights: Doubles = np.maximum([(1 - one - two) * near_0, one * near_1, two * near_2], 0)
     weights /= weights[0] + weights[1] + weights[2]
     return weights

@@ -90,6 +90,16 @@ inline Edge edge(const Corner& top, const Corner& bottom) {
     return {dx, rounded((top.x - 0.5) * dy) - rounded(top.y * dx), dy};
 }
 
+// `place` within 0 and `end`, and up to a whole number; 0 for what is not a number.
+inline Doubles up(Doubles place, Doubles end) {
+    const Doubles nothing = {};
+    place = place > nothing ? place : nothing;
+    place = place < end ? place : end;
+    const Doubles whole =
+        __builtin_convertvector(__builtin_convertvector(place, FewInts), Doubles);
+    return whole < place ? whole + 1.0 : whole;
+}
+
 // A run of samples of one triangle: its weights over depth at the first, and their steps.
 struct Run {
     Floats value[3], step[3];
@@ -190,19 +200,9 @@ extern "C" void sfhq_visible(const double* points, const int32_t* triangles, con
             const Doubles dy = lower ? nothing + below.dy : nothing + above.dy;
             const Doubles one = (rounded(centre * side.dx) + side.offset) / side.dy;
             const Doubles other = (rounded(centre * dx) + offset) / dy;
-            Doubles left = one < other ? one : other, stop = one > other ? one : other;
-            left = left > nothing ? left : nothing;  // what is not a number makes a run of none
-            stop = stop > nothing ? stop : nothing;
-            left = left < end ? left : end;
-            stop = stop < end ? stop : end;
-            // Truncated, then up: the first centre not left of the edge.
-            FewInts from = __builtin_convertvector(left, FewInts);
-            FewInts to = __builtin_convertvector(stop, FewInts);
-            Doubles column = __builtin_convertvector(from, Doubles);
-            const Doubles until = __builtin_convertvector(to, Doubles);
-            column = column < left ? column + 1.0 : column;
-            from = __builtin_convertvector(column, FewInts);
-            to = __builtin_convertvector(until < stop ? until + 1.0 : until, FewInts);
+            const Doubles column = up(one < other ? one : other, end);
+            const FewInts from = __builtin_convertvector(column, FewInts);
+            const FewInts to = __builtin_convertvector(up(one > other ? one : other, end), FewInts);
 
             const Doubles right = column + 0.5 - x0, down = centre - y0;
             const Doubles weight1 = rounded(right * right1) + rounded(down * down1);

@@ -101,7 +101,8 @@ def _by_label(
         light = light + rng.uniform(0.05, 0.18) * (guides.normals @ sun - 0.5)
         half = sun + np.array([0, 0, 1], np.float32)
         glance = guides.normals @ (half / np.float32(np.linalg.norm(half)))
-    light = blur(light, 1.5 * unit)
+    hair = guides.share((HAIR,), 1.0 * unit)
+    light = lerp(blur(light, 1.5 * unit), blur(light, 4.5 * unit), hair)
     height, width = light.shape
     ring = smoothstep(0.93, 0.97, glance + 0.012 * noise(rng, height, width, 5 * unit))
     tones = int(rng.integers(2, 5))
@@ -171,6 +172,9 @@ def _ink(rgb: Floats, rng: Rng, guides: Guides, unit: float, scale: int) -> Floa
     height, width = rgb.shape[:2]
     thick = max(rng.uniform(0.9, 1.4) * unit, 0.75)
     lines = contours(rgb, guides, thick, gain=0.8)
+    hair = guides.share((HAIR,), 1.0 * unit)
+    if hair is not None:  # few strands, and only where they part
+        lines *= 1 - 0.5 * smoothstep(0.9, 1.0, hair)
     lines = blur(lines, 0.5 * unit)
     press = 0.10 * noise(rng, height, width, 30 * unit)
     large = resize(lines + press * (lines > 0.05), height * scale, width * scale)

@@ -158,7 +158,7 @@ def calm(rgb: Floats, radius: int) -> Floats:
         weight = (np.float32(1e-4) / spread[..., None]) ** 4
         total += weight * colour
         weights += weight
-    out: Floats = total / np.maximum(weights, np.float32(1e-30))
+    out: Floats = np.asarray(total / np.maximum(weights, np.float32(1e-30)), np.float32)
     return out
 
 

@@ -74,14 +74,17 @@ class Guides:
 
     def outlines(self) -> Floats | None:
         """(H, W) in [0, 1], 1 where surfaces meet, fold or hide one another; None if unknown."""
-        found: list[Floats] = []
-        if self.labels is not None:
-            found.append(_differs(OUTLINED[np.minimum(self.labels, 18)]))
+        form: list[Floats] = []
         if self.normals is not None:
-            found.append(_folds(self.normals))
+            form.append(_folds(self.normals))
         if self.depth is not None:
-            found.append(_jumps(self.depth))
-        return np.maximum.reduce(found) if found else None
+            form.append(_jumps(self.depth))
+        if self.labels is None:
+            return np.maximum.reduce(form) if form else None
+        solid = (self.labels != HAIR).astype(np.float32)  # a strand is no surface
+        borders = _differs(OUTLINED[np.minimum(self.labels, 18)])
+        edges: Floats = np.maximum.reduce([borders, *(f * solid for f in form)])
+        return edges
 
 
 def _differs(labels: Labels) -> Floats:
@@ -92,9 +95,9 @@ def _differs(labels: Labels) -> Floats:
 
 
 def _folds(normals: Floats) -> Floats:
-    """1 where neighbours 2 pixels apart look more than about 50 degrees apart."""
+    """1 along the silhouette, and where neighbours 2 pixels apart turn by some 50 degrees."""
     known = (normals**2).sum(-1) > 0.25
-    edge = np.zeros(known.shape, np.float32)
+    edge = _differs(known.view(np.uint8))
     for axis in (0, 1):
         ahead, behind = (np.roll(normals, s, axis) for s in (-1, 1))
         both = np.roll(known, -1, axis) & np.roll(known, 1, axis)

@@ -24,6 +24,6 @@ def contours(rgb: Floats, guides: Guides, width: float, gain: float = 1.0) -> Fl
     drawn = smoothstep(0.008 / gain, 0.075 / gain, dark)
     outlines = guides.outlines()
     if outlines is not None:
-        form = np.minimum(blur(outlines, 0.45 * width) * np.float32(1.6), 1)
-        drawn = np.maximum(drawn, smoothstep(0.15, 0.8, form))
+        form = blur(outlines, 0.75 * width) * np.float32(2.0)  # smooth the steps of the pixels
+        drawn = np.maximum(drawn, smoothstep(0.4, 1.05, form))
     return drawn

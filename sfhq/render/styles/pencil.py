@@ -81,7 +81,7 @@ def pencil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
     deposit = _press(amount, tooth, medium)
     if kind == 1:
         return _coloured(rgb, deposit, drawn, rng, tooth, unit)
-    return _black(deposit, dark, rng, tooth, kind == 2)
+    return _black(deposit, dark, guides, rng, tooth, kind == 2)
 
 
 def _tone(rgb: Floats, unit: float) -> Floats:
@@ -194,7 +194,9 @@ def _press(amount: Floats, tooth: Floats, medium: Medium) -> Floats:
     ).clip(0, medium.black)
 
 
-def _black(deposit: Floats, dark: Floats, rng: Rng, tooth: Floats, charcoal: bool) -> Floats:
+def _black(
+    deposit: Floats, dark: Floats, guides: Guides, rng: Rng, tooth: Floats, charcoal: bool
+) -> Floats:
     """Graphite on white, charcoal or red chalk on white or toned paper with white heightening."""
     sheet = np.array([0.97, 0.955, 0.925]) + rng.normal(0, 0.012, 3)
     stick = np.array([0.16, 0.16, 0.18])
@@ -205,9 +207,7 @@ def _black(deposit: Floats, dark: Floats, rng: Rng, tooth: Floats, charcoal: boo
         if choice < 0.5:  # toned paper
             sheet = np.array([0.74, 0.68, 0.58]) + rng.normal(0, 0.04, 3)
             white = smoothstep(0.34, 0.05, dark) * (0.35 + 0.65 * tooth)
-            y, x = np.mgrid[: dark.shape[0], : dark.shape[1]].astype(np.float32)
-            r = np.hypot(x / dark.shape[1] - 0.5, y / dark.shape[0] - 0.5)
-            white = white * smoothstep(0.42, 0.25, r) * 0.7
+            white = white * 0.7 * smoothstep(0.0, 0.5, guides.face(*dark.shape))
     elif choice < 0.25:  # sanguine and sepia
         stick = np.array([0.45, 0.16, 0.09]) + rng.normal(0, 0.05, 3)
     lit = np.clip(sheet, 0, 0.99) * (1 + 0.05 * (tooth - 0.5))[..., None]
@@ -221,7 +221,7 @@ def _coloured(
     """Wax colours laid thinly, so that the sheet shines through; contours in a dark one."""
     lab = oklab(blur(grade(rgb, rng, (1.25, 1.8), 0.03, 1.0), 0.8 * unit))
     height, width = deposit.shape
-    lab[..., 1:] += 0.014 * np.stack([noise(rng, height, width, 7 * unit) for _ in "ab"], -1)
+    lab[..., 1:] += 0.010 * np.stack([noise(rng, height, width, 14 * unit) for _ in "ab"], -1)
     lab[..., 0] = np.clip(0.20 + 0.76 * lab[..., 0] - 0.10 * deposit, 0.2, 0.95)
     colour = from_oklab(lab)
     line = from_oklab(np.array([0.28, *rng.normal(0, 0.03, 2)], np.float32))

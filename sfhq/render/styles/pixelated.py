@@ -26,7 +26,7 @@ def pixelated(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
     )
     small = resize(padded, rows, columns, Image.Resampling.BOX)
     small = small + 0.7 * (small - blur(small, 1.0))  # a pixel artist keeps edges crisp
-    lab = oklab(grade(np.clip(small, 0, 1), rng, (1.1, 1.8), 0.05, rng.uniform(1.05, 1.3)))
+    lab = oklab(grade(np.clip(small, 0, 1), rng, (1.05, 1.6), 0.042, rng.uniform(1.05, 1.3)))
     _outline(lab, padded, guides, rng, cell)
     palette = _palette(lab, int(rng.integers(16, 41)), rng)
     dither = rng.uniform(0.03, 0.09) if rng.uniform() < 0.5 else 0.0

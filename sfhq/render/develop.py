@@ -1,0 +1,219 @@
+"""From a noisy linear picture to a photograph: noise out, background in, exposure, camera.
+
+Path tracing gives few samples a pixel; the label pass knows colours, borders and normals without
+noise. So light is divided by the surfaces' colour, smoothed where colour and shape say that it may
+be, and put back: edges and texture come from geometry, light from paths. After Dammertz et al. 2010,
+"Edge-avoiding a-trous wavelet transform for fast global illumination filtering".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from sfhq.records import Pixels
+from sfhq.render.assets import Floats
+from sfhq.render.labels import Labels
+from sfhq.render.person import Person
+
+KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+LIGHT = 1.12  # where exposure brings the middle irradiance of the face
+FACE = (1, 10, 12, 13)
+
+
+def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats, Floats]:
+    """Smooth light on surfaces and on strands, (H, W, 3) each.
+
+    Args:
+        picture: (H, W, 4) from `scene.render`.
+        labels: of the same size.
+        steady: (H, W) 0 to 1, how little is to be smoothed.
+    """
+    soft = ndimage.gaussian_filter(labels.normals, (1.5, 1.5, 0))
+    soft /= np.maximum(np.linalg.norm(soft, axis=-1, keepdims=True), 1e-6)
+    seen = picture[..., :3] / np.maximum(picture[..., 3:], 0.05)
+    out = []
+    for share, albedo, normals, passes, sharp in (
+        (labels.solid, labels.albedo[0], labels.normals, 2, 24.0),
+        (labels.hairy, labels.albedo[1], soft, 2, 6.0),
+    ):
+        pure = np.clip((share - 0.6) * 4, 0, 1) ** 2
+        light = seen / np.maximum(albedo, 0.01)
+        light = _calm(light, pure)
+        smooth = _smooth(light, pure, normals, albedo, passes, sharp)
+        eyes = np.isin(labels.classes, (4, 5))
+        keep = (steady * eyes * (pure > 0.5))[..., None]
+        out.append((smooth * (1 - keep) + light * keep).astype(np.float32))
+    return out[0], out[1]
+
+
+def _calm(light: Floats, pure: Floats) -> Floats:
+    """Single bright pixels brought down to twice the middle of their neighbours."""
+    tone = light.mean(-1)
+    middle = ndimage.median_filter(tone, 3)
+    top = 2.2 * middle + 0.05
+    scale = np.where(tone > top, top / np.maximum(tone, 1e-6), 1.0)
+    out: Floats = (light * scale[..., None]).astype(np.float32)
+    return out
+
+
+def _smooth(
+    light: Floats, pure: Floats, normals: Floats, albedo: Floats, passes: int, sharp: float
+) -> Floats:
+    weight = pure + 1e-4
+    colour = np.log(albedo.mean(-1) + 0.02)
+    value = light
+    for level in range(passes):
+        step = 2**level
+        total = np.zeros_like(light)
+        count = np.zeros(light.shape[:2], np.float32)
+        for dy in range(-2, 3):
+            for dx in range(-2, 3):
+                near = _shift(normals, dy * step, dx * step)
+                alike = np.clip((near * normals).sum(-1), 0, 1) ** sharp
+                tone = _shift(colour, dy * step, dx * step) - colour
+                alike = alike * np.exp(-4.0 * tone**2)
+                w = KERNEL[dy + 2] * KERNEL[dx + 2] * alike * _shift(weight, dy * step, dx * step)
+                total += w[..., None] * _shift(value, dy * step, dx * step)
+                count += w
+        known = np.maximum(count, 1e-9)
+        value = total / known[..., None]
+        weight = np.maximum(weight, np.clip(count, 0, 1))
+    return value
+
+
+def _shift(a: Floats, dy: int, dx: int) -> Floats:
+    """The array moved, its edge repeated."""
+    if dy:
+        a = np.roll(a, dy, 0)
+        if dy > 0:
+            a[:dy] = a[dy]
+        else:
+            a[dy:] = a[dy - 1]
+    if dx:
+        a = np.roll(a, dx, 1)
+        if dx > 0:
+            a[:, :dx] = a[:, dx : dx + 1]
+        else:
+            a[:, dx:] = a[:, dx - 1 : dx]
+    return a
+
+
+def scatter(light: Floats, labels: Labels, size: int) -> Floats:
+    """Light that entered skin comes out farther off, red most: a blur a colour."""
+    skin = np.isin(labels.classes, (1, 7, 8, 10, 12, 13, 14)).astype(np.float32) * labels.solid
+    out = light.copy()
+    known = [ndimage.gaussian_filter(skin, s * size / 256) + 1e-4 for s in (1.6, 0.7)]
+    for channel, sigma, weight in ((0, 1.6, known[0]), (1, 0.7, known[1])):
+        blurred = ndimage.gaussian_filter(light[..., channel] * skin, sigma * size / 256) / weight
+        out[..., channel] += 0.7 * skin * (blurred - light[..., channel])
+    return out
+
+
+def develop(
+    person: Person, picture: Floats, labels: Labels, steady: Floats
+) -> tuple[Pixels, float]:
+    """The photograph, (H, W, 3) uint8 RGB, and its blur in thousandths of its side.
+
+    Args:
+        person: whose seed and setting decide background and camera.
+        picture: (H, W, 4) from `scene.render`.
+        labels: of the same size.
+        steady: as `irradiance`.
+    """
+    size = picture.shape[0]
+    rng = np.random.default_rng([person.seed, 40])
+    solid, hairy = irradiance(picture, labels, steady)
+    solid = scatter(solid, labels, size)
+    face = np.isin(labels.classes, FACE) & (labels.solid > 0.8)
+    middle = float(np.median(solid[face].mean(-1))) if face.any() else 1.0
+    gain = LIGHT / max(middle, 0.05) * 2.0**person.setting.exposure
+    behind = np.clip(1 - labels.solid - labels.hairy, 0, 1)[..., None]
+    scene = background(person, size, rng)
+    image = (
+        gain * labels.solid[..., None] * labels.albedo[0] * solid
+        + gain * labels.hairy[..., None] * labels.albedo[1] * hairy
+        + behind * scene
+    )
+    blur = 1.1 + abs(rng.normal(0, 0.6)) + (rng.random() < 0.03) * rng.uniform(6, 11)
+    return camera(image.astype(np.float32), blur, rng), float(blur)
+
+
+def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
+    """Lens, sensor and tone curve: linear light to 8 bits of sRGB."""
+    size = image.shape[0]
+    sigma = blur * size / 1000
+    if sigma > 0.3:
+        image = ndimage.gaussian_filter(image, (sigma, sigma, 0))
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    image = image * (1 - rng.uniform(0, 0.14) * (x**2 + y**2) / 2)[..., None]
+    # A shoulder: what is above 0.7 is drawn together and reaches 1 late.
+    over = np.maximum(image - 0.7, 0)
+    image = np.minimum(image, 0.7) + 0.3 * (1 - np.exp(-over / 0.3))
+    image = image + rng.normal(0, 0.006, image.shape) * np.sqrt(np.clip(image, 0.02, 1))
+    image = np.clip(image, 0, 1)
+    curve = np.where(image <= 0.0031308, 12.92 * image, 1.055 * image ** (1 / 2.4) - 0.055)
+    contrast = rng.uniform(0.1, 0.45)
+    curve = curve + contrast * (curve - 0.45) * curve * (1 - curve) * 4
+    done: Pixels = np.clip(curve * 255 + 0.5, 0, 255).astype(np.uint8)
+    return done
+
+
+def background(person: Person, size: int, rng: np.random.Generator) -> Floats:
+    """(size, size, 3) linear light behind the person."""
+    kind = person.setting.background
+    hue = np.clip(rng.dirichlet([4, 4, 4]) * 3, 0.3, 2.0)
+    level = float(np.exp(rng.uniform(np.log(0.04), np.log(0.75))))
+    base = level * hue ** rng.uniform(0.1, 0.9)
+    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
+    out = np.ones((size, size, 3)) * base
+    if kind in ("gradient", "plain"):
+        angle = rng.uniform(0, 2 * np.pi)
+        slope = rng.uniform(0.1, 0.7) * (kind == "gradient")
+        glow = np.exp(-((x - rng.uniform(-0.6, 0.6)) ** 2 + (y - rng.uniform(-0.5, 0.3)) ** 2) / 0.9)
+        ramp = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y) + slope * (glow - 0.4)
+        out = out * ramp[..., None]
+    else:
+        out = out * _things(size, rng)
+        if kind == "bokeh":
+            out = out + _discs(size, rng, level)
+    out = out * (1 + 0.04 * ndimage.gaussian_filter(rng.normal(0, 1, (size, size, 1)), (3, 3, 0)))
+    done: Floats = np.clip(out, 0.002, 1.6).astype(np.float32)
+    return done
+
+
+def _things(size: int, rng: np.random.Generator) -> Floats:
+    """Out of focus: upright and lying slabs and blobs of other colours, small in detail."""
+    grid = 64
+    out = np.ones((grid, grid, 3))
+    y, x = np.mgrid[0:grid, 0:grid]
+    for _ in range(int(rng.integers(5, 16))):
+        tint = np.exp(rng.normal(0, 0.75)) * np.clip(rng.dirichlet([3, 3, 3]) * 3, 0.3, 2)
+        if rng.random() < 0.6:
+            left, width = rng.integers(-8, grid), rng.integers(3, 26)
+            top, height = rng.integers(-20, grid), rng.integers(6, 60)
+            inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
+        else:
+            cx, cy, r = rng.integers(0, grid), rng.integers(0, grid), rng.integers(4, 16)
+            inside = (x - cx) ** 2 + (y - cy) ** 2 < r**2
+        out = np.where(inside[..., None], tint, out)
+    out = ndimage.gaussian_filter(out, (*(2 * [rng.uniform(1.5, 4.5)]), 0))
+    zoom = size / grid
+    big: Floats = np.stack(
+        [ndimage.zoom(out[..., i], zoom, order=1, mode="nearest", grid_mode=True) for i in range(3)],
+        -1,
+    )
+    return big
+
+
+def _discs(size: int, rng: np.random.Generator, level: float) -> Floats:
+    y, x = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
+    out = np.zeros((size, size, 3))
+    radius = rng.uniform(0.02, 0.06)
+    for _ in range(int(rng.integers(6, 30))):
+        far = np.hypot(x - rng.random(), y - rng.random())
+        disc = 1 / (1 + np.exp((far - radius) / 0.004))
+        tint = np.clip(rng.dirichlet([2, 2, 2]) * 3, 0.2, 2) * (0.2 + 2.5 * level) * rng.random()
+        out += disc[..., None] * tint * 0.6
+    done: Floats = out
+    return done
