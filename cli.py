@@ -307,7 +307,8 @@ def _sentence(name: str, counts: dict[str, Any]) -> str:
 NEEDS = {  # any of these, whose images and arrays a stage reads
     "invert": ("align",),
     "synthesize": ("invert",),
-    "embed": ("synthesize", "sample", "align", "ingest"),
+    "align": ("ingest", "render"),
+    "embed": ("synthesize", "sample", "align", "ingest", "render"),
     "score": ("embed",),
     "dedup": ("embed",),
 }
@@ -507,6 +508,56 @@ def sample(
     )
     counts = _run(stage, Part.create(part), flags["workers"], flags["redo"], count)
     _report("sample", counts, flags["as_json"], flags["strict"])
+
+
+@main.command()
+@click.argument("part", type=FOLDER)
+@click.option("--count", type=int, required=True, help="How many faces.")
+@click.option("--seed", default=0, show_default=True, help="First seed.")
+@click.option("--size", default=256, show_default=True, help="Side of the pictures in pixels.")
+@click.option(
+    "--style",
+    "styles",
+    default="photo",
+    show_default=True,
+    metavar="NAMES",
+    help="Comma-separated, dealt in turn: photo, oil, watercolour, pencil, cel, low-poly, clay, "
+    "pixelated.",
+)
+@click.option("--recipe", "recipe_path", type=FOLDER, help="TOML file: whom to draw.")
+@click.option("--samples", default=4, show_default=True, help="Light paths a pixel.")
+@run_options
+def render(
+    part: Path,
+    count: int,
+    seed: int,
+    size: int,
+    styles: str,
+    recipe_path: Path | None,
+    samples: int,
+    **flags: Any,
+) -> None:
+    """Start PART with rendered heads: nobody's photographs, every label exact.
+
+    Each face is a photograph in renders/, in an art style also in art/, with 19 classes in
+    segmentations/, what is behind hair, glasses and clothes in bare/, 110 landmarks, 40 attributes,
+    pose and gaze. Needs: pip install 'sfhq[render]'
+
+    \b
+    Examples:
+      sfhq render heads --count 10000 --seed 1 --style photo,oil --workers 2
+      sfhq run heads part-05                 # its pictures as inspirations
+      sfhq sheet heads --labels
+    """
+    from sfhq.part import Part
+    from sfhq.render.recipe import load_render_recipe
+    from sfhq.render.render import Render
+
+    recipe = load_render_recipe(recipe_path)
+    stage = Render(count, seed, size, _names(styles) or (), recipe, samples)
+    stage.settings()  # a package that is missing says so before a folder is made
+    counts = _run(stage, Part.create(part), flags["workers"], flags["redo"], count)
+    _report("render", counts, flags["as_json"], flags["strict"])
 
 
 @main.command()
@@ -1115,18 +1166,27 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
 @click.option("--rows", default=12, show_default=True, help="Rows a page.")
 @click.option("--cell", default=160, show_default=True, help="Pixels of a picture.")
 @click.option("--pages", type=int, help="At most so many pages.")
-def sheet(part: Path, out: Path | None, rows: int, cell: int, pages: int | None) -> None:
+@click.option("--labels", is_flag=True, help="Of rendered heads: classes and landmarks beside.")
+def sheet(
+    part: Path, out: Path | None, rows: int, cell: int, pages: int | None, labels: bool
+) -> None:
     """Draw contact sheets of PART: every inspiration with its candidates beside it.
 
     \b
-    Example:
+    Examples:
       sfhq sheet part-05 --out sheet.png --pages 1
+      sfhq sheet heads --labels
     """
     from sfhq.part import Part
     from sfhq.sheet import write_sheets
 
     for path in write_sheets(
-        Part.open(part), out or part / "sheet.png", rows=rows, cell=cell, pages=pages
+        Part.open(part),
+        out or part / "sheet.png",
+        rows=rows,
+        cell=cell,
+        pages=pages,
+        labels=labels,
     ):
         click.echo(path)
 

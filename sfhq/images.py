@@ -23,6 +23,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 SOURCE_TYPE_BASE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = "trainedAlgorithmicMedia"
 COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
+RENDERED = "algorithmicMedia"
+MARKS = {"images": TRAINED, "renders": RENDERED, "art": RENDERED}  # folder of a part -> mark
+# Of maps of class ids: the 19 classes of face parsing, in the order of their ids.
+CLASS_COLOURS = (
+    *((0, 0, 0), (214, 164, 134), (134, 84, 34), (190, 120, 50), (70, 130, 255), (20, 60, 180)),
+    *((230, 60, 230), (255, 150, 30), (190, 100, 20), (255, 240, 60), (250, 110, 110)),
+    *((120, 10, 20), (250, 20, 90), (200, 20, 160), (150, 185, 125), (255, 255, 170)),
+    *((80, 165, 85), (115, 75, 155), (30, 200, 200)),
+)
 
 
 class BadImage(SfhqError):
@@ -114,8 +123,9 @@ def encode_image(
     """The bytes of an image file, marked by default as made by a trained algorithm.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB.
-        file_format: "PNG", "JPEG" or "WEBP".
+        pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 ids, which become a PNG with a palette
+            whose indices are the ids.
+        file_format: "PNG", "JPEG" or "WEBP"; ids are PNG only.
         source_type: last part of the IPTC digital source type; None leaves the mark out,
             for crops of images that people made.
         quality: of JPEG and WebP.
@@ -123,6 +133,9 @@ def encode_image(
     from PIL.PngImagePlugin import PngInfo
 
     image = Image.fromarray(pixels)
+    if pixels.ndim == 2:
+        greys = [v for i in range(len(CLASS_COLOURS), 256) for v in (i, i, i)]
+        image.putpalette([v for colour in CLASS_COLOURS for v in colour] + greys)
     buffer = io.BytesIO()
     xmp = None if source_type is None else source_type_xmp(source_type)
     if file_format == "PNG":
@@ -135,6 +148,11 @@ def encode_image(
     else:
         image.save(buffer, file_format, quality=quality, xmp=xmp)
     return buffer.getvalue()
+
+
+def mark_of(folder: str) -> str | None:
+    """The digital source type of a part's image folder; None for crops of sources."""
+    return MARKS.get(folder)
 
 
 def write_atomic(path: Path, data: bytes) -> None:

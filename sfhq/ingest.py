@@ -91,6 +91,8 @@ class Source:
         """
         if self._archive is not None:
             found = [i.filename for i in self._archive.infolist() if not i.is_dir()]
+        elif (self.root / "part.json").is_file():
+            return self._rendered()
         elif self.root.is_dir():
             found = list(_walk(self.root, skip))
         else:
@@ -101,6 +103,19 @@ class Source:
                 f"{self.root}: no images among its {len(found)} files; wanted some of "
                 f"{' '.join(SUFFIXES)}; check the path"
             )
+        return names
+
+    def _rendered(self) -> list[str]:
+        """What a rendered part offers: each face in its style."""
+        part = Part.open(self.root)
+        if "render" not in part.stages():
+            raise UsageError(
+                f"{self.root}: a part; wanted {WANTED}, or a part made by sfhq render; "
+                "give its images/ folder"
+            )
+        names = sorted(r.source for r in part.records("render") if r.alive)
+        if not names:
+            raise UsageError(f"{self.root}: no face was rendered; run: sfhq render {self.root}")
         return names
 
     def _listed(self) -> list[str]:
@@ -187,11 +202,13 @@ class Source:
 
 
 def source_of(part: Part) -> Source:
-    """The source a part was ingested from.
+    """The source a part was ingested from; of a rendered part its own folder.
 
     Raises:
         UsageError: nothing was ingested, or the source has gone.
     """
+    if "render" in part.stages():
+        return Source(part.root)
     return Source(Path(part.stage_info("ingest")["settings"]["source"]))
 
 

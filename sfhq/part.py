@@ -23,13 +23,17 @@ from typing import Any
 import numpy as np
 
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.images import TRAINED, write_atomic, write_image
+from sfhq.images import mark_of, write_atomic, write_image
 from sfhq.records import COLUMNS, Array, FaceRecord, Json, from_columns, to_columns
 
 FORMAT = 1
 SYNTHETIC_FOLDER = "images"  # what the generator made; other folders hold crops of sources
+RENDER_FOLDER, ART_FOLDER = "renders", "art"  # a rendered head, and the same in an art style
 # The order of a run; a stage reads from the nearest one before it that has records.
-ORDER = ("ingest", "sample", "align", "invert", "synthesize", "embed", "score", "dedup")
+ORDER = (
+    *("ingest", "sample", "render"),  # a part has one of these
+    *("align", "invert", "synthesize", "embed", "score", "dedup"),
+)
 
 
 @dataclass(frozen=True)
@@ -181,8 +185,7 @@ class Part:
             for folder, pixels in record.images.items():
                 path = self.image_path(folder, record.face_id)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                mark = TRAINED if folder == SYNTHETIC_FOLDER else None
-                data = write_image(path, pixels, source_type=mark)
+                data = write_image(path, pixels, source_type=mark_of(folder))
                 hashes[folder] = hashlib.sha256(data).hexdigest()
             written.append(replace(record, rows=rows, hashes=hashes, arrays={}, images={}))
         for name, column in columns.items():

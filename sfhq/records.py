@@ -88,7 +88,12 @@ class FaceRecord:
         return replace(self, arrays={**self.arrays, name: values})
 
     def with_image(self, folder: str, pixels: Pixels) -> FaceRecord:
-        """The record with an (H, W, 3) uint8 RGB image for `<folder>/<face_id>.png`."""
+        """The record with an image for `<folder>/<face_id>.png`.
+
+        Args:
+            folder: of the part.
+            pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 ids such as classes.
+        """
         return replace(self, images={**self.images, folder: pixels})
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from sfhq.errors import UsageError
 from sfhq.images import COMPOSITE, write_image
-from sfhq.part import SYNTHETIC_FOLDER, Part
+from sfhq.part import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER, Part
 from sfhq.records import FaceRecord
 
 BACKGROUND = (24, 24, 26)
@@ -22,7 +23,13 @@ HEADER = 22
 
 
 def write_sheets(
-    part: Part, target: Path, *, rows: int = 12, cell: int = 160, pages: int | None = None
+    part: Part,
+    target: Path,
+    *,
+    rows: int = 12,
+    cell: int = 160,
+    pages: int | None = None,
+    labels: bool = False,
 ) -> list[Path]:
     """Draw a part's photos; those that a later stage refused are dimmed and say why.
 
@@ -32,12 +39,13 @@ def write_sheets(
         rows: rows a page.
         cell: height and width of a picture in pixels.
         pages: most pages to write; None for all.
+        labels: of rendered heads draw the classes and landmarks beside each.
 
     Returns:
         The files, in order.
 
     Raises:
-        UsageError: the part has no images yet.
+        UsageError: the part has no images yet, or no labels.
     """
     if target.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"{target}: wanted a name that ends in .png or .jpg")
@@ -47,7 +55,9 @@ def write_sheets(
     last = next((s for s in reversed(part.stages()) if s != "ingest"), None)
     if last is None:
         raise UsageError(f"{part.root}: no images to show yet; run: sfhq align")
-    lines = _lines(part)
+    if labels and "render" not in part.stages():
+        raise UsageError(f"{part.root}: no exact labels to show; they come with: sfhq render")
+    lines = _heads(part, labels) if labels or last == "render" else _lines(part)
     written: list[Path] = []
     while page := list(islice(lines, rows)):
         number = len(written) + 1
@@ -62,7 +72,14 @@ def write_sheets(
     return written
 
 
-Cell = tuple[str, str, str, str]  # folder, face id, caption, why it was refused
+class Cell(NamedTuple):
+    """A picture: its folder and face, what stands above it, why the face was refused."""
+
+    folder: str
+    face_id: str
+    caption: str = ""
+    refused: str = ""
+    record: FaceRecord | None = None  # of an overlay, which is drawn from it
 
 
 def _lines(part: Part) -> Iterator[list[Cell]]:
@@ -76,18 +93,35 @@ def _lines(part: Part) -> Iterator[list[Cell]]:
     fates = _fates(part)
     faces = (r for r in part.records(stage) if folder in r.hashes)
     while row := list(islice(faces, 8)):
-        yield [(folder, r.face_id, "", fates.get(r.face_id, "")) for r in row]
+        yield [Cell(folder, r.face_id, "", fates.get(r.face_id, "")) for r in row]
+
+
+def _heads(part: Part, labels: bool) -> Iterator[list[Cell]]:
+    """Rendered heads: the picture, its photograph if that is another, the labels."""
+    fates = _fates(part)
+    heads = (r for r in part.records("render") if r.alive)
+    across = 3 if labels else 8
+    while group := list(islice(heads, across)):
+        row: list[Cell] = []
+        for record in group:
+            refused = fates.get(record.face_id, "")
+            styled = ART_FOLDER in record.hashes
+            folder = ART_FOLDER if styled else RENDER_FOLDER
+            row.append(Cell(folder, record.face_id, refused=refused))
+            if labels:
+                row.append(Cell(RENDER_FOLDER, record.face_id))
+                row.append(Cell("", record.face_id, record=record))
+        yield row
 
 
 def _families(part: Part) -> Iterator[list[Cell]]:
     fates = _fates(part)
     candidates = (r for r in part.records("synthesize") if SYNTHETIC_FOLDER in r.hashes)
     for parent, family in groupby(candidates, key=lambda r: r.parent_id):
-        row: list[Cell] = [("aligned", parent, "art", "")]
+        row = [Cell("aligned", parent, "art")]
         for record in family:
-            row.append(
-                (SYNTHETIC_FOLDER, record.face_id, _caption(record), fates.get(record.face_id, ""))
-            )
+            refused = fates.get(record.face_id, "")
+            row.append(Cell(SYNTHETIC_FOLDER, record.face_id, _caption(record), refused))
         yield row
 
 
@@ -108,24 +142,32 @@ def _fates(part: Part) -> dict[str, str]:
     }
 
 
+def _picture(part: Part, cell: Cell, side: int) -> Image.Image:
+    if cell.record is not None:
+        from sfhq.render.overlay import overlay
+
+        return overlay(part, cell.record, side)
+    with Image.open(part.image_path(cell.folder, cell.face_id)) as image:
+        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+
+
 def _draw(part: Part, page: list[list[Cell]], cell: int) -> Image.Image:
     columns = max(len(row) for row in page)
-    captioned = any(c[2] for row in page for c in row)
+    captioned = any(c.caption for row in page for c in row)
     header = HEADER if captioned else 0
     step = cell + GAP
     sheet = Image.new("RGB", (columns * step + GAP, len(page) * (step + header) + GAP), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=max(11, cell // 12))
     for y, row in enumerate(page):
-        for x, (folder, face_id, caption, refused) in enumerate(row):
+        for x, one in enumerate(row):
             left, top = GAP + x * step, GAP + y * (step + header) + header
-            with Image.open(part.image_path(folder, face_id)) as image:
-                picture = image.convert("RGB").resize((cell, cell), Image.Resampling.LANCZOS)
-            if refused:
+            picture = _picture(part, one, cell)
+            if one.refused:
                 picture = Image.blend(Image.new("RGB", picture.size, BACKGROUND), picture, DIMMED)
             sheet.paste(picture, (left, top))
-            if refused:
-                draw.text((left + 5, top + cell - cell // 8 - 5), refused, TEXT, font)
-            if caption:
-                draw.text((left + 1, top - header + 4), caption, TEXT, font)
+            if one.refused:
+                draw.text((left + 5, top + cell - cell // 8 - 5), one.refused, TEXT, font)
+            if one.caption:
+                draw.text((left + 1, top - header + 4), one.caption, TEXT, font)
     return sheet

@@ -67,6 +67,13 @@ class Labels:
     depth: Floats
     samples: Bytes
 
+    def near_depth(self) -> Floats:
+        """(H, W) the smallest depth of each pixel's samples, inf where nothing is."""
+        size = self.classes.shape[0]
+        k = self.depth.shape[0] // size
+        out: Floats = self.depth.reshape(size, k, size, k).min((1, 3))
+        return out
+
 
 def skin_scores(model: Model) -> tuple[Floats, Ints]:
     """(F, C) fields that are above 0 inside a class and below outside, and the C classes' ids."""

@@ -54,6 +54,10 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
 BLACK, BROWN, BLOND, RED = (5.5, 0.1), (1.5, 0.3), (0.28, 0.28), (0.35, 1.1)
 
 
+class NoSuchPerson(UsageError):
+    """Nobody in all draws had what a recipe always and never wants."""
+
+
 class Draw:
     """Random numbers of one person."""
 
@@ -100,7 +104,7 @@ def person(seed: int, recipe: RenderRecipe) -> Person:
     """The person of a seed.
 
     Raises:
-        UsageError: no one in `TRIES` draws had what the recipe always and never wants.
+        NoSuchPerson: no one in `TRIES` draws had what the recipe always and never wants.
     """
     if not recipe.always and not recipe.never:
         return _draw(Draw(seed, 0), seed, recipe)
@@ -111,7 +115,7 @@ def person(seed: int, recipe: RenderRecipe) -> Person:
         if all(got[n] for n in recipe.always) and not any(got[n] for n in recipe.never):
             return one
     wanted = [*recipe.always, *(f"no {n}" for n in recipe.never)]
-    raise UsageError(
+    raise NoSuchPerson(
         f"seed {seed}: no person with {', '.join(wanted)} in {TRIES} draws; "
         "raise the shares that lead to these in the recipe, or ask for less"
     )

@@ -20,7 +20,7 @@ from sfhq.render.styles.pencil import pencil
 from sfhq.render.styles.pixelated import pixelated
 from sfhq.render.styles.watercolour import watercolour
 
-__all__ = ["STYLES", "Guides", "stylize"]
+__all__ = ["STYLES", "Guides", "check_style", "stylize"]
 
 PAINTERS = {
     "oil": oil,
@@ -33,6 +33,14 @@ PAINTERS = {
 }
 STYLES = ("photo", *PAINTERS)
 SMALLEST = 16
+
+
+def check_style(style: str) -> None:
+    """Raise a UsageError for a style that there is not."""
+    if style not in STYLES:
+        near = difflib.get_close_matches(style, STYLES, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown style {style!r}; {hint}known: {', '.join(STYLES)}")
 
 
 def stylize(
@@ -59,10 +67,7 @@ def stylize(
         >>> stylize(grey, "oil", seed=1).shape
         (64, 64, 3)
     """
-    if style not in STYLES:
-        near = difflib.get_close_matches(style, STYLES, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"unknown style {style!r}; {hint}known: {', '.join(STYLES)}")
+    check_style(style)
     if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(f"photo is {photo.dtype} {photo.shape}; wanted uint8 (H, W, 3)")
     height, width = photo.shape[:2]

@@ -1,0 +1,154 @@
+"""Stage: people from numbers, as pictures with exact labels.
+
+Writes for each face `renders/` (the photograph), `art/` (the same in an art style, if one was
+asked for), `segmentations/` (19 classes), `bare/` (the classes without hair, hats, glasses, clothes
+and jewellery), `covers/` (which of those would cover a pixel, a bit each), and the array
+`render_landmarks`. Attributes and the numbers behind them are in the record's `params`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+from sfhq.errors import UsageError
+from sfhq.images import encode_image, mark_of
+from sfhq.part import ART_FOLDER, RENDER_FOLDER, Part
+from sfhq.records import FaceRecord, Json
+from sfhq.render.assets import need
+from sfhq.render.recipe import RenderRecipe
+from sfhq.stage import Scope
+
+REVISION = 1  # of the people: raised when a seed gives another picture
+LICENCE = "CC0-1.0"
+SIZES = (64, 1024)
+SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Render:
+    """Draws and renders `count` people.
+
+    Attributes:
+        count: how many faces.
+        seed: of the first; face i has `seed + i`.
+        size: side of the pictures in pixels, 64 to 1024.
+        styles: of `sfhq.render.styles.STYLES`, dealt in turn by seed.
+        recipe: whom to draw.
+        samples: paths a pixel.
+        threads: of the renderer; they do not change a byte.
+    """
+
+    name: ClassVar[str] = "render"
+    scope: ClassVar[Scope] = "face"
+
+    count: int
+    seed: int = 0
+    size: int = 256
+    styles: tuple[str, ...] = ("photo",)
+    recipe: RenderRecipe = field(default_factory=RenderRecipe)
+    samples: int = SAMPLES
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        from sfhq.render.styles import check_style
+
+        if self.count < 1:
+            raise UsageError(f"count is {self.count}; wanted 1 or more faces")
+        if self.seed < 0 or self.seed + self.count > 2**31:
+            raise UsageError(f"seed is {self.seed}; wanted 0 to {2**31 - self.count}")
+        if not SIZES[0] <= self.size <= SIZES[1]:
+            raise UsageError(f"size is {self.size}; wanted {SIZES[0]} to {SIZES[1]} pixels")
+        if not 1 <= self.samples <= 4096:
+            raise UsageError(f"samples is {self.samples}; wanted 1 to 4096 paths a pixel")
+        if self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; wanted 1 or more")
+        if not self.styles:
+            raise UsageError("no style; wanted at least one, such as photo")
+        for style in self.styles:
+            check_style(style)
+
+    def settings(self) -> dict[str, Json]:
+        """All that decides which bytes come out.
+
+        Raises:
+            UsageError: what rendering needs is not installed.
+        """
+        for module in ("anny", "mitsuba"):
+            need(module)
+        return {
+            "count": self.count,
+            "seed": self.seed,
+            "size": self.size,
+            "styles": list(self.styles),
+            "recipe": self.recipe.settings(),
+            "samples": self.samples,
+            "revision": REVISION,
+            "anny": importlib.metadata.version("anny"),
+            "mitsuba": importlib.metadata.version("mitsuba"),
+        }
+
+    def seeds(self, part: Part) -> Iterator[FaceRecord]:
+        """One record a seed."""
+        for seed in range(self.seed, self.seed + self.count):
+            yield FaceRecord(
+                f"head{seed:010d}",
+                seed=seed,
+                licence=LICENCE,
+                provenance="rendered by sfhq",
+                candidate=self.styles[seed % len(self.styles)],
+            )
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        """Render the people of one shard."""
+        from sfhq.render.sampling import NoSuchPerson
+
+        for record in records:
+            try:
+                yield self._one(record)
+            except NoSuchPerson as error:
+                yield record.reject(self.name, "no such person", str(error))
+
+    def _one(self, record: FaceRecord) -> FaceRecord:
+        from sfhq.render.attributes import attributes, details, measures
+        from sfhq.render.develop import develop
+        from sfhq.render.labels import read
+        from sfhq.render.landmarks import landmarks
+        from sfhq.render.model import make
+        from sfhq.render.sampling import person
+        from sfhq.render.scene import render
+        from sfhq.render.styles import Guides, stylize
+
+        seed, style = record.seed or 0, record.candidate
+        one = person(seed, self.recipe)
+        model = make(one)
+        labels = read(model, self.size)
+        light, steady = render(model, self.size, self.samples, self.threads)
+        photo, blur = develop(one, light, labels, steady)
+        found = measures(one, model.bust)
+        params = {
+            "style": style,
+            "attributes": attributes(one, found, blur),
+            "details": {**details(one, found), "blur": round(blur, 3)},
+        }
+        shown, folder = photo, RENDER_FOLDER
+        done = record.with_image(RENDER_FOLDER, photo)
+        if style != "photo":
+            guides = Guides(labels.classes, labels.normals, labels.near_depth())
+            shown, folder = stylize(photo, style, seed, guides), ART_FOLDER
+            done = done.with_image(ART_FOLDER, shown)
+        done = done.with_image("segmentations", labels.classes).with_image("bare", labels.bare)
+        done = done.with_image("covers", labels.covers)
+        done = done.with_array("render_landmarks", landmarks(model, labels))
+        encoded = encode_image(shown, source_type=mark_of(folder))
+        return replace(
+            done,
+            source=f"{folder}/{record.face_id}.png",
+            source_sha256=hashlib.sha256(encoded).hexdigest(),
+            width=self.size,
+            height=self.size,
+            params=params,
+        )
