@@ -43,8 +43,8 @@ class Topology:
         matrix: (F, V) sparse, from the body's coarse vertices to the fine ones.
         coarse: (V,) the body's vertices in the base mesh.
         triangles: (T, 3) of fine vertices.
-        light_triangles: (T', 3) the same surface for light to fall on: fine on lids
-            and lips, else a level coarser.
+        light_triangles: the same surface for light to fall on, (T', 3) each: two coarser ones
+            that are finer on lids and lips, and the finest.
         rest: (F, 3) fine vertices of the mean adult.
         uv: (F, 2) texture place; smeared at seams.
         fields: name -> (F,) soft membership, a half at the border: "ears", "eyelids", "lips",
@@ -55,7 +55,7 @@ class Topology:
     matrix: Any
     coarse: Ints
     triangles: Ints
-    light_triangles: Ints
+    light_triangles: tuple[Ints, ...]
     rest: Floats
     uv: Floats
     fields: Mapping[str, Floats]
@@ -78,12 +78,18 @@ class Bust:
 
     def part(self, name: str) -> tuple[Floats, Ints]:
         """Vertices and triangles of one of the base mesh's other parts, once subdivided."""
-        mesh = base_mesh()
-        chosen = mesh.parts == PARTS.index(name)
-        quads = mesh.quads[chosen[mesh.quads].all(1)]
-        used, quads = _compact(quads)
-        matrix, fine = refine(quads, len(used), 1)
-        return matrix @ self.base[used], triangles(fine)
+        used, matrix, faces = _finer_part(name)
+        return matrix @ self.base[used], faces
+
+
+@lru_cache(maxsize=len(PARTS))
+def _finer_part(name: str) -> tuple[Ints, Any, Ints]:
+    """Vertices of a part in the base mesh, the matrix to its finer ones, their triangles."""
+    mesh = base_mesh()
+    chosen = mesh.parts == PARTS.index(name)
+    used, quads = _compact(mesh.quads[chosen[mesh.quads].all(1)])
+    matrix, fine = refine(quads, len(used), 1)
+    return used, matrix, triangles(fine)
 
 
 def _compact(quads: Ints) -> tuple[Ints, Ints]:
@@ -194,7 +200,11 @@ def topology() -> Topology:
         matrix=matrix,
         coarse=coarse,
         triangles=triangles(fine),
-        light_triangles=_coarser(quads, len(coarse), fine, fields),
+        light_triangles=(
+            _coarser(quads, len(coarse), 0, fields),
+            _coarser(quads, len(coarse), 1, fields),
+            triangles(fine),
+        ),
         rest=rest,
         uv=(matrix @ mesh.uv[coarse]).astype(np.float32),
         fields={k: v.astype(np.float32) for k, v in fields.items()},
@@ -202,11 +212,13 @@ def topology() -> Topology:
     )
 
 
-def _coarser(quads: Ints, vertices: int, fine: Ints, fields: Mapping[str, Floats]) -> Ints:
-    _, middle = refine(quads, vertices, LEVELS_OF_DETAIL - 1)
+def _coarser(quads: Ints, vertices: int, level: int, fields: Mapping[str, Floats]) -> Ints:
+    """Triangles of a level of subdivision, of the next on lids and lips."""
+    _, coarse = refine(quads, vertices, level)
+    _, fine = refine(quads, vertices, level + 1)
     # A quad's four children follow each other; its corners keep their numbers.
-    close = ((fields["eyelids"] > 0.1) | (fields["lips"] > 0.3))[middle].any(1)
-    return triangles(np.concatenate([fine[np.repeat(close, 4)], middle[~close]]))
+    close = ((fields["eyelids"] > 0.1) | (fields["lips"] > 0.3))[coarse].any(1)
+    return triangles(np.concatenate([fine[np.repeat(close, 4)], coarse[~close]]))
 
 
 def _jaw_height(z: Floats) -> Floats:

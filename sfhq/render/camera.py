@@ -51,6 +51,8 @@ def body_turn(view: View) -> Floats:
 def posed(points: Floats, follows: Floats | float, view: View) -> Floats:
     """Points (..., 3) of the rest pose in the scene: the body turns, the head turns on it."""
     head = turn(points, 1.0, head_turn(view))
+    if np.ndim(follows) == 0 and follows == 1:
+        return head
     body = turn(points, 1.0, body_turn(view))
     share = np.asarray(follows, np.float32)
     share = share[..., None] if share.ndim else share

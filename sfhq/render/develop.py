@@ -16,7 +16,7 @@ from sfhq.render.assets import Floats
 from sfhq.render.labels import Labels
 from sfhq.render.person import Person
 
-KERNEL = np.array([1, 4, 6, 4, 1], np.float32) / 16
+KERNEL = np.array([1, 2, 1], np.float32) / 4
 LIGHT = 1.12  # where exposure brings the middle irradiance of the face
 FACE = (1, 10, 12, 13)
 
@@ -34,15 +34,19 @@ def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats,
     seen = picture[..., :3] / np.maximum(picture[..., 3:], 0.05)
     out = []
     for share, albedo, normals, passes, sharp in (
-        (labels.solid, labels.albedo[0], labels.normals, 2, 24.0),
-        (labels.hairy, labels.albedo[1], soft, 2, 6.0),
+        (labels.solid, labels.albedo[0], labels.normals, 4, 20.0),
+        (labels.hairy, labels.albedo[1], soft, 3, 6.0),
     ):
-        pure = np.clip((share - 0.6) * 4, 0, 1) ** 2
+        if not share.any():
+            out.append(np.zeros_like(seen))
+            continue
+        # Where paths met nothing they know nothing, whatever the labels saw there.
+        pure = np.clip((share - 0.6) * 4, 0, 1) ** 2 * picture[..., 3] + 1e-4 * picture[..., 3]
         light = seen / np.maximum(albedo, 0.01)
         light = _calm(light, pure)
         smooth = _smooth(light, pure, normals, albedo, passes, sharp)
         eyes = np.isin(labels.classes, (4, 5))
-        keep = (steady * eyes * (pure > 0.5))[..., None]
+        keep = (steady * eyes * (pure > 0.4))[..., None]
         out.append((smooth * (1 - keep) + light * keep).astype(np.float32))
     return out[0], out[1]
 
@@ -60,20 +64,20 @@ def _calm(light: Floats, pure: Floats) -> Floats:
 def _smooth(
     light: Floats, pure: Floats, normals: Floats, albedo: Floats, passes: int, sharp: float
 ) -> Floats:
-    weight = pure + 1e-4
+    weight = pure + 1e-8
     colour = np.log(albedo.mean(-1) + 0.02)
     value = light
     for level in range(passes):
         step = 2**level
         total = np.zeros_like(light)
         count = np.zeros(light.shape[:2], np.float32)
-        for dy in range(-2, 3):
-            for dx in range(-2, 3):
+        for dy in (-1, 0, 1):
+            for dx in (-1, 0, 1):
                 near = _shift(normals, dy * step, dx * step)
-                alike = np.clip((near * normals).sum(-1), 0, 1) ** sharp
+                across = 1 - np.einsum("ijk,ijk->ij", near, normals)
                 tone = _shift(colour, dy * step, dx * step) - colour
-                alike = alike * np.exp(-4.0 * tone**2)
-                w = KERNEL[dy + 2] * KERNEL[dx + 2] * alike * _shift(weight, dy * step, dx * step)
+                alike = np.exp(-sharp * np.maximum(across, 0) - 4.0 * tone**2)
+                w = KERNEL[dy + 1] * KERNEL[dx + 1] * alike * _shift(weight, dy * step, dx * step)
                 total += w[..., None] * _shift(value, dy * step, dx * step)
                 count += w
         known = np.maximum(count, 1e-9)

@@ -28,6 +28,8 @@ ID = {name: i for i, name in enumerate(CLASSES)}
 COVERS = ("eye_g", "ear_r", "neck_l", "cloth", "hair", "hat")
 OVERSAMPLING = 4
 SHARP = 14.0  # how fast a soft field is taken to fall: none matters, the border is where it is 0
+COVER_OF = np.zeros(len(CLASSES) + 1, np.int32)  # class -> 0 for the body, else 1 + its cover
+COVER_OF[[ID[n] for n in COVERS]] = np.arange(1, len(COVERS) + 1)
 SOLIDS = {  # of the solids that are of one class
     "l-eye": "l_eye",
     "r-eye": "r_eye",
@@ -115,35 +117,31 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     """Labels of a picture of `size` pixels, from `oversampling` squared samples a pixel."""
     grid = size * oversampling
     points, faces, classes, colours, normals, clear, first = _gather(model, grid)
-    cover_of = np.zeros(len(CLASSES) + 1, np.int32)
-    for i, name in enumerate(COVERS):
-        cover_of[ID[name]] = i + 1
-    group = cover_of[classes]
+    group = COVER_OF[classes]
     group[clear[0] : clear[1]] = len(COVERS) + 1  # hides nothing, but is glasses
-    seen, depth = visible(points, faces, group, len(COVERS) + 2, grid, grid)
-    opaque = depth[:-1].argmin(0)
-    shown = seen[opaque, np.arange(grid * grid)]
-    shown[~np.isfinite(depth[:-1].min(0))] = -1
-    covering = depth[-1] < depth[COVERS.index("eye_g") + 1]
-    for whole in (seen, depth):
-        row = COVERS.index("eye_g") + 1
-        whole[row] = np.where(covering, whole[-1], whole[row])
-    seen, depth = seen[:-1], depth[:-1]
-    body, covers = seen[0], seen[1:]
-    nearest = depth.argmin(0)
-    samples = np.arange(grid * grid)
-    best, best_depth = seen[nearest, samples], depth[nearest, samples]
-    bare_ids = _classify(model, points, faces, classes, body, grid)
-    full_ids = np.where(nearest == 0, bare_ids, classes[best]).astype(np.uint8)
-    full_ids[~np.isfinite(best_depth)] = 0
+    present = np.union1d([0], group)
+    seen, depth = visible(
+        points, faces, np.searchsorted(present, group).astype(np.int32), len(present), grid, grid
+    )
+    bare_ids = _classify(model, points, faces, classes, seen[0], grid)
+    full_ids, shown, nearest = bare_ids.copy(), seen[0].copy(), depth[0].copy()
+    bits = np.zeros((size, size), np.uint8)
+    for row, number in enumerate(present.tolist()):
+        if row == 0:
+            continue
+        before = depth[row] < nearest
+        glass = number > len(COVERS)
+        name = "eye_g" if glass else COVERS[number - 1]
+        full_ids[before] = ID[name]
+        if not glass:  # what is seen through is kept in view
+            shown[before] = seen[row][before]
+            nearest[before] = depth[row][before]
+        part = _share(depth[row] < depth[0], size, oversampling)
+        bits |= ((part >= 0.5) << COVERS.index(name)).astype(np.uint8)
+    # Clear glass lies before what it covers; the loop above has met it last.
     shape = (grid, grid)
     shares, most = coverage(full_ids.reshape(shape), len(CLASSES), oversampling)
     _, bare = coverage(bare_ids.reshape(shape), len(CLASSES), oversampling)
-    bits = np.zeros((size, size), np.uint8)
-    for i in range(len(COVERS)):
-        before = (covers[i] >= 0) & (depth[i + 1] < depth[0])
-        part = before.reshape(size, oversampling, size, oversampling).mean((1, 3))
-        bits |= ((part >= 0.5) << i).astype(np.uint8)
     strand = shown >= first
     albedo, normal = _guides(points, faces, colours, normals, shown, strand, size, oversampling)
     hairy = _share(strand, size, oversampling)
@@ -156,7 +154,7 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
         hairy=hairy,
         albedo=albedo,
         normals=normal,
-        depth=best_depth.reshape(shape),
+        depth=nearest.reshape(shape),
         samples=full_ids.reshape(shape),
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from sfhq.render.assets import Floats
 from sfhq.render.bust import topology
-from sfhq.render.noise import noise
+from sfhq.render.mottle import mottle
 from sfhq.render.person import Beard, Brows, Hair
 
 MIDDLE = np.array([0.0, 7.55, 0.45], np.float32)  # of the skull
@@ -39,7 +39,7 @@ def scalp(hair: Hair, rng: np.random.Generator) -> Floats:
     temples = np.exp(-(((angle - 38) / 13) ** 2))
     recede = hair.receding
     line = line - peak * (1 - recede) + recede * (0.12 * (angle < 62) + 0.3 * temples)
-    line = line + 0.012 * noise(shared.rest, 0.05, rng, 2)
+    line = line + 0.012 * mottle(rng, 0.05, 2)
     density = np.clip((y - line) / 0.07 + 0.5, 0, 1)
     if recede > 0.5:  # a wreath stays
         top = np.interp(recede, [0.5, 1.0], [8.5, 7.62])
@@ -78,7 +78,7 @@ def beard(kind: Beard, rng: np.random.Generator) -> Floats:
     rest, f = shared.rest, shared.fields
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     skin = (f["lips"] < 0.3) & (f["mouth"] < 0.3) & (f["ears"] < 0.25)
-    edge = 0.015 * noise(rest, 0.06, rng, 2)
+    edge = 0.015 * mottle(rng, 0.06, 2)
     # Cheek line: from the sideburn down to the corner of the mouth.
     cheek = np.interp(x, [0.0, 0.25, 0.45, 0.6, 0.68, 0.75], [6.72, 6.74, 6.76, 6.9, 7.15, 7.2])
     under = np.clip((cheek + edge - y) / 0.08 + 0.5, 0, 1)

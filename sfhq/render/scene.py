@@ -28,8 +28,8 @@ MATERIALS = {
 }
 DEPTH = 3
 EYES = 8  # times as many samples around the eyes
-COARSE = 320  # pixels up to which light falls on a coarser skin
-THIN = 2  # of the strands, one in so many is traced, thicker
+COARSE = (160, 320)  # pixels up to which light falls on a coarser skin
+THIN = 3  # of the strands, one in so many is traced, thicker
 
 
 @lru_cache(maxsize=1)
@@ -173,8 +173,8 @@ def _mesh(solid: Solid, oil: float, size: int) -> Any:
             },
         }
     )
-    coarse = solid.name == "skin" and size <= COARSE
-    corners = topology().light_triangles if coarse else solid.triangles
+    level = int(np.searchsorted(COARSE, size))
+    corners = topology().light_triangles[level] if solid.name == "skin" else solid.triangles
     count, faces = len(solid.points), len(corners)
     mesh = mi.Mesh(solid.name, count, faces, props=properties, has_vertex_normals=True)
     mesh.add_attribute("vertex_color", 3, np.ascontiguousarray(solid.colour, np.float32).ravel())
@@ -208,10 +208,10 @@ def _hair(hair: Hair, tone: int, kind: str) -> dict[str, Any]:
         width = 5.969 - 0.215 * b + 2.532 * b**2 - 10.73 * b**3 + 5.574 * b**4 + 0.245 * b**5
         absorbed = (np.log(np.clip(hair.dye, 0.01, 0.95)) / width) ** 2 * share
         return {"type": "hair", "sigma_a": {"type": "rgb", "value": absorbed.tolist()}, **rough}
-    darker = 1.35 if kind == "brow" else 1.0
+    paler = 0.7 if kind == "brow" else 1.0
     return {
         "type": "hair",
-        "eumelanin": float(hair.eumelanin * share * darker),
+        "eumelanin": float(hair.eumelanin * share * paler),
         "pheomelanin": float(hair.pheomelanin * share),
         **rough,
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from sfhq.render.assets import Floats
 from sfhq.render.bust import Bust, topology, vertex_normals
-from sfhq.render.noise import noise
+from sfhq.render.mottle import mottle
 from sfhq.render.person import Person
 
 BASE = np.array([0.74, 0.615, 0.51])
@@ -76,8 +76,8 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     rng = np.random.default_rng([person.seed, 1])
     skin, made = person.skin, person.make_up
     front = np.clip((rest[:, 2] - 0.7) * 3, 0, 1)
-    blotch = noise(rest, 0.3, rng, 3)
-    fine = noise(rest, 0.035, rng, 2)
+    blotch = mottle(rng, 0.3, 3)
+    fine = mottle(rng, 0.035, 2)
     cheek = spot(rest, (0.42, 6.97, 1.15), (0.16, 0.14, 0.5))
     nose = spot(rest, (0.0, 6.9, 1.6), (0.13, 0.11, 0.25))
     chin = spot(rest, (0.0, 6.36, 1.45), (0.16, 0.1, 0.4))
@@ -91,7 +91,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     dark = dark + (0.02 + 0.28 * skin.bags) * under * (0.4 + skin.melanin)
     dark = dark + 0.06 * spot(rest, (0.13, 7.32, 1.35), (0.06, 0.09, 0.3))
     if skin.freckles > 0:
-        dots = noise(rest, 0.028, rng) + 0.5 * noise(rest, 0.3, rng)
+        dots = mottle(rng, 0.028) + 0.5 * mottle(rng, 0.3)
         where = np.clip(cheek + spot(rest, (0.0, 7.0, 1.5), (0.3, 0.2, 0.4)) + 0.25 * front, 0, 1)
         dark = dark + 0.5 * skin.freckles * where * np.clip(dots - 1.0, 0, 1)
     moles = rng.integers(0, 4)
@@ -99,7 +99,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
         gap = ((rest - at) ** 2).sum(1)
         dark = dark + 0.9 * np.exp(-gap / (2 * 0.012**2))
     if person.years > 45:
-        spots = np.clip(noise(rest, 0.08, rng, 2) - 1.4, 0, 1)
+        spots = np.clip(mottle(rng, 0.08, 2) - 1.4, 0, 1)
         dark = dark + 0.35 * min((person.years - 45) / 40, 1) * spots
     colour = reflectance(dark, blood)
     lips = _smooth(f["lips"], 0.25, 0.75)
@@ -108,7 +108,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
         0.62 + 0.45 * skin.haemoglobin + 0.25 * person.male * 0 - 0.12 * (person.years > 60),
     )
     lip_colour = lip_colour * (1 - made.lipstick) + made.lipstick * np.array(made.lip_colour)
-    lip_colour = lip_colour * (1 + 0.08 * noise(rest * np.array([6, 1, 1]), 0.15, rng))[:, None]
+    lip_colour = lip_colour * (1 + 0.08 * mottle(rng, 0.15, stretch=(6.0, 1.0, 1.0)))[:, None]
     colour = _mix(colour, lip_colour, lips)
     inside = _smooth(f["mouth"], 0.3, 0.7)
     colour = _mix(colour, np.array([0.3, 0.08, 0.07]) * np.ones_like(colour), inside)
@@ -150,11 +150,11 @@ def _relief(
 ) -> tuple[Floats, Floats]:
     shared = topology()
     rest = shared.rest
-    height = 0.0006 * noise(rest, 0.02, rng) * (1 - lips) * front
-    height = height + 0.0012 * noise(rest * np.array([1, 0.25, 1]), 0.025, rng) * lips
+    height = 0.0006 * mottle(rng, 0.02) * (1 - lips) * front
+    height = height + 0.0012 * mottle(rng, 0.025, stretch=(1.0, 0.25, 1.0)) * lips
     age = person.skin.wrinkles
     if age > 0:
-        bend = 0.05 * noise(rest, 0.5, rng)
+        bend = 0.05 * mottle(rng, 0.5)
         forehead = spot(rest, (0.0, 7.75, 1.2), (0.38, 0.16, 0.6))
         lines = np.sin((rest[:, 1] + bend) * 2 * np.pi / 0.085)
         height = height - 0.006 * age * forehead * np.clip(lines, 0, 1) ** 2
@@ -164,7 +164,7 @@ def _relief(
         feet = np.clip(np.sin(angle * 9 + 3 * bend), 0, 1) ** 2
         where = np.exp(-0.5 * ((far - 0.12) / 0.06) ** 2) * (np.abs(angle) < 1.2)
         height = height - 0.005 * age * feet * where * front
-        crease = noise(rest * np.array([1, 1.6, 1]), 0.07, rng, 2)
+        crease = mottle(rng, 0.07, 2, (1.0, 1.6, 1.0))
         height = height - 0.0022 * age * np.abs(crease) * (1 - lips)
     points = (bust.points + height[:, None] * bust.normals).astype(np.float32)
     return points, vertex_normals(points, shared.triangles)

@@ -11,7 +11,7 @@ from sfhq.render.bust import SHOULDER, Bust, topology
 from sfhq.render.eyes import Piece, eyeball
 from sfhq.render.groom import Strands
 from sfhq.render.meshes import ball, cut, level_ring, loft, tube
-from sfhq.render.noise import noise
+from sfhq.render.mottle import mottle
 from sfhq.render.person import Colour, Person
 from sfhq.render.skin import Surface
 
@@ -112,7 +112,7 @@ def _shell(
     """A garment: the body's surface where a field is above 0, moved outwards."""
     shared = topology()
     ramp = np.clip(field / 0.12, 0, 1)
-    folds = fold * noise(shared.rest, 0.55, rng, 2) * np.clip(field / 0.5, 0, 1)
+    folds = fold * mottle(rng, 0.55, 2) * np.clip(field / 0.5, 0, 1)
     out = surface.points + ((0.022 + thick * np.sqrt(ramp)) + folds)[:, None] * surface.normals
     carry = np.concatenate([colour, shared.follows[:, None]], 1).astype(np.float32)
     points, faces, carried = cut(out, shared.triangles, field, carry)
@@ -134,8 +134,8 @@ def _fabric(person: Person, colour: Colour, field: Floats, rng: np.random.Genera
         b = np.sin(2 * np.pi * rest[:, 1] / width) > 0.2
         tint = tint + (other - tint) * (0.5 * a + 0.5 * b)[:, None]
     elif pattern == "mottled":
-        tint = tint * (1 + 0.25 * noise(rest, 0.06, rng, 2))[:, None]
-    tint = tint * (1 + 0.05 * noise(rest, 0.02, rng))[:, None]
+        tint = tint * (1 + 0.25 * mottle(rng, 0.06, 2))[:, None]
+    tint = tint * (1 + 0.05 * mottle(rng, 0.02))[:, None]
     seam = np.exp(-(((field - 0.1) / 0.012) ** 2))
     out: Floats = np.clip(tint * (1 - 0.35 * seam[:, None]), 0.004, 0.9)
     return out
