@@ -17,7 +17,7 @@ from sfhq.render.labels import Labels
 from sfhq.render.person import Person
 
 KERNEL = np.array([1, 2, 1], np.float32) / 4
-LIGHT = 1.12  # where exposure brings the middle irradiance of the face
+LIGHT = 1.02  # where exposure brings the middle irradiance of the face
 FACE = (1, 10, 12, 13)
 
 
@@ -166,7 +166,7 @@ def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
 def background(person: Person, size: int, rng: np.random.Generator) -> Floats:
     """(size, size, 3) linear light behind the person."""
     kind = person.setting.background
-    hue = np.clip(rng.dirichlet([4, 4, 4]) * 3, 0.3, 2.0)
+    hue = np.clip(rng.dirichlet([14, 14, 14]) * 3, 0.3, 2.0)
     level = float(np.exp(rng.uniform(np.log(0.04), np.log(0.75))))
     base = level * hue ** rng.uniform(0.1, 0.9)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
@@ -192,7 +192,7 @@ def _things(size: int, rng: np.random.Generator) -> Floats:
     out = np.ones((grid, grid, 3))
     y, x = np.mgrid[0:grid, 0:grid]
     for _ in range(int(rng.integers(5, 16))):
-        tint = np.exp(rng.normal(0, 0.75)) * np.clip(rng.dirichlet([3, 3, 3]) * 3, 0.3, 2)
+        tint = np.exp(rng.normal(0, 0.7)) * np.clip(rng.dirichlet([12, 12, 12]) * 3, 0.3, 2)
         if rng.random() < 0.6:
             left, width = rng.integers(-8, grid), rng.integers(3, 26)
             top, height = rng.integers(-20, grid), rng.integers(6, 60)
@@ -217,7 +217,7 @@ def _discs(size: int, rng: np.random.Generator, level: float) -> Floats:
     for _ in range(int(rng.integers(6, 30))):
         far = np.hypot(x - rng.random(), y - rng.random())
         disc = 1 / (1 + np.exp((far - radius) / 0.004))
-        tint = np.clip(rng.dirichlet([2, 2, 2]) * 3, 0.2, 2) * (0.2 + 2.5 * level) * rng.random()
+        tint = np.clip(rng.dirichlet([9, 9, 7]) * 3, 0.2, 2) * (0.15 + 1.6 * level) * rng.random()
         out += disc[..., None] * tint * 0.6
     done: Floats = out
     return done

@@ -382,7 +382,7 @@ def _bun(person: Person, habit: _Habit, skull: Skull, rng: np.random.Generator) 
 def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
     """Both brows."""
     rng = np.random.default_rng([person.seed, 5])
-    count = int(140 + 260 * person.brows.density)
+    count = int(230 + 430 * person.brows.density)
     place, rest, normal = roots(surface, np.clip(membership - 0.3, 0, 1), count, rng)
     x = np.abs(rest[:, 0])
     side = np.sign(rest[:, 0])
@@ -397,7 +397,7 @@ def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
     points = place[:, None] + length * s * lie[:, None] + rise * normal[:, None]
     return Strands(
         points.astype(np.float32),
-        _taper(count, 4, 0.0028 + 0.001 * person.brows.density),
+        _taper(count, 4, 0.0019 + 0.0009 * person.brows.density),
         _tones(count, person.hair.grey * 0.5, rng),
         "brow",
     )
@@ -454,10 +454,10 @@ def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | N
     place, rest, normal = roots(surface, density, count, rng)
     down = np.array([0.0, -1.0, 0.25]) + np.stack([0.5 * rest[:, 0], 0 * rest[:, 0], 0 * rest[:, 0]], 1)
     upper = (rest[:, 1] > 6.66) & (np.abs(rest[:, 0]) < 0.3)
-    down = np.where(upper[:, None], np.stack([2.6 * rest[:, 0], -0.9 + 0 * rest[:, 0], 0.1 + 0 * rest[:, 0]], 1), down)
+    down = np.where(upper[:, None], np.stack([1.5 * rest[:, 0], -0.9 + 0 * rest[:, 0], 0.05 + 0 * rest[:, 0]], 1), down)
     lie = _unit(down - 0.75 * (down * normal).sum(1, keepdims=True) * normal)
     length = kind.length * rng.uniform(0.6, 1.15, count)
-    length = np.where(upper, np.minimum(length, 0.075), length)
+    length = np.where(upper, np.minimum(length, 0.055), length)
     chin = np.clip((6.55 - rest[:, 1]) / 0.3, 0, 1)
     length = (length * (0.7 + 0.6 * chin))[:, None, None]
     s = np.linspace(0, 1, 5)[None, :, None]
@@ -466,9 +466,9 @@ def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | N
     bend = _unit(lift * normal[:, None] * (1 - 0.6 * s) + (1.1 - lift) * lie[:, None] + 0.2 * rng.normal(0, 1, (count, 1, 3)))
     wave = 0.012 * np.sin(9 * s + rng.uniform(0, 6.28, (count, 1, 1))) * (not short)
     points = place[:, None] + length * s * bend + wave * s * rng.normal(0, 1, (count, 1, 3))
-    radius = 0.0028 if short else 0.0055
+    radius = np.where(upper, 0.0036, 0.0028 if short else 0.005)[:, None]
     return Strands(
-        points.astype(np.float32), _taper(count, 5, radius), _tones(count, kind.grey, rng), "beard"
+        points.astype(np.float32), _taper(count, 5, 1.0) * radius, _tones(count, kind.grey, rng), "beard"
     )
 
 

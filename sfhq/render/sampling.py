@@ -453,10 +453,10 @@ def _beard(d: Draw, recipe: RenderRecipe, years: float, male: bool, hair: Hair) 
 
 
 def _cloth(d: Draw) -> Colour:
-    if d.chance(0.4):
+    if d.chance(0.5):
         v = float(np.exp(d.between(np.log(0.015), np.log(0.7))))
         return (v, v, v * d.between(0.9, 1.1))
-    tint = d.rng.dirichlet([0.9, 0.9, 0.9]) * d.between(0.08, 0.8)
+    tint = d.rng.dirichlet([3.0, 3.0, 3.0]) * float(np.exp(d.between(np.log(0.04), np.log(0.9))))
     tint = np.clip(tint, 0.01, 0.7)
     return (float(tint[0]), float(tint[1]), float(tint[2]))
 

@@ -78,14 +78,14 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     front = np.clip((rest[:, 2] - 0.7) * 3, 0, 1)
     blotch = mottle(rng, 0.3, 3)
     fine = mottle(rng, 0.035, 2)
-    cheek = spot(rest, (0.42, 6.97, 1.15), (0.16, 0.14, 0.5))
+    cheek = spot(rest, (0.43, 6.96, 1.1), (0.2, 0.17, 0.5))
     nose = spot(rest, (0.0, 6.9, 1.6), (0.13, 0.11, 0.25))
     chin = spot(rest, (0.0, 6.36, 1.45), (0.16, 0.1, 0.4))
     under = spot(rest, (0.29, 7.15, 1.33), (0.13, 0.05, 0.3))
     lid = spot(rest, (0.31, 7.4, 1.35), (0.14, 0.055, 0.3))
     blood = skin.haemoglobin * (1 + 0.08 * blotch + 0.04 * fine)
-    blood = blood + (0.14 + 0.5 * skin.rosy + 0.5 * made.blush) * cheek
-    blood = blood + (0.16 + 0.25 * skin.rosy) * nose + 0.08 * chin + 0.14 * f["ears"]
+    blood = blood + (0.1 + 0.3 * skin.rosy + 0.3 * made.blush) * cheek
+    blood = blood + (0.12 + 0.2 * skin.rosy) * nose + 0.08 * chin + 0.14 * f["ears"]
     blood = blood + (0.1 + 0.3 * skin.bags) * under + 0.08 * lid
     dark = skin.melanin * (1 + 0.04 * blotch + 0.025 * fine + 0.12 * f["neck"] - 0.12 * cheek)
     dark = dark + (0.02 + 0.28 * skin.bags) * under * (0.4 + skin.melanin)
@@ -99,8 +99,8 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
         gap = ((rest - at) ** 2).sum(1)
         dark = dark + 0.9 * np.exp(-gap / (2 * 0.012**2))
     if person.years > 45:
-        spots = np.clip(mottle(rng, 0.08, 2) - 1.4, 0, 1)
-        dark = dark + 0.35 * min((person.years - 45) / 40, 1) * spots
+        spots = np.clip(mottle(rng, 0.045, 2) - 1.7, 0, 0.6)
+        dark = dark + 0.3 * min((person.years - 45) / 40, 1) * spots
     colour = reflectance(dark, blood)
     lips = _smooth(f["lips"], 0.25, 0.75)
     lip_colour = reflectance(
