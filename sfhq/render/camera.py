@@ -34,7 +34,9 @@ class Camera:
         x, y, z = np.moveaxis(points - np.array(self.at, np.float32), -1, 0)
         focal = size / 2 / np.tan(np.radians(self.fov) / 2)
         depth = np.maximum(-z, 1e-4)
-        out: Floats = np.stack([size / 2 + focal * x / depth, size / 2 - focal * y / depth, depth], -1)
+        out: Floats = np.stack(
+            [size / 2 + focal * x / depth, size / 2 - focal * y / depth, depth], -1
+        )
         return out.astype(np.float32)
 
 

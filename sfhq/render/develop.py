@@ -2,8 +2,8 @@
 
 Path tracing gives few samples a pixel; the label pass knows colours, borders and normals without
 noise. So light is divided by the surfaces' colour, smoothed where colour and shape say that it may
-be, and put back: edges and texture come from geometry, light from paths. After Dammertz et al. 2010,
-"Edge-avoiding a-trous wavelet transform for fast global illumination filtering".
+be, and put back: edges and texture come from geometry, light from paths. After Dammertz et al.
+2010, "Edge-avoiding a-trous wavelet transform for fast global illumination filtering".
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def develop(
         + gain * labels.hairy[..., None] * labels.albedo[1] * hairy
         + behind * scene
     )
-    blur = 1.1 + abs(rng.normal(0, 0.6)) + (rng.random() < 0.03) * rng.uniform(6, 11)
+    blur = 1.5 + abs(rng.normal(0, 0.6)) + (rng.random() < 0.03) * rng.uniform(6, 11)
     return camera(image.astype(np.float32), blur, rng), float(blur)
 
 
@@ -174,7 +174,9 @@ def background(person: Person, size: int, rng: np.random.Generator) -> Floats:
     if kind in ("gradient", "plain"):
         angle = rng.uniform(0, 2 * np.pi)
         slope = rng.uniform(0.1, 0.7) * (kind == "gradient")
-        glow = np.exp(-((x - rng.uniform(-0.6, 0.6)) ** 2 + (y - rng.uniform(-0.5, 0.3)) ** 2) / 0.9)
+        glow = np.exp(
+            -((x - rng.uniform(-0.6, 0.6)) ** 2 + (y - rng.uniform(-0.5, 0.3)) ** 2) / 0.9
+        )
         ramp = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y) + slope * (glow - 0.4)
         out = out * ramp[..., None]
     else:
@@ -204,7 +206,10 @@ def _things(size: int, rng: np.random.Generator) -> Floats:
     out = ndimage.gaussian_filter(out, (*(2 * [rng.uniform(1.5, 4.5)]), 0))
     zoom = size / grid
     big: Floats = np.stack(
-        [ndimage.zoom(out[..., i], zoom, order=1, mode="nearest", grid_mode=True) for i in range(3)],
+        [
+            ndimage.zoom(out[..., i], zoom, order=1, mode="nearest", grid_mode=True)
+            for i in range(3)
+        ],
         -1,
     )
     return big

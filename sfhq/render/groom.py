@@ -1,4 +1,4 @@
-"""Hair as curves: guides that grow by a style's rules, strands between them, brows, lashes, beards.
+"""Scalp hair as curves: guides that grow by a style's rules, and strands between them.
 
 A guide leaves the skin, follows a comb direction, gives way to gravity and never enters the head.
 Strands are blended from the guides around their roots and gathered into locks, waved and curled.
@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from sfhq.render.assets import PARTS, Floats, Ints, base_mesh
+from sfhq.render.assets import Floats, Ints
 from sfhq.render.bust import SHOULDER, topology
 from sfhq.render.person import Person
-from sfhq.render.scalp import MIDDLE, beard, brow_line, scalp
+from sfhq.render.scalp import MIDDLE
 from sfhq.render.skin import Surface
 
 CROWN = np.array([0.0, 8.3, -0.05], np.float32)
@@ -92,7 +93,7 @@ class Skull:
         near = np.isfinite(gap)
         normal = self.normals[np.where(near, index, 0)]
         out = np.maximum((heading * normal).sum(1), 0) * np.where(near, 0.9, 0)
-        return _unit(heading - out[:, None] * normal)
+        return unit(heading - out[:, None] * normal)
 
     def push(self, points: Floats, above: Floats | float) -> Floats:
         """Points (N, 3) moved to at least `above` (N,) off the surface."""
@@ -152,8 +153,8 @@ def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands
         points = place[:, None] + hair.length * steps * bent[:, None]
     points = points.astype(np.float32)
     points[:, 0] -= 0.02 * normal  # rooted in the skin
-    radius = _taper(len(points), habit.points, habit.radius)
-    made = [Strands(points, radius, _tones(len(points), hair.grey, rng), "hair")]
+    radius = taper(len(points), habit.points, habit.radius)
+    made = [Strands(points, radius, tones(len(points), hair.grey, rng), "hair")]
     if hair.style == "tied":
         made.append(_bun(person, habit, skull, rng))
     return made
@@ -170,18 +171,21 @@ def _thicker(person: Person, density: Floats) -> Floats:
     return out
 
 
-def _tones(count: int, grey: float, rng: np.random.Generator) -> Ints:
+def tones(count: int, grey: float, rng: np.random.Generator) -> Ints:
+    """(count,) tones as `Strands` has them; `grey` is the share without pigment."""
     tone = (rng.random(count) < 0.3).astype(np.int32)
     tone[rng.random(count) < grey] = 2
     return tone
 
 
-def _taper(count: int, points: int, radius: float) -> Floats:
+def taper(count: int, points: int, radius: float) -> Floats:
+    """(count, points) radii from root to tip."""
     shape = np.interp(np.linspace(0, 1, points), [0, 0.5, 1], [1.0, 0.95, 0.35])
     return np.tile((radius * shape).astype(np.float32), (count, 1))
 
 
-def _unit(v: Floats) -> Floats:
+def unit(v: Floats) -> Floats:
+    """(..., 3) vectors of length 1."""
     out: Floats = v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
     return out
 
@@ -194,20 +198,21 @@ def _comb(person: Person, rest: Floats, at: Floats, s: float) -> Floats:
     style = hair.style
     away = at - CROWN
     down = np.array([0.0, -1.0, 0.0])
+    out: Floats
     if style in ("short", "crop"):
-        out = _unit(away) + 0.35 * down
+        out = unit(away) + 0.35 * down
         if style == "crop":
             out = out + np.array([0, 0, 0.9]) * (rest[:, 1] > 7.9)[:, None]
     elif style == "side-part":
         top = np.clip((rest[:, 1] - 7.85) / 0.2, 0, 1)[:, None]
         over = np.stack([side, 0.25 - 0.9 * s + 0 * side, -0.25 + 0 * side], 1)
-        out = top * over + (1 - top) * (0.6 * _unit(away) + down + np.array([0, 0, -0.3]))
+        out = top * over + (1 - top) * (0.6 * unit(away) + down + np.array([0, 0, -0.3]))
     elif style == "swept-back":
         out = np.stack([0.35 * np.sign(at[:, 0]), 0.3 - 1.2 * s + 0 * side, -1.0 + 0 * side], 1)
     elif style == "afro":
-        out = _unit(at - MIDDLE)
+        out = unit(at - MIDDLE)
     elif style == "tied":
-        out = _unit(KNOT - at)
+        out = unit(KNOT - at)
     else:  # falls from the part
         top = np.clip((rest[:, 1] - 7.75) / 0.3, 0, 1)[:, None]
         over = np.stack([side, -0.25 - 0.6 * s + 0 * side, -0.45 + 0 * side], 1)
@@ -215,12 +220,13 @@ def _comb(person: Person, rest: Floats, at: Floats, s: float) -> Floats:
         out = top * (1 - s) * over + (1 - top * (1 - s)) * fall
     if hair.bangs:
         out = np.where(_bangs(rest)[:, None], np.array([0.12 * hair.part, -0.75, 0.75 - s]), out)
-    return _unit(out)
+    return unit(out)
 
 
-def _bangs(rest: Floats) -> Floats:
+def _bangs(rest: Floats) -> npt.NDArray[np.bool_]:
     """(G,) roots that hang over the forehead."""
-    out: Floats = (rest[:, 2] > 0.85) & (np.abs(rest[:, 0]) < 0.5) & (rest[:, 1] > 7.85)
+    front = (rest[:, 2] > 0.85) & (np.abs(rest[:, 0]) < 0.5) & (rest[:, 1] > 7.85)
+    out: npt.NDArray[np.bool_] = front
     return out
 
 
@@ -255,26 +261,28 @@ def _grow_guides(
     rng: np.random.Generator,
 ) -> Floats:
     hair = person.hair
-    step = _lengths(person, rest, rng)[:, None] / (habit.points - 1)
+    step: Floats = _lengths(person, rest, rng)[:, None] / (habit.points - 1)
     layer = habit.layer * hair.volume * rng.uniform(0.15, 1.0, len(place))
     # Outer layers root higher up: locks overlap like tiles.
     layer = layer * np.clip(0.5 + (rest[:, 1] - 7.2), 0.3, 1.3)
     jitter = rng.normal(0, 0.12 + 0.25 * hair.frizz, place.shape)
     lift = min(habit.lift * hair.volume, 1.0)
-    path = [place]
-    heading = _unit(lift * normal + (1 - lift) * _comb(person, rest, place, 0.0) + 0.5 * jitter)
+    path: list[Floats] = [place]
+    heading: Floats = unit(
+        lift * normal + (1 - lift) * _comb(person, rest, place, 0.0) + 0.5 * jitter
+    )
     for i in range(1, habit.points):
         s = i / (habit.points - 1)
         comb = _comb(person, rest, path[-1], s)
         if hair.style == "tied":
-            near = np.linalg.norm(KNOT - path[-1], axis=1, keepdims=True)
-            step = np.minimum(step, near)
+            left = np.linalg.norm(KNOT - path[-1], axis=1, keepdims=True)
+            step = np.minimum(step, left)
         pull = (1 - habit.stiff) * s * np.array([0.0, -1.6, 0.0])
         blend = 0.35 if hair.style in ("afro",) else 0.55
-        heading = _unit((1 - blend) * heading + blend * _unit(comb + 0.3 * jitter) + pull)
+        heading = unit((1 - blend) * heading + blend * unit(comb + 0.3 * jitter) + pull)
         if hair.style != "afro":
             heading = skull.along(path[-1], heading, 0.12 + 0.1 * (1 - s) * lift)
-        at = path[-1] + step * heading
+        at: Floats = path[-1] + step * heading
         ramp = min(1.0, 2.5 * s)
         at = skull.push(at.astype(np.float32), 0.012 + layer * ramp)
         if not hair.bangs or hair.style in ("bob", "long", "wavy", "curly"):
@@ -289,7 +297,7 @@ def _off_the_face(at: Floats, rest: Floats, bangs: bool) -> Floats:
     edge = np.interp(y, [6.2, 6.6, 7.2, 7.8, 8.05], [0.52, 0.55, 0.6, 0.5, 0.0])
     inside = (z > 0.95) & (np.abs(x) < edge) & (y < 8.05)
     if bangs:
-        inside &= ~_bangs(rest).astype(bool)
+        inside &= ~_bangs(rest)
     side = np.where(x >= 0, 1.0, -1.0)
     out = at.copy()
     out[:, 0] = np.where(inside, side * edge, x)
@@ -341,8 +349,8 @@ def _waves(
     person: Person, points: Floats, phase: Floats, s: Floats, rng: np.random.Generator
 ) -> Floats:
     hair = person.hair
-    ahead = _unit(np.gradient(points, axis=1))
-    sideways = _unit(np.cross(ahead, np.array([0.3, 0.1, 1.0])))
+    ahead = unit(np.gradient(points, axis=1))
+    sideways = unit(np.cross(ahead, np.array([0.3, 0.1, 1.0])))
     up = np.cross(ahead, sideways)
     far = hair.length * s
     grow = np.clip(3 * s, 0, 1)[None, :, None]
@@ -369,116 +377,11 @@ def _bun(person: Person, habit: _Habit, skull: Skull, rng: np.random.Generator) 
         fall = np.array([0.0, -1.0, -0.12]) * (person.hair.length - 0.4)
         points = start + off * (0.3 + s) + fall * s + np.array([0, 0.12, -0.3]) * np.sin(np.pi * s)
     else:
-        axis = _unit(rng.normal(0, 1, (count, 1, 3)) + np.array([0, 0, 1.5]))
-        a = _unit(np.cross(axis, np.array([0.3, 1.0, 0.2])))
+        axis = unit(rng.normal(0, 1, (count, 1, 3)) + np.array([0, 0, 1.5]))
+        a = unit(np.cross(axis, np.array([0.3, 1.0, 0.2])))
         b = np.cross(axis, a)
         turn = 2 * np.pi * (s + rng.random((count, 1, 1)))
         ball = rng.uniform(0.17, 0.21, (count, 1, 1)) * (np.cos(turn) * a + np.sin(turn) * b)
         points = start + np.array([0, 0.02, -0.12]) + ball
     radius = np.full((count, steps), habit.radius, np.float32)
-    return Strands(points.astype(np.float32), radius, _tones(count, person.hair.grey, rng), "hair")
-
-
-def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
-    """Both brows."""
-    rng = np.random.default_rng([person.seed, 5])
-    count = int(230 + 430 * person.brows.density)
-    place, rest, normal = roots(surface, np.clip(membership - 0.3, 0, 1), count, rng)
-    x = np.abs(rest[:, 0])
-    side = np.sign(rest[:, 0])
-    above = (rest[:, 1] - brow_line(x, person.brows)) / 0.03
-    # Inner hairs stand up, outer ones lie along; from above and below they meet in the middle.
-    up = np.interp(x, [0.15, 0.25, 0.52], [0.95, 0.4, -0.12]) - 0.45 * np.clip(above, -1, 1)
-    lie = _unit(np.stack([side * (1.2 - np.abs(up)), up, 0 * up], 1) + rng.normal(0, 0.15, rest.shape))
-    lie = _unit(lie - (lie * normal).sum(1, keepdims=True) * normal)
-    length = rng.uniform(0.05, 0.095, count)[:, None, None]
-    s = np.linspace(0, 1, 4)[None, :, None]
-    rise = 0.016 * np.sin(np.pi * np.clip(s * 0.9, 0, 1))
-    points = place[:, None] + length * s * lie[:, None] + rise * normal[:, None]
-    return Strands(
-        points.astype(np.float32),
-        _taper(count, 4, 0.0019 + 0.0009 * person.brows.density),
-        _tones(count, person.hair.grey * 0.5, rng),
-        "brow",
-    )
-
-
-def grow_lashes(person: Person, base: Floats) -> Strands:
-    """Lashes of both eyes, along the quads that MakeHuman models them with.
-
-    Args:
-        person: whose.
-        base: (V, 3) deformed vertices of the base mesh.
-    """
-    rng = np.random.default_rng([person.seed, 6])
-    mesh = base_mesh()
-    own = mesh.parts == PARTS.index("lashes")
-    quads = mesh.quads[own[mesh.quads].all(1)]
-    corners = base[quads]  # (Q, 4, 3)
-    # A quad's edge nearer to the eyeball is where lashes root.
-    centre = np.stack(
-        [base[mesh.parts == PARTS.index(f"{s}-eye")].mean(0) for s in "lr"]
-    )
-    mine = centre[(corners.mean(1)[:, 0] < 0).astype(int)]
-    away = np.linalg.norm(corners - mine[:, None], axis=2)
-    edge = away + np.roll(away, -1, 1)
-    first = edge.argmin(1)
-    take = lambda k: np.take_along_axis(corners, ((first + k) % 4)[:, None, None], 1)[:, 0]  # noqa: E731
-    inner, outer = (take(0), take(1)), (take(3), take(2))
-    each = 3 + int(2 * (1 - person.male)) + int(4 * person.make_up.liner)
-    u = rng.random((len(quads), each, 1))
-    root = inner[0][:, None] * (1 - u) + inner[1][:, None] * u
-    tip = outer[0][:, None] * (1 - u) + outer[1][:, None] * u
-    reach = (0.45 + 0.2 * (1 - person.male) + 0.35 * person.make_up.liner) * rng.uniform(0.8, 1.15, u.shape)
-    s = np.linspace(0, 1, 4)
-    way = (tip - root) * reach
-    points = root[..., None, :] + way[..., None, :] * s[:, None]
-    points = points.reshape(-1, 4, 3)
-    return Strands(
-        points.astype(np.float32),
-        _taper(len(points), 4, 0.0026),
-        np.zeros(len(points), np.int32),
-        "lash",
-    )
-
-
-def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | None:
-    """Facial hair, or None."""
-    kind = person.beard
-    if kind.kind == "none" or not (density > 0.2).any():
-        return None
-    rng = np.random.default_rng([person.seed, 7])
-    area = float(density.sum()) / 9000
-    most = 5200 if kind.length >= 0.04 else 6500
-    count = int(np.clip((1500 + 3800 * kind.density) * min(area * 2.2, 1.0), 200, most))
-    place, rest, normal = roots(surface, density, count, rng)
-    down = np.array([0.0, -1.0, 0.25]) + np.stack([0.5 * rest[:, 0], 0 * rest[:, 0], 0 * rest[:, 0]], 1)
-    upper = (rest[:, 1] > 6.66) & (np.abs(rest[:, 0]) < 0.3)
-    down = np.where(upper[:, None], np.stack([1.5 * rest[:, 0], -0.9 + 0 * rest[:, 0], 0.05 + 0 * rest[:, 0]], 1), down)
-    lie = _unit(down - 0.75 * (down * normal).sum(1, keepdims=True) * normal)
-    length = kind.length * rng.uniform(0.6, 1.15, count)
-    length = np.where(upper, np.minimum(length, 0.055), length)
-    chin = np.clip((6.55 - rest[:, 1]) / 0.3, 0, 1)
-    length = (length * (0.7 + 0.6 * chin))[:, None, None]
-    s = np.linspace(0, 1, 5)[None, :, None]
-    short = kind.length < 0.04
-    lift = 0.9 if short else 0.45
-    bend = _unit(lift * normal[:, None] * (1 - 0.6 * s) + (1.1 - lift) * lie[:, None] + 0.2 * rng.normal(0, 1, (count, 1, 3)))
-    wave = 0.012 * np.sin(9 * s + rng.uniform(0, 6.28, (count, 1, 1))) * (not short)
-    points = place[:, None] + length * s * bend + wave * s * rng.normal(0, 1, (count, 1, 3))
-    radius = np.where(upper, 0.0036, 0.0028 if short else 0.005)[:, None]
-    return Strands(
-        points.astype(np.float32), _taper(count, 5, 1.0) * radius, _tones(count, kind.grey, rng), "beard"
-    )
-
-
-def fields(person: Person) -> dict[str, Floats]:
-    """(F,) densities under "scalp", "beard" and "brows", before anything is grown."""
-    rng = np.random.default_rng([person.seed, 8])
-    from sfhq.render.scalp import brow
-
-    return {
-        "scalp": scalp(person.hair, rng),
-        "beard": beard(person.beard, rng),
-        "brows": brow(person.brows),
-    }
+    return Strands(points.astype(np.float32), radius, tones(count, person.hair.grey, rng), "hair")

@@ -80,12 +80,10 @@ class Labels:
 def skin_scores(model: Model) -> tuple[Floats, Ints]:
     """(F, C) fields that are above 0 inside a class and below outside, and the C classes' ids."""
     shared = topology()
-    f, x = shared.fields, shared.rest[:, 0]
+    f, x = shared.fields, shared.rest[:, 0] * (-1 if model.flipped else 1)
     left, right = np.clip(0.5 + 20 * x, 0, 1), np.clip(0.5 - 20 * x, 0, 1)
     brows = model.densities["brows"]
-    scalp = model.densities["scalp"] * (model.person.hair.style != "bald")
     table = {
-        "hair": scalp,
         "l_brow": np.minimum(brows, left),
         "r_brow": np.minimum(brows, right),
         "l_ear": np.minimum(f["ears"], left),
@@ -123,9 +121,10 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     seen, depth = visible(
         points, faces, np.searchsorted(present, group).astype(np.int32), len(present), grid, grid
     )
-    bare_ids = _classify(model, points, faces, classes, seen[0], grid)
-    full_ids, shown, nearest = bare_ids.copy(), seen[0].copy(), depth[0].copy()
-    bits = np.zeros((size, size), np.uint8)
+    bare_ids, grown = _classify(model, points, faces, classes, seen[0], grid)
+    full_ids = np.where(grown, np.uint8(ID["hair"]), bare_ids)
+    shown, nearest = seen[0].copy(), depth[0].copy()
+    over = {"hair": grown}  # by name: where a cover would be seen before the body
     for row, number in enumerate(present.tolist()):
         if row == 0:
             continue
@@ -136,9 +135,11 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
         if not glass:  # what is seen through is kept in view
             shown[before] = seen[row][before]
             nearest[before] = depth[row][before]
-        part = _share(depth[row] < depth[0], size, oversampling)
-        bits |= ((part >= 0.5) << COVERS.index(name)).astype(np.uint8)
-    # Clear glass lies before what it covers; the loop above has met it last.
+        over[name] = over.get(name, False) | (depth[row] < depth[0])
+    bits = np.zeros((size, size), np.uint8)
+    for name, samples in over.items():
+        part = _share(samples, size, oversampling) >= 0.5
+        bits |= (part << COVERS.index(name)).astype(np.uint8)
     shape = (grid, grid)
     shares, most = coverage(full_ids.reshape(shape), len(CLASSES), oversampling)
     _, bare = coverage(bare_ids.reshape(shape), len(CLASSES), oversampling)
@@ -159,17 +160,23 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     )
 
 
-def _gather(model: Model, grid: int) -> tuple[Floats, Ints, Ints, Floats, Floats, tuple[int, int], int]:
+def _gather(
+    model: Model, grid: int
+) -> tuple[Floats, Ints, Ints, Floats, Floats, tuple[int, int], int]:
     """All triangles in the grid's frame: points, corners, class (-1 skin), colour, normal.
 
     The skin comes first, so that its corners are the bust's fine vertices. Then which of them
     are clear, from the first to before the second number, and from which on they are strands.
     The colour of strands is their brightness against each other.
     """
-    points, faces, classes, colours, normals = [], [], [], [], []
+    points: list[Floats] = []
+    faces: list[Ints] = []
+    classes: list[Ints] = []
+    colours: list[Floats] = []
+    normals: list[Floats] = []
     count = 0
     clear = [0, 0]
-    ordered = sorted(model.solids, key=lambda s: (s.name != "skin", s.material == "clear"))
+    ordered = sorted(model.solids, key=lambda s: 2 * (s.material == "clear") + (s.name != "skin"))
     for solid in ordered:
         here = model.camera.project(solid.points, grid)
         own = solid.triangles
@@ -259,24 +266,32 @@ def _strand_normals(curve: Floats) -> Floats:
 
 def _classify(
     model: Model, points: Floats, faces: Ints, classes: Ints, seen: Ints, grid: int
-) -> Bytes:
-    """(grid * grid,) class of the body's sample; the skin's fields decide within triangles."""
+) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    """(grid * grid,) class of the body's sample, and whether hair grows on it there.
+
+    The skin's fields decide within triangles, so a border does not know of the mesh.
+    """
     out = np.where(seen >= 0, classes[seen], 0)
     scores, ids = skin_scores(model)
+    scalp = model.densities["scalp"] * (model.person.hair.style != "bald") - 0.5
     at = np.flatnonzero((seen >= 0) & (out < 0))
     corners = faces[seen[at]]
     best = scores.argmax(1)
     vertex = np.where(scores.max(1) > 0, ids[best], ID["skin"])
     a, b, c = (vertex[corners[:, i]] for i in range(3))
     out[at] = a
-    mixed = np.flatnonzero((a != b) | (b != c))
+    p, q, r = (scalp[corners[:, i]] > 0 for i in range(3))
+    hair = np.zeros(len(out), bool)
+    hair[at] = p
+    mixed = np.flatnonzero((a != b) | (b != c) | (p != q) | (q != r))
     where = at[mixed]
     weights = barycentric(points, faces, seen[where], where, grid)
     blend = np.einsum("nk,nkc->nc", weights, scores[corners[mixed]])
     best = blend.argmax(1)
     top = blend[np.arange(len(best)), best]
     out[where] = np.where(top > 0, ids[best], ID["skin"])
-    return out.astype(np.uint8)
+    hair[where] = (weights * scalp[corners[mixed]]).sum(1) > 0
+    return out.astype(np.uint8), hair
 
 
 def _guides(
@@ -289,7 +304,7 @@ def _guides(
     size: int,
     k: int,
 ) -> tuple[Floats, Floats]:
-    """Means of colour, of surfaces and of strands, and of normal over 2 x 2 of a pixel's samples."""
+    """Means of surfaces' and strands' colour and of normals over 2 x 2 of a pixel's samples."""
     grid = size * k
     lines = np.arange(grid).reshape(size, k)[:, [k // 4, k - 1 - k // 4]].ravel()
     cells = (lines[:, None] * grid + lines[None]).ravel()

@@ -2,7 +2,8 @@
 
 Order: 0-67 iBUG's 68 (Sagonas et al. 2013), from fixed places on the mesh; 68-71 wings of the nose
 (upper and lower on the subject's right, upper and lower on the left); 72-79 two more on each
-corner segment of the inner lip; 80-88 the inner hairline; 89-109 the outer contour of the head.
+corner segment of the inner lip, in the lip's order: 60 72 73 61, 63 74 75 64, 64 76 77 65,
+67 78 79 60; 80-88 the inner hairline; 89-109 the outer contour of the head.
 
 Points are (x, y) in pixels of the picture, pixel centres at whole numbers. The hairline and the
 contour are read off the exact classes along rays from a point a quarter of the outer eye distance
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from sfhq.render.assets import Floats, Ints
 from sfhq.render.bust import topology
@@ -23,16 +25,19 @@ from sfhq.render.labels import ID, Labels
 from sfhq.render.model import Model
 
 COUNT = 110
+FIXED = 80  # the first points are places on the mesh
 INNER = np.linspace(140, 40, 9)
 OUTER = np.linspace(225, -45, 21)
-FACE = tuple(
-    ID[n]
-    for n in ("skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "nose", "mouth", "u_lip", "l_lip")
+FACES = (
+    *("skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g"),
+    *("nose", "mouth", "u_lip", "l_lip"),
 )
+FACE = tuple(ID[n] for n in FACES)
 HAIR = (ID["hair"], ID["hat"])
 HEAD = (*FACE, *HAIR, ID["l_ear"], ID["r_ear"], ID["ear_r"])
 MISSING, HIDDEN, VISIBLE = 0, 1, 2
 TOLERANCE = 0.07  # decimetres that a point may lie behind what is seen and still be seen
+THIN = 0.02  # of the eyes' distance: shorter runs along a ray are strands and gaps
 # Places on the mean head, of the subject's right half and of the middle; the left is their mirror.
 # Found where dlib's points fall on 47 frontal people, then moved to what the points stand for: the
 # rim of the eye's opening, the border of the lips and the seam between them, the upper middle line
@@ -131,7 +136,7 @@ def landmarks(model: Model, labels: Labels) -> Floats:
     out = np.zeros((COUNT, 3), np.float32)
     out[:FIXED, :2] = seen[:, :2] - 0.5
     out[:FIXED, 2] = _visibility(seen, labels)
-    out[FIXED:FIXED + 9], out[FIXED + 9:] = _rays(out, labels)
+    out[FIXED : FIXED + 9], out[FIXED + 9 :] = _rays(out, labels)
     return out
 
 
@@ -159,7 +164,7 @@ def _apart(points: Floats) -> Floats:
 
 
 def _visibility(seen: Floats, labels: Labels) -> Floats:
-    """Of points in pixels with depth: visible where most samples within half a pixel are no nearer."""
+    """Flags of points in pixels with depth: visible where most samples around are no nearer."""
     grid = labels.depth.shape[0]
     k = grid // labels.classes.shape[0]
     at = np.floor(seen[:, :2] * k).astype(int)
@@ -243,14 +248,24 @@ class Rays:
         """
         place, classes, steps = self.walk(angle)
         high = (self.origin - place) @ self.down
-        runs = np.flatnonzero(_runs(np.isin(classes, HAIR), steps) & _from(high >= brow, steps))
-        if not len(runs):
+        hair = np.flatnonzero(_runs(np.isin(classes, HAIR), steps))
+        above = hair[high[hair] >= brow]
+        if not len(above):
             return np.array([*self.origin, MISSING])
-        first = int(runs[0])
-        face = np.flatnonzero(np.isin(classes[:first], FACE))
-        at = (int(face[-1]) + first) // 2 if len(face) else first
+        face = np.flatnonzero(_runs(np.isin(classes, FACE), steps))
+        face = face[face < above[0]]
+        if not len(face):
+            return np.array([*place[above[0]], HIDDEN])
+        last = int(face[-1]) + steps - 1
+        first = int(hair[hair > face[-1]][0])  # below the brows where a fringe begins there
+        at = (last + first) // 2
         hat = classes[first] == ID["hat"]
         fringe = high[at] <= brow + THIN * self.unit
         return np.array([*place[at], HIDDEN if hat or fringe else VISIBLE])
 
 
+def _runs(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
+    """At which places so many true values follow each other."""
+    total = np.concatenate([[0], np.cumsum(mask)])
+    out: npt.NDArray[np.bool_] = total[steps:] - total[:-steps] == steps
+    return out

@@ -24,7 +24,9 @@ def loft(rows: Sequence[Floats], closed: bool = False) -> tuple[Floats, Ints]:
     return points, faces.reshape(-1, 3).astype(np.int32)
 
 
-def tube(path: Floats, radius: Floats | float, closed: bool = False, sides: int = 8) -> tuple[Floats, Ints]:
+def tube(
+    path: Floats, radius: Floats | float, closed: bool = False, sides: int = 8
+) -> tuple[Floats, Ints]:
     """A round tube along a path (N, 3); `radius` is a number or (N,)."""
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
     ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
@@ -46,7 +48,9 @@ def ball(centre: Floats, radii: Floats | float, rings: int = 10) -> tuple[Floats
     polar = np.linspace(0, np.pi, rings)
     around = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
     rows = [
-        np.stack([np.sin(p) * np.cos(around), np.cos(p) + 0 * around, np.sin(p) * np.sin(around)], 1)
+        np.stack(
+            [np.sin(p) * np.cos(around), np.cos(p) + 0 * around, np.sin(p) * np.sin(around)], 1
+        )
         * radii
         + centre
         for p in polar
@@ -102,7 +106,9 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
     )
 
 
-def level_ring(points: Floats, faces: Ints, field: Floats, middle: Floats, bins: int = 96) -> Floats:
+def level_ring(
+    points: Floats, faces: Ints, field: Floats, middle: Floats, bins: int = 96
+) -> Floats:
     """(bins, 3) a loop around the vertical axis through `middle` where a field is 0.
 
     Empty directions are filled from their neighbours; of several crossings in one the mean counts.
@@ -116,9 +122,7 @@ def level_ring(points: Floats, faces: Ints, field: Floats, middle: Floats, bins:
     angle = np.arctan2(at[:, 0] - middle[0], at[:, 2] - middle[2])
     slot = ((angle + np.pi) / (2 * np.pi) * bins).astype(int) % bins
     number = np.bincount(slot, minlength=bins)
-    out = np.stack(
-        [np.bincount(slot, at[:, i], bins) / np.maximum(number, 1) for i in range(3)], 1
-    )
+    out = np.stack([np.bincount(slot, at[:, i], bins) / np.maximum(number, 1) for i in range(3)], 1)
     full = np.flatnonzero(number)
     if not len(full):
         return np.zeros((0, 3), np.float32)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sfhq.render import groom, skin
+from sfhq.render import face_hair, groom, skin
 from sfhq.render.assets import Floats, Ints
 from sfhq.render.bust import Bust, build, macro_weights, topology, vertex_normals
 from sfhq.render.camera import Camera, frame, posed
@@ -46,6 +46,7 @@ class Model:
         strands: hair in the rest pose, with `curves` of the same order posed.
         curves: (S, K, 3) each.
         densities: (F,) fields of the skin under "scalp", "beard", "brows".
+        flipped: the bust's left is the person's right; see `mirror`.
     """
 
     person: Person
@@ -55,11 +56,14 @@ class Model:
     strands: list[Strands]
     curves: list[Floats]
     densities: dict[str, Floats] = field(default_factory=dict)
+    flipped: bool = False
 
 
 def weights_of(person: Person) -> dict[str, float]:
     """Target name -> strength, of shape and expression."""
-    weights = macro_weights(person.years, person.male, person.ancestry, person.muscle, person.weight)
+    weights = macro_weights(
+        person.years, person.male, person.ancestry, person.muscle, person.weight
+    )
     for name, strength in (*person.shape.items(), *person.expression.items()):
         weights[name] = weights.get(name, 0.0) + strength
     return weights
@@ -75,7 +79,7 @@ def make(person: Person) -> Model:
 
     bust = build(weights_of(person))
     shared = topology()
-    densities = groom.fields(person)
+    densities = face_hair.fields(person)
     shade = {
         "scalp": densities["scalp"] * (0.0 if person.hair.style == "bald" else 1.0),
         "beard": densities["beard"] * (0.45 if person.beard.length < 0.04 else 0.8),
@@ -84,9 +88,9 @@ def make(person: Person) -> Model:
     surface = skin.paint(person, bust, shade)
     strands = groom.grow_hair(person, surface, wear.under_hat(person, densities["scalp"]))
     strands = wear.press(person, strands)
-    strands.append(groom.grow_brows(person, surface, densities["brows"]))
-    strands.append(groom.grow_lashes(person, bust.base))
-    facial = groom.grow_beard(person, surface, densities["beard"])
+    strands.append(face_hair.grow_brows(person, surface, densities["brows"]))
+    strands.append(face_hair.grow_lashes(person, bust.base))
+    facial = face_hair.grow_beard(person, surface, densities["beard"])
     if facial is not None:
         strands.append(facial)
     pieces: list[tuple[str, str, Piece]] = [
@@ -103,3 +107,28 @@ def make(person: Person) -> Model:
         solids.append(Solid(name, material, points, normals, piece.colour, piece.triangles))
     curves = [posed(s.points, s.follows(), person.view) for s in strands]
     return Model(person, bust, frame(bust, person.view), solids, strands, curves, densities)
+
+
+def mirror(model: Model) -> Model:
+    """The scene in a mirror: another person, whose left is where the first one's right was."""
+    over = np.array([-1, 1, 1], np.float32)
+    other = {"l": "r", "r": "l"}
+    solids = [
+        replace(
+            s,
+            name="-".join(other.get(word, word) for word in s.name.split("-")),
+            points=s.points * over,
+            normals=s.normals * over,
+            triangles=s.triangles[:, ::-1].copy(),
+        )
+        for s in model.solids
+    ]
+    x, y, z = model.camera.at
+    return replace(
+        model,
+        camera=replace(model.camera, at=(-x, y, z)),
+        solids=solids,
+        strands=[replace(s, points=s.points * over) for s in model.strands],
+        curves=[c * over for c in model.curves],
+        flipped=not model.flipped,
+    )

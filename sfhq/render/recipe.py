@@ -10,6 +10,7 @@ always = ["Smiling"]
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -18,7 +19,9 @@ from typing import Any
 
 from sfhq.errors import UsageError
 from sfhq.records import Json
-from sfhq.render.attributes import ATTRIBUTES, EXCLUSIVE, UNKNOWN
+from sfhq.render.attributes import ATTRIBUTES, OF_PICTURES, UNKNOWN
+from sfhq.render.consistent import check_consistent
+from sfhq.render.limits import OLDEST
 from sfhq.render.person import BEARDS, CLOTHES, GLASSES, HAIR_STYLES, HATS
 
 Shares = dict[str, float]
@@ -39,10 +42,6 @@ KNOWN = {  # the names that a table may have
 TOLERANCE = 1e-6
 
 
-def _shares(**values: float) -> Any:
-    return field(default_factory=lambda: dict(values))
-
-
 @dataclass(frozen=True)
 class RenderRecipe:
     """Attributes.
@@ -52,14 +51,17 @@ class RenderRecipe:
     yaw, pitch, roll, gaze: degrees, about one standard deviation; most_yaw is the limit.
     zoom: 1 is FFHQ's framing; drawn evenly between the two.
     bangs, make_up, earrings, necklace, closed_eyes: shares of those who may have them.
-    always, never: CelebA's attributes that everybody or nobody has.
+    always, never: CelebA's attributes that everybody or nobody has. Tables but those of gender,
+        age and ancestry give way to them.
     """
 
     age: Shares = field(
         default_factory=lambda: {"16-29": 0.34, "30-44": 0.3, "45-59": 0.2, "60-80": 0.16}
     )
-    gender: Shares = _shares(female=0.5, male=0.5)
-    ancestry: Shares = _shares(african=0.22, asian=0.26, caucasian=0.36, mixed=0.16)
+    gender: Shares = field(default_factory=lambda: {"female": 0.5, "male": 0.5})
+    ancestry: Shares = field(
+        default_factory=lambda: {"african": 0.22, "asian": 0.26, "caucasian": 0.36, "mixed": 0.16}
+    )
     hair_female: Shares = field(
         default_factory=lambda: {
             **{"long": 0.24, "wavy": 0.2, "bob": 0.15, "tied": 0.15, "curly": 0.1, "short": 0.06},
@@ -73,22 +75,53 @@ class RenderRecipe:
         }
     )
     hair_colour: Shares = field(default_factory=dict)
-    beard: Shares = _shares(
-        none=0.46, stubble=0.24, full=0.13, goatee=0.07, moustache=0.06, sideburns=0.04
+    beard: Shares = field(
+        default_factory=lambda: {
+            "none": 0.46,
+            "stubble": 0.24,
+            "full": 0.13,
+            "goatee": 0.07,
+            "moustache": 0.06,
+            "sideburns": 0.04,
+        }
     )
-    glasses: Shares = _shares(none=0.82, round=0.07, square=0.08, sunglasses=0.03)
-    hat: Shares = _shares(none=0.91, beanie=0.03, cap=0.04, brim=0.02)
+    glasses: Shares = field(
+        default_factory=lambda: {"none": 0.82, "round": 0.07, "square": 0.08, "sunglasses": 0.03}
+    )
+    hat: Shares = field(
+        default_factory=lambda: {"none": 0.91, "beanie": 0.03, "cap": 0.04, "brim": 0.02}
+    )
     clothes: Shares = field(
         default_factory=lambda: {
             **{"tee": 0.26, "shirt": 0.2, "v-neck": 0.14, "suit": 0.14, "turtleneck": 0.09},
             **{"hoodie": 0.11, "bare": 0.06},
         }
     )
-    expression: Shares = _shares(
-        neutral=0.34, smile=0.34, laugh=0.12, open=0.07, surprise=0.03, frown=0.04, pout=0.02, smirk=0.04
+    expression: Shares = field(
+        default_factory=lambda: {
+            "neutral": 0.34,
+            "smile": 0.34,
+            "laugh": 0.12,
+            "open": 0.07,
+            "surprise": 0.03,
+            "frown": 0.04,
+            "pout": 0.02,
+            "smirk": 0.04,
+        }
     )
-    light: Shares = _shares(studio=0.3, window=0.15, overcast=0.2, sun=0.1, indoor=0.15, flat=0.1)
-    background: Shares = _shares(plain=0.15, gradient=0.2, blurred=0.45, bokeh=0.2)
+    light: Shares = field(
+        default_factory=lambda: {
+            "studio": 0.3,
+            "window": 0.15,
+            "overcast": 0.2,
+            "sun": 0.1,
+            "indoor": 0.15,
+            "flat": 0.1,
+        }
+    )
+    background: Shares = field(
+        default_factory=lambda: {"plain": 0.15, "gradient": 0.2, "blurred": 0.45, "bokeh": 0.2}
+    )
     yaw: float = 16.0
     most_yaw: float = 45.0
     pitch: float = 6.0
@@ -117,15 +150,23 @@ def load_render_recipe(path: Path | None) -> RenderRecipe:
 
     Raises:
         UsageError: no such file, not TOML, an unknown key, shares that do not sum to 1, a value
-            out of its range, attributes that contradict each other.
+            out of its range, attributes that contradict each other or the tables of gender, age
+            and ancestry. Other tables give way to what is always or never wanted.
     """
     if path is None:
         return RenderRecipe()
     try:
-        values = tomllib.loads(path.read_text())
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
-        raise UsageError(f"{path}: cannot read recipe: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"{path}: cannot read recipe: {reason}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8 text"
+        ) from None
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from None
     return check_recipe(values, str(path))
 
@@ -137,7 +178,7 @@ def check_recipe(values: dict[str, Any], where: str) -> RenderRecipe:
     done: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            raise UsageError(f"{where}: unknown key {key}{_near(key, names)}")
+            raise UsageError(f"{where}: unknown key {_said(key)}{_near(key, names)}")
         standard = getattr(default, key)
         if isinstance(standard, dict):
             done[key] = _table(key, value, where)
@@ -148,8 +189,15 @@ def check_recipe(values: dict[str, Any], where: str) -> RenderRecipe:
         else:
             done[key] = _number(key, value, where)
     recipe = RenderRecipe(**done)
-    _consistent(recipe, where)
+    check_consistent(recipe, done, where)
     return recipe
+
+
+def _said(value: Any) -> str:
+    """A value as a message shows it: on one line, and short."""
+    plain = isinstance(value, str) and re.fullmatch(r"[\w.+-]{1,60}", value)
+    text = value if plain else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _near(name: str, known: Any) -> str:
@@ -158,20 +206,23 @@ def _near(name: str, known: Any) -> str:
 
 
 def _table(key: str, value: Any, where: str) -> Shares:
-    if not isinstance(value, dict) or not value:
-        raise UsageError(f"{where}: {key} is {value!r}; wanted a table of shares")
+    if not isinstance(value, dict) or not (value or key == "hair_colour"):
+        raise UsageError(
+            f"{where}: {key} is {_said(value)}; wanted a table of shares under [{key}]"
+        )
     for name, share in value.items():
         if key == "age":
             if not _is_range(name):
                 raise UsageError(
-                    f"{where}: age.{name} is no range of years; wanted one within 5-85, such as 18-29"
+                    f"{where}: age.{_said(name)} is no range of years; "
+                    "wanted one within 5-85, such as 18-29"
                 )
         elif name not in KNOWN[key]:
-            raise UsageError(f"{where}: unknown {key}.{name}{_near(name, KNOWN[key])}")
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise UsageError(f"{where}: {key}.{name} is {share!r}; wanted a share, 0 to 1")
-    total = sum(value.values())
-    if abs(total - 1) > TOLERANCE:
+            raise UsageError(f"{where}: unknown {key}.{_said(name)}{_near(name, KNOWN[key])}")
+        if not _is_number(share) or not 0 <= share <= 1:
+            raise UsageError(f"{where}: {key}.{name} is {_said(share)}; wanted a share, 0 to 1")
+    total = math.fsum(value.values())
+    if value and abs(total - 1) > TOLERANCE:
         raise UsageError(
             f"{where}: the shares of {key} sum to {total:.6g}; wanted 1; "
             "change one of them, or divide all by the sum"
@@ -180,49 +231,45 @@ def _table(key: str, value: Any, where: str) -> Shares:
 
 
 def _is_range(name: str) -> bool:
-    found = re.fullmatch(r"(\d{1,2})-(\d{1,2})", name)
-    return found is not None and 5 <= int(found[1]) < int(found[2]) <= 85
+    found = re.fullmatch(r"([0-9]{1,2})-([0-9]{1,2})", name)
+    return found is not None and 5 <= int(found[1]) <= int(found[2]) <= OLDEST
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-        raise UsageError(f"{where}: {key} is {value!r}; wanted a list of attributes")
+        raise UsageError(f"{where}: {key} is {_said(value)}; wanted a list of attributes")
     for name in value:
         if name in UNKNOWN:
-            raise UsageError(f"{where}: {key} has {name}, which a renderer cannot know; leave it out")
+            raise UsageError(
+                f"{where}: {key} has {name}, which a renderer cannot know; leave it out"
+            )
+        if name in OF_PICTURES:
+            raise UsageError(
+                f"{where}: {key} has {name}, which is the camera's and no person's; leave it out"
+            )
         if name not in ATTRIBUTES:
-            raise UsageError(f"{where}: {key} has the unknown attribute {name}{_near(name, ATTRIBUTES)}")
-    return tuple(value)
+            raise UsageError(
+                f"{where}: {key} has the unknown attribute {_said(name)}{_near(name, ATTRIBUTES)}"
+            )
+    return tuple(dict.fromkeys(value))
 
 
 def _zoom(value: Any, where: str) -> tuple[float, float]:
-    fine = isinstance(value, list) and len(value) == 2
-    fine = fine and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    fine = isinstance(value, list) and len(value) == 2 and all(_is_number(v) for v in value)
     if not fine or not 0.3 <= value[0] <= value[1] <= 2:
-        raise UsageError(f"{where}: zoom is {value!r}; wanted two numbers from 0.3 to 2, ascending")
+        raise UsageError(
+            f"{where}: zoom is {_said(value)}; wanted two numbers from 0.3 to 2, ascending"
+        )
     return float(value[0]), float(value[1])
 
 
 def _number(key: str, value: Any, where: str) -> float:
     high = {"yaw": 90.0, "most_yaw": 90.0, "pitch": 30.0, "roll": 30.0, "gaze": 20.0}.get(key, 1.0)
     what = "degrees" if high > 1 else "a share"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= high:
-        raise UsageError(f"{where}: {key} is {value!r}; wanted {what}, 0 to {high:g}")
+    if not _is_number(value) or not 0 <= value <= high:
+        raise UsageError(f"{where}: {key} is {_said(value)}; wanted {what}, 0 to {high:g}")
     return float(value)
-
-
-def _consistent(recipe: RenderRecipe, where: str) -> None:
-    always, never = set(recipe.always), set(recipe.never)
-    for name in sorted(always & never):
-        raise UsageError(f"{where}: {name} is in always and in never; take it out of one")
-    for a, b in EXCLUSIVE:
-        if {a, b} <= always:
-            raise UsageError(
-                f"{where}: always has {a} and {b}, which contradict each other; take one out"
-            )
-    beards = {"5_o_Clock_Shadow", "Goatee", "Mustache", "Sideburns"} & always
-    if beards and "Male" in never:
-        raise UsageError(
-            f"{where}: always has {sorted(beards)[0]} and never Male, which contradict each other; "
-            "take one out"
-        )

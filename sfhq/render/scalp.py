@@ -82,7 +82,9 @@ def beard(kind: Beard, rng: np.random.Generator) -> Floats:
     # Cheek line: from the sideburn down to the corner of the mouth.
     cheek = np.interp(x, [0.0, 0.25, 0.45, 0.6, 0.68, 0.75], [6.72, 6.74, 6.76, 6.9, 7.15, 7.2])
     under = np.clip((cheek + edge - y) / 0.08 + 0.5, 0, 1)
-    above = np.clip((y - np.interp(z, [0.5, 0.8, 1.2, 1.4], [6.5, 6.25, 6.12, 6.1]) + edge) / 0.12 + 0.5, 0, 1)
+    above = np.clip(
+        (y - np.interp(z, [0.5, 0.8, 1.2, 1.4], [6.5, 6.25, 6.12, 6.1]) + edge) / 0.12 + 0.5, 0, 1
+    )
     front = np.clip((z - 0.52) / 0.1, 0, 1)
     full = under * above * front
     moustache = (
@@ -106,5 +108,5 @@ def beard(kind: Beard, rng: np.random.Generator) -> Floats:
         "moustache": moustache,
         "sideburns": sides,
     }[kind.kind]
-    out = shape * skin * (f["nose"] < 0.5)
-    return out.astype(np.float32)
+    out: Floats = (shape * skin * (f["nose"] < 0.5)).astype(np.float32)
+    return out

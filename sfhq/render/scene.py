@@ -27,7 +27,7 @@ MATERIALS = {
     "felt": (0.95, 0.1, 0.0, 0.6, 0.0),
 }
 DEPTH = 3
-EYES = 8  # times as many samples around the eyes
+EYES = 6  # times as many samples around the eyes
 COARSE = (160, 320)  # pixels up to which light falls on a coarser skin
 THIN = 3  # of the strands, one in so many is traced, thicker
 
@@ -173,14 +173,16 @@ def _mesh(solid: Solid, oil: float, size: int) -> Any:
             },
         }
     )
-    level = int(np.searchsorted(COARSE, size))
-    corners = topology().light_triangles[level] if solid.name == "skin" else solid.triangles
-    count, faces = len(solid.points), len(corners)
+    points, normals, colour, corners = solid.points, solid.normals, solid.colour, solid.triangles
+    if solid.name == "skin":
+        used, corners = topology().light[int(np.searchsorted(COARSE, size))]
+        points, normals, colour = points[used], normals[used], colour[used]
+    count, faces = len(points), len(corners)
     mesh = mi.Mesh(solid.name, count, faces, props=properties, has_vertex_normals=True)
-    mesh.add_attribute("vertex_color", 3, np.ascontiguousarray(solid.colour, np.float32).ravel())
+    mesh.add_attribute("vertex_color", 3, np.ascontiguousarray(colour, np.float32).ravel())
     values = mi.traverse(mesh)
-    values["vertex_positions"] = np.ascontiguousarray(solid.points, np.float32).ravel()
-    values["vertex_normals"] = np.ascontiguousarray(solid.normals, np.float32).ravel()
+    values["vertex_positions"] = np.ascontiguousarray(points, np.float32).ravel()
+    values["vertex_normals"] = np.ascontiguousarray(normals, np.float32).ravel()
     values["faces"] = np.ascontiguousarray(corners, np.uint32).ravel()
     values.update()
     return mesh

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sfhq.render.assets import Floats
-from sfhq.render.bust import Bust, topology, vertex_normals
+from sfhq.render.bust import Bust, topology
 from sfhq.render.mottle import mottle
 from sfhq.render.person import Person
 
@@ -24,7 +24,12 @@ HAEMOGLOBIN = np.array([0.1, 0.95, 0.8])
 
 @dataclass(frozen=True)
 class Surface:
-    """Attributes: `colour` (F, 3) linear RGB, `normals` (F, 3), `points` (F, 3) with relief."""
+    """Attributes.
+
+    colour: (F, 3) linear RGB.
+    normals: (F, 3) of the smooth shape.
+    points: (F, 3) with relief.
+    """
 
     colour: Floats
     normals: Floats
@@ -115,7 +120,9 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     rim = _smooth(f["eyelids"], 0.35, 0.8) * (1 - inside)
     colour = _mix(colour, colour * np.array([0.82, 0.62, 0.58]), 0.6 * rim)
     if made.shadow > 0:
-        colour = _mix(colour, np.array(made.shadow_colour), 0.75 * made.shadow * np.clip(1.3 * lid, 0, 1))
+        colour = _mix(
+            colour, np.array(made.shadow_colour), 0.75 * made.shadow * np.clip(1.3 * lid, 0, 1)
+        )
     if made.liner > 0:
         colour = _mix(colour, np.array([0.01, 0.008, 0.008]), 0.9 * made.liner * rim)
     ink = hair_ink(person)
@@ -123,8 +130,8 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
         if name in shade:
             under = np.minimum(0.4 * ink, 0.3 * colour) + 0.05 * colour
             colour = _mix(colour, under, strength * shade[name])
-    points, normals = _relief(person, bust, rng, front, fine, lips)
-    return Surface(np.clip(colour, 0.002, 0.95).astype(np.float32), normals, points)
+    points = _relief(person, bust, rng, front, lips)
+    return Surface(np.clip(colour, 0.002, 0.95).astype(np.float32), bust.normals, points)
 
 
 def hair_ink(person: Person) -> Floats:
@@ -145,9 +152,9 @@ def _relief(
     bust: Bust,
     rng: np.random.Generator,
     front: Floats,
-    fine: Floats,
     lips: Floats,
-) -> tuple[Floats, Floats]:
+) -> Floats:
+    """(F, 3) vertices with pores, lines of the lips and wrinkles."""
     shared = topology()
     rest = shared.rest
     height = 0.0006 * mottle(rng, 0.02) * (1 - lips) * front
@@ -166,8 +173,8 @@ def _relief(
         height = height - 0.005 * age * feet * where * front
         crease = mottle(rng, 0.07, 2, (1.0, 1.6, 1.0))
         height = height - 0.0022 * age * np.abs(crease) * (1 - lips)
-    points = (bust.points + height[:, None] * bust.normals).astype(np.float32)
-    return points, vertex_normals(points, shared.triangles)
+    out: Floats = (bust.points + height[:, None] * bust.normals).astype(np.float32)
+    return out
 
 
 def _smooth(x: Floats, low: float, high: float) -> Floats:

@@ -35,7 +35,9 @@ def subdivide(quads: Ints, vertices: int) -> tuple[Any, Ints]:
         (count, vertices),
     )
     rows = np.repeat(np.arange(len(edges)), 2)
-    ends_of = sp.csr_matrix((np.full(len(rows), 0.5), (rows, edges.ravel())), (len(edges), vertices))
+    ends_of = sp.csr_matrix(
+        (np.full(len(rows), 0.5), (rows, edges.ravel())), (len(edges), vertices)
+    )
     quads_of = sp.csr_matrix(
         (np.full(4 * count, 0.5), (of.ravel(), np.repeat(np.arange(count), 4))),
         (len(edges), count),

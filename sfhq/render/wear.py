@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from sfhq.render.assets import Floats, Ints
-from sfhq.render.bust import SHOULDER, Bust, topology
+from sfhq.render.assets import Floats
+from sfhq.render.bust import Bust, topology
+from sfhq.render.clothes import AXIS, Named, clothes, low, outwards, piece, ring_field
 from sfhq.render.eyes import Piece, eyeball
 from sfhq.render.groom import Strands
 from sfhq.render.meshes import ball, cut, level_ring, loft, tube
-from sfhq.render.mottle import mottle
-from sfhq.render.person import Colour, Person
+from sfhq.render.person import Person
 from sfhq.render.skin import Surface
 
-Named = tuple[str, str, Piece]
 CLASS_OF = {  # of a solid, by the first word of its name
     "frame": "eye_g",
     "lens": "eye_g",
@@ -26,7 +25,6 @@ CLASS_OF = {  # of a solid, by the first word of its name
     "collar": "cloth",
     "tie": "cloth",
 }
-AXIS = np.array([0.0, 5.9, 0.1], np.float32)  # the neck's
 # Lower edge of a hat on the mean head: height at depth 0, and its slope.
 HAT_LINE = {"beanie": (7.4, 0.3), "cap": (7.42, 0.31), "brim": (7.4, 0.28)}
 
@@ -62,7 +60,7 @@ def press(person: Person, strands: list[Strands]) -> list[Strands]:
 def build(person: Person, bust: Bust, surface: Surface, strands: list[Strands]) -> list[Named]:
     """Name, material and mesh of everything worn."""
     rng = np.random.default_rng([person.seed, 9])
-    pieces = _clothes(person, surface, rng)
+    pieces = clothes(person, surface, rng)
     pieces += _glasses(person, bust)
     pieces += _hat(person, surface, rng)
     if person.wear.earrings:
@@ -70,182 +68,6 @@ def build(person: Person, bust: Bust, surface: Surface, strands: list[Strands]) 
     if person.wear.necklace:
         pieces += _necklace(person, surface, rng)
     return pieces
-
-
-def _piece(mesh: tuple[Floats, Ints], colour: Colour | Floats, follows: Floats | float = 1.0) -> Piece:
-    points, faces = mesh
-    tint = np.broadcast_to(np.asarray(colour, np.float32), points.shape).copy()
-    return Piece(points.astype(np.float32), faces, tint, follows)
-
-
-# Clothes.
-
-
-def neckline(person: Person, rest: Floats) -> Floats:
-    """(F,) positive where the main garment covers the body of the mean head's bust."""
-    x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
-    edge = np.interp(z, [-0.7, 0.0, 0.5, 1.1], [6.02, 5.95, 5.72, 5.5])
-    kind = person.wear.clothes
-    if kind == "turtleneck":
-        edge = edge + 0.3
-    if kind in ("shirt", "tee"):
-        edge = edge + 0.02
-    if kind == "v-neck":
-        edge = edge - np.clip(0.75 - 1.9 * x, 0, None) * (z > 0.35)
-    if kind == "suit":
-        edge = edge - np.clip(1.7 - 2.6 * x, 0, None) * (z > 0.3) - 0.06
-    if kind == "hoodie":
-        edge = edge - 0.04
-    out: Floats = (edge - y).astype(np.float32)
-    return out
-
-
-def _shell(
-    person: Person,
-    surface: Surface,
-    field: Floats,
-    thick: float,
-    colour: Floats,
-    rng: np.random.Generator,
-    fold: float,
-) -> Piece:
-    """A garment: the body's surface where a field is above 0, moved outwards."""
-    shared = topology()
-    ramp = np.clip(field / 0.12, 0, 1)
-    folds = fold * mottle(rng, 0.55, 2) * np.clip(field / 0.5, 0, 1)
-    out = surface.points + ((0.022 + thick * np.sqrt(ramp)) + folds)[:, None] * surface.normals
-    carry = np.concatenate([colour, shared.follows[:, None]], 1).astype(np.float32)
-    points, faces, carried = cut(out, shared.triangles, field, carry)
-    return Piece(points, faces, carried[:, :3], carried[:, 3])
-
-
-def _fabric(person: Person, colour: Colour, field: Floats, rng: np.random.Generator) -> Floats:
-    """(F, 3) colour of cloth: plain, striped or checked, darker at the seam."""
-    rest = topology().rest
-    tint = np.tile(np.array(colour, np.float64), (len(rest), 1))
-    pattern = rng.choice(["plain", "plain", "plain", "stripes", "checks", "mottled"])
-    other = np.clip(np.array(colour) * rng.uniform(0.3, 2.5) + rng.uniform(0, 0.15), 0.01, 0.85)
-    width = rng.uniform(0.08, 0.25)
-    if pattern == "stripes":
-        on = np.sin(2 * np.pi * rest[:, 1] / width) > rng.uniform(-0.3, 0.6)
-        tint[on] = other
-    elif pattern == "checks":
-        a = np.sin(2 * np.pi * rest[:, 0] / width) > 0.2
-        b = np.sin(2 * np.pi * rest[:, 1] / width) > 0.2
-        tint = tint + (other - tint) * (0.5 * a + 0.5 * b)[:, None]
-    elif pattern == "mottled":
-        tint = tint * (1 + 0.25 * mottle(rng, 0.06, 2))[:, None]
-    tint = tint * (1 + 0.05 * mottle(rng, 0.02))[:, None]
-    seam = np.exp(-(((field - 0.1) / 0.012) ** 2))
-    out: Floats = np.clip(tint * (1 - 0.35 * seam[:, None]), 0.004, 0.9)
-    return out
-
-
-def _clothes(person: Person, surface: Surface, rng: np.random.Generator) -> list[Named]:
-    wear = person.wear
-    if wear.clothes == "bare":
-        return []
-    rest = topology().rest
-    pieces: list[Named] = []
-    field = neckline(person, rest)
-    if wear.clothes == "suit":
-        under = replace(person, wear=replace(wear, clothes="shirt"))
-        white = tuple(float(v) for v in rng.uniform(0.55, 0.8) * np.array([1.0, 0.99, 0.97]))
-        inner = neckline(under, rest)
-        fabric = np.tile(np.array(white), (len(rest), 1))
-        pieces.append(("cloth-shirt", "cloth", _shell(person, surface, inner, 0.02, fabric, rng, 0.006)))
-        pieces += _collar(person, surface, white)
-    thick = {"hoodie": 0.09, "turtleneck": 0.05, "suit": 0.075}.get(wear.clothes, 0.035)
-    fold = {"suit": 0.008, "turtleneck": 0.012}.get(wear.clothes, 0.02)
-    fabric = _fabric(person, wear.cloth_colour, field, rng)
-    if wear.clothes == "suit":  # lapels: a band along the opening, cut by a notch
-        band = np.exp(-(((field - 0.34) / 0.015) ** 2)) * (rest[:, 2] > 0.3)
-        fabric = fabric * (1 - 0.45 * band[:, None])
-    pieces.append(("cloth-main", "cloth", _shell(person, surface, field, thick, fabric, rng, fold)))
-    if wear.clothes == "shirt":
-        pieces += _collar(person, surface, wear.cloth_colour)
-    if wear.clothes == "hoodie":
-        ring = level_ring(surface.points, topology().triangles, _ring_field(rest, -0.05), AXIS)
-        back = np.clip((0.5 - ring[:, 2]) / 0.9, 0, 1)
-        out = _outwards(ring, 0.1 + 0.12 * back) + np.stack([0 * back, 0.1 * back + 0.02, -0.1 * back], 1)
-        hood = tube(out, 0.085 + 0.09 * back, closed=True, sides=10)
-        colour = np.array(wear.cloth_colour) * 0.95
-        pieces.append(("cloth-hood", "cloth", _piece(hood, tuple(colour), _low(hood[0]))))
-    if wear.necktie and wear.clothes in ("suit", "shirt"):
-        pieces += _tie(person, surface, rng)
-    return pieces
-
-
-def _ring_field(rest: Floats, drop: float) -> Floats:
-    """(F,) 0 on a loop around the foot of the neck; larger `drop`, lower loop."""
-    edge = np.interp(rest[:, 2], [-0.7, 0.0, 0.5, 1.1], [6.02, 5.95, 5.72, 5.5]) - drop
-    near = np.hypot(rest[:, 0], rest[:, 2] - AXIS[2]) < 1.6
-    out: Floats = np.where(near, edge - rest[:, 1], 1.0).astype(np.float32)
-    return out
-
-
-def _outwards(ring: Floats, by: Floats | float) -> Floats:
-    flat = (ring - AXIS) * np.array([1, 0, 1])
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    out: Floats = ring + flat * np.broadcast_to(np.asarray(by), (len(ring),))[:, None]
-    return out
-
-
-def _low(points: Floats) -> Floats:
-    """How far things around the neck turn with the head."""
-    t = np.clip((points[:, 1] - SHOULDER) / (6.4 - SHOULDER), 0, 1)
-    out: Floats = (t * t * (3 - 2 * t)).astype(np.float32)
-    return out
-
-
-def _collar(person: Person, surface: Surface, colour: Colour | tuple[float, ...]) -> list[Named]:
-    rest = topology().rest
-    ring = level_ring(surface.points, topology().triangles, _ring_field(rest, 0.0), AXIS)
-    n = len(ring)
-    ring = np.roll(ring, n // 2, 0)  # begins at the front, where it is open
-    angle = np.linspace(0, 2 * np.pi, n)
-    front = np.clip(np.cos(angle), 0, 1) ** 6
-    stand = 0.2 - 0.06 * front
-    up = np.stack([0 * stand, stand, 0 * stand], 1)
-    fall = 0.17 + 0.2 * front
-    down = np.stack([0.05 * np.sin(angle) * front, -fall, 0.03 * front], 1)
-    rows = [
-        _outwards(ring, 0.03) - np.array([0, 0.04, 0]),
-        _outwards(ring, 0.045) + up,
-        _outwards(ring, 0.075) + up + np.array([0, 0.012, 0]),
-        _outwards(ring, 0.1) + up + 0.3 * down,
-        _outwards(ring, 0.12 + 0.05 * front) + up + down,
-    ]
-    keep = slice(2, n - 2)  # the gap in front
-    mesh = loft([r[keep] for r in rows])
-    tint = np.clip(np.array(colour) * 1.03, 0, 0.9)
-    return [("collar", "cloth", _piece(mesh, tuple(tint), 0.5 * _low(mesh[0])))]
-
-
-def _tie(person: Person, surface: Surface, rng: np.random.Generator) -> list[Named]:
-    rest = topology().rest
-    middle = np.flatnonzero((np.abs(rest[:, 0]) < 0.06) & (rest[:, 2] > 0.4) & (rest[:, 1] < 6.0))
-    points = surface.points[middle]
-    order = np.argsort(points[:, 1])
-    heights = np.linspace(5.58, 4.5, 16)
-    depth = np.interp(heights, points[order, 1], points[order, 2])
-    depth = np.maximum.accumulate(depth) + 0.14
-    width = np.interp(heights, [4.5, 5.35, 5.45, 5.58], [0.26, 0.13, 0.1, 0.14])
-    puff = np.interp(heights, [4.5, 5.4, 5.47, 5.58], [0.0, 0.02, 0.07, 0.05])
-    s = np.linspace(-1, 1, 9)
-    rows = [
-        np.stack([w * s, y + 0 * s, z + p * (1 - s**2) + 0.02 * (1 - s**2)], 1)
-        for y, z, w, p in zip(heights, depth, width, puff, strict=True)
-    ]
-    mesh = loft(rows)
-    colour = np.tile(np.array(person.wear.tie_colour), (len(mesh[0]), 1))
-    if rng.random() < 0.5:
-        slant = np.sin(2 * np.pi * (mesh[0][:, 1] + 0.6 * mesh[0][:, 0]) / rng.uniform(0.1, 0.25))
-        colour[slant > 0.4] = np.clip(colour[slant > 0.4] * 0.3 + rng.uniform(0, 0.4, 3), 0, 0.8)
-    return [("tie", "cloth", _piece(mesh, colour, 0.0))]
-
-
-# On the face and the head.
 
 
 def _glasses(person: Person, bust: Bust) -> list[Named]:
@@ -270,12 +92,20 @@ def _glasses(person: Person, bust: Bust) -> list[Named]:
         y = y - 0.12 * high * np.clip(sign * x / wide, -1, 1) * (y < 0)
         z = -0.22 * (sign * x / wide).clip(0) ** 2 * wide - 0.06 * y
         rim = np.stack([middle[0] + x, middle[1] + y, middle[2] + z], 1)
-        pieces.append((f"frame-{side}", "plastic", _piece(tube(rim, thick, closed=True), wear.frame_colour)))
+        pieces.append(
+            (f"frame-{side}", "plastic", piece(tube(rim, thick, closed=True), wear.frame_colour))
+        )
         fan = np.concatenate([rim, rim.mean(0)[None]]).astype(np.float32)
         i = np.arange(48)
         faces = np.stack([i, (i + 1) % 48, np.full(48, 48)], 1).astype(np.int32)
         dark = wear.glasses == "sunglasses"
-        pieces.append((f"lens-{side}", "lens" if dark else "clear", _piece((fan, faces), (0.012, 0.012, 0.014))))
+        pieces.append(
+            (
+                f"lens-{side}",
+                "lens" if dark else "clear",
+                piece((fan, faces), (0.012, 0.012, 0.014)),
+            )
+        )
         inner.append(rim[np.argmin(sign * rim[:, 0] - 0.8 * rim[:, 1])])
         outer = rim[np.argmax(sign * rim[:, 0] + 0.4 * rim[:, 1])]
         ear = topology().fields["ears"] > 0.5
@@ -285,11 +115,11 @@ def _glasses(person: Person, bust: Bust) -> list[Named]:
         bend = outer * 0.5 + hook * 0.5 + np.array([0.06 * sign, 0.02, 0.0])
         t = np.linspace(0, 1, 14)[:, None]
         arm = (1 - t) ** 2 * outer + 2 * t * (1 - t) * bend + t**2 * hook
-        pieces.append((f"frame-arm-{side}", "plastic", _piece(tube(arm, thick), wear.frame_colour)))
+        pieces.append((f"frame-arm-{side}", "plastic", piece(tube(arm, thick), wear.frame_colour)))
     t = np.linspace(-1, 1, 9)[:, None]
     bridge = (inner[0] * (1 + t) + inner[1] * (1 - t)) / 2
     bridge = bridge + (1 - t**2) * np.array([0.0, 0.03, 0.03])
-    pieces.append(("frame-bridge", "plastic", _piece(tube(bridge, thick), wear.frame_colour)))
+    pieces.append(("frame-bridge", "plastic", piece(tube(bridge, thick), wear.frame_colour)))
     return pieces
 
 
@@ -343,7 +173,7 @@ def _brim(person: Person, ring: Floats, kind: str) -> Piece:
         rows.append(ring + away * (reach * share)[:, None] + down)
     rows.append(rows[-1] - np.array([0, 0.015, 0]))
     rows += [r - np.array([0, 0.02, 0]) for r in (rows[2], rows[1], rows[0])]
-    return _piece(loft(rows, closed=True), person.wear.hat_colour)
+    return piece(loft(rows, closed=True), person.wear.hat_colour)
 
 
 def _earrings(person: Person, surface: Surface, rng: np.random.Generator) -> list[Named]:
@@ -363,7 +193,7 @@ def _earrings(person: Person, surface: Surface, rng: np.random.Generator) -> lis
             mesh = tube(lobe + np.array([0, -size, 0]) + ring, 0.011, closed=True)
         else:
             mesh = ball(lobe - np.array([0, size + 0.04, 0]), np.array([0.03, size, 0.03]))
-        pieces.append((f"earring-{side}", "metal", _piece(mesh, person.wear.metal)))
+        pieces.append((f"earring-{side}", "metal", piece(mesh, person.wear.metal)))
     return pieces
 
 
@@ -371,11 +201,11 @@ def _necklace(person: Person, surface: Surface, rng: np.random.Generator) -> lis
     rest = topology().rest
     drop = float(rng.uniform(0.0, 0.3))
     x, z = np.abs(rest[:, 0]), rest[:, 2]
-    field = _ring_field(rest, 0.02) - drop * np.clip(1 - x / 0.7, 0, 1) * (z > 0.3)
+    field = ring_field(rest, 0.02) - drop * np.clip(1 - x / 0.7, 0, 1) * (z > 0.3)
     ring = level_ring(surface.points, topology().triangles, field, AXIS)
     if not len(ring):
         return []
-    path = _outwards(ring, 0.02)
+    path = outwards(ring, 0.02)
     if rng.random() < 0.4:  # pearls
         step = np.linspace(0, len(path), 60, endpoint=False)
         at = np.stack([np.interp(step, np.arange(len(path)), path[:, i]) for i in range(3)], 1)
@@ -384,11 +214,11 @@ def _necklace(person: Person, surface: Surface, rng: np.random.Generator) -> lis
         points = np.concatenate([m[0] for m in meshes])
         faces = np.concatenate([m[1] + o for m, o in zip(meshes, offset, strict=True)])
         pearl = (points, faces.astype(np.int32))
-        return [("necklace", "plastic", _piece(pearl, (0.75, 0.7, 0.62), _low(points)))]
+        return [("necklace", "plastic", piece(pearl, (0.75, 0.7, 0.62), low(points)))]
     mesh = tube(path, 0.014, closed=True, sides=6)
-    pieces: list[Named] = [("necklace", "metal", _piece(mesh, person.wear.metal, _low(mesh[0])))]
+    pieces: list[Named] = [("necklace", "metal", piece(mesh, person.wear.metal, low(mesh[0])))]
     if rng.random() < 0.6:
         front = path[np.argmax(path[:, 2] - 0.3 * np.abs(path[:, 0]))]
         pendant = ball(front + np.array([0, -0.06, 0.02]), np.array([0.045, 0.06, 0.02]))
-        pieces.append(("necklace-pendant", "metal", _piece(pendant, person.wear.metal, 0.0)))
+        pieces.append(("necklace-pendant", "metal", piece(pendant, person.wear.metal, 0.0)))
     return pieces
