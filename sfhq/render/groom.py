@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from sfhq.render.assets import Floats, Ints
 from sfhq.render.bust import SHOULDER, topology
-from sfhq.render.person import Person
+from sfhq.render.person import Hair, Person
 from sfhq.render.scalp import MIDDLE
 from sfhq.render.skin import Surface
 
@@ -286,19 +286,19 @@ def _grow_guides(
         ramp = min(1.0, 2.5 * s)
         at = skull.push(at.astype(np.float32), 0.012 + layer * ramp)
         if not hair.bangs or hair.style in ("bob", "long", "wavy", "curly"):
-            at = _off_the_face(at, rest, hair.bangs)
+            at = _off_the_face(at, rest, hair)
         path.append(at)
     return np.stack(path, 1).astype(np.float32)
 
 
-def _off_the_face(at: Floats, rest: Floats, bangs: bool) -> Floats:
-    """Hair that falls is parted to the sides of the face."""
+def _off_the_face(at: Floats, rest: Floats, hair: Hair) -> Floats:
+    """Hair that falls goes to the side of the face that it is parted to."""
     x, y, z = at.T
     edge = np.interp(y, [6.2, 6.6, 7.2, 7.8, 8.05], [0.52, 0.55, 0.6, 0.5, 0.0])
-    inside = (z > 0.95) & (np.abs(x) < edge) & (y < 8.05)
-    if bangs:
+    side = np.where(rest[:, 0] >= 0.35 * hair.part, 1.0, -1.0)
+    inside = (z > 0.95) & (side * x < edge) & (side * x > -0.75) & (y < 8.05)
+    if hair.bangs:
         inside &= ~_bangs(rest)
-    side = np.where(x >= 0, 1.0, -1.0)
     out = at.copy()
     out[:, 0] = np.where(inside, side * edge, x)
     return out

@@ -91,7 +91,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     blood = skin.haemoglobin * (1 + 0.08 * blotch + 0.04 * fine)
     blood = blood + (0.1 + 0.3 * skin.rosy + 0.3 * made.blush) * cheek
     blood = blood + (0.12 + 0.2 * skin.rosy) * nose + 0.08 * chin + 0.14 * f["ears"]
-    blood = blood + (0.1 + 0.3 * skin.bags) * under + 0.08 * lid
+    blood = blood + (0.06 + 0.18 * skin.bags) * under + 0.05 * lid
     dark = skin.melanin * (1 + 0.04 * blotch + 0.025 * fine + 0.12 * f["neck"] - 0.12 * cheek)
     dark = dark + (0.02 + 0.28 * skin.bags) * under * (0.4 + skin.melanin)
     dark = dark + 0.06 * spot(rest, (0.13, 7.32, 1.35), (0.06, 0.09, 0.3))
