@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import importlib.util
+import io
 import os
 import zipfile
 import zlib
@@ -118,8 +119,11 @@ def base_mesh() -> BaseMesh:
 
 
 def _cache() -> Path:
-    home = os.path.expanduser("~")  # of a user without a home it stays "~", which no one can read
-    return Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "sfhq"
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without one: nothing is kept
+        home = Path(os.devnull)
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "sfhq"
 
 
 def _load(path: Path) -> BaseMesh:
@@ -137,8 +141,6 @@ def _load(path: Path) -> BaseMesh:
 
 
 def _save(path: Path, mesh: BaseMesh) -> None:
-    import io
-
     buffer = io.BytesIO()
     np.savez(
         buffer,
@@ -255,7 +257,7 @@ def _read_targets(data: Path, used: Ints, count: int) -> tuple[dict[str, int], F
     number = np.full(count, -1)
     number[used] = np.arange(len(used))
     names: dict[str, int] = {}
-    moves = []
+    moves: list[Floats] = []
     for name, path in files.items():
         text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         lines = [x.split() for x in text.decode().splitlines() if x and not x.startswith("#")]

@@ -31,7 +31,7 @@ LEVELS_OF_DETAIL = 2
 PIVOT = np.array([0.0, 6.35, 0.25], np.float32)  # the head turns about the top of the spine
 EYES = np.array([0.0, 7.3, 1.2], np.float32)  # where the middle between the eyes is brought
 # Lower edge of the jaw in profile, (z, y), on the mean head before any target.
-JAW = ((-1.2, 7.0), (0.25, 6.98), (0.5, 6.72), (0.8, 6.42), (1.15, 6.3), (1.6, 6.3))
+JAW = ((-1.2, 7.0), (0.25, 6.98), (0.5, 6.72), (0.8, 6.42), (1.0, 6.34), (1.15, 6.25), (1.3, 6.215), (1.6, 6.2))
 SHOULDER = 5.75  # height at which the neck ends
 # Outline of the nose on the mean head, (y, half of its width): from below the nostrils, around
 # the wings, up to the root between the eyes.
@@ -158,7 +158,8 @@ def deform(weights: Mapping[str, float]) -> Floats:
     strength = np.array(list(weights.values()), np.float32)
     moved: Floats = mesh.points + np.tensordot(strength, mesh.moves[index], 1)
     eyes = (mesh.parts == PARTS.index("l-eye")) | (mesh.parts == PARTS.index("r-eye"))
-    return moved - np.array([0, 1, 1], np.float32) * (moved[eyes].mean(0) - EYES)
+    moved -= np.array([0, 1, 1], np.float32) * (moved[eyes].mean(0) - EYES)
+    return moved
 
 
 def vertex_normals(points: Floats, faces: Ints) -> Floats:
@@ -170,7 +171,8 @@ def vertex_normals(points: Floats, faces: Ints) -> Floats:
         weights = np.tile(each[:, axis], 3)
         out[:, axis] = np.bincount(faces.T.ravel(), weights, len(points))
     length = np.linalg.norm(out, axis=1, keepdims=True)
-    return (out / np.maximum(length, 1e-12)).astype(np.float32)
+    unit: Floats = (out / np.maximum(length, 1e-12)).astype(np.float32)
+    return unit
 
 
 @lru_cache(maxsize=1)
@@ -188,7 +190,16 @@ def topology() -> Topology:
 
     drop = np.linalg.norm(mesh.moves[mesh.targets["jawOpen"]][coarse], axis=1)
     jaw: Floats = matrix @ (drop / drop.max()).astype(np.float32)
-    lower = np.clip((jaw - 0.52) * 8 + 0.5, 0, 1)
+    # Amid the mouth the lower lip is what the jaw takes along; at the corners, below the seam.
+    seam = (fields["lips"] > 0.3) & (fields["mouth"] > 0.3)
+    x = np.abs(rest[:, 0])
+    bins = np.linspace(0.0, 0.26, 14)
+    line = [rest[seam & (np.abs(x - b) < 0.015), 1] for b in bins]
+    known = [i for i, y in enumerate(line) if len(y)]
+    height = np.interp(x, bins[known], [float(line[i].mean()) for i in known])
+    side = np.clip((x - 0.15) / 0.04, 0, 1)
+    amid, below = (jaw - 0.52) * 8, (height - rest[:, 1]) / 0.02
+    lower = np.clip(amid + side * (below - amid) + 0.5, 0, 1)
     fields["lower-lip"] = np.minimum(fields["lips"], lower)
     fields["upper-lip"] = np.minimum(fields["lips"], 1 - lower)
     fields["jaw"] = jaw

@@ -39,7 +39,7 @@ MISSING, HIDDEN, VISIBLE = 0, 1, 2
 TOLERANCE = 0.07  # decimetres that a point may lie behind what is seen and still be seen
 THIN = 0.02  # of the eyes' distance: shorter runs along a ray are strands and gaps
 # Places on the mean head, of the subject's right half and of the middle; the left is their mirror.
-# Found where dlib's points fall on 47 frontal people, then moved to what the points stand for: the
+# Found where dlib's points fall on 50 frontal people, then moved to what the points stand for: the
 # rim of the eye's opening, the border of the lips and the seam between them, the upper middle line
 # of the brow, the outline of the jaw as seen from the front.
 PLACES: dict[int, tuple[float, float, float]] = {

@@ -50,5 +50,6 @@ def _lamp(place: Floats, azimuth: float, elevation: float, width: float, power: 
     a, e = np.radians([azimuth, elevation])
     to = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
     angle = np.arccos(np.clip(place @ to, -1, 1))
-    disc: Floats = 1 / (1 + np.exp((angle - width) / (0.12 * width)))
-    return disc * power / (1 - np.cos(width)) * 0.5
+    disc = 1 / (1 + np.exp((angle - width) / (0.12 * width)))
+    out: Floats = disc * power / (1 - np.cos(width)) * 0.5
+    return out

@@ -30,9 +30,7 @@ def tube(
     """A round tube along a path (N, 3); `radius` is a number or (N,)."""
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
     ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
-    guess = np.array([0.13, 0.97, 0.21])
-    across = np.cross(ahead, guess)
-    across /= np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-9)
+    across = _carried(ahead, closed)
     up = np.cross(ahead, across)
     turn = np.linspace(0, 2 * np.pi, sides, endpoint=False)
     ring = np.cos(turn)[:, None, None] * across + np.sin(turn)[:, None, None] * up
@@ -41,6 +39,24 @@ def tube(
     rows.append(rows[0])
     points, faces = loft(rows, closed)
     return points, faces[:, ::-1].copy()
+
+
+def _carried(ahead: Floats, closed: bool) -> Floats:
+    """(N, 3) unit vectors across a path that turn about it as little as may be."""
+    start = np.eye(3)[np.abs(ahead[0]).argmin()]
+    rows = []
+    for way in (*ahead, ahead[0]) if closed else ahead:
+        start = start - (start @ way) * way
+        start = start / max(float(np.linalg.norm(start)), 1e-9)
+        rows.append(start)
+    out = np.stack(rows)
+    if closed:  # what it has turned by on its return is undone bit by bit
+        side = np.cross(ahead[0], out[0])
+        by = -np.arctan2(out[-1] @ side, out[-1] @ out[0]) * np.linspace(0, 1, len(out))[:-1, None]
+        out = out[:-1]
+        out = np.cos(by) * out + np.sin(by) * np.cross(ahead, out)
+    done: Floats = out
+    return done
 
 
 def ball(centre: Floats, radii: Floats | float, rings: int = 10) -> tuple[Floats, Ints]:
@@ -72,37 +88,35 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
     """
     inside = field > 0
     count = inside[faces].sum(1)
-    whole = faces[count == 3]
-    values = np.concatenate([points, carry], 1)
-    made = [values]
-    new_faces = [whole]
-    base = len(points)
+    kept = [faces[count == 3]]
+    ends: list[Ints] = []  # of the edges that are cut
+    made = 0
     for wanted in (1, 2):
         part = faces[count == wanted]
-        if not len(part):
-            continue
         odd = inside[part] if wanted == 1 else ~inside[part]
         first = odd.argmax(1)
         a, b, c = (np.take_along_axis(part, ((first + k) % 3)[:, None], 1)[:, 0] for k in range(3))
-        t_ab = (field[a] / (field[a] - field[b]))[:, None]
-        t_ac = (field[a] / (field[a] - field[c]))[:, None]
-        made.append(values[a] + t_ab * (values[b] - values[a]))
-        made.append(values[a] + t_ac * (values[c] - values[a]))
-        ab = base + np.arange(len(part))
+        ends += [np.stack([a, b], 1), np.stack([a, c], 1)]
+        ab = len(points) + made + np.arange(len(part))
         ac = ab + len(part)
-        base += 2 * len(part)
+        made += 2 * len(part)
         if wanted == 1:
-            new_faces.append(np.stack([a, ab, ac], 1))
+            kept.append(np.stack([a, ab, ac], 1))
         else:
-            new_faces += [np.stack([ab, b, c], 1), np.stack([ab, c, ac], 1)]
-    every = np.concatenate(new_faces)
-    used, faces = np.unique(every, return_inverse=True)
-    out = np.concatenate(made)[used]
+            kept += [np.stack([ab, b, c], 1), np.stack([ab, c, ac], 1)]
+    # Both triangles of an edge get one vertex on it.
+    edges, of = np.unique(np.sort(np.concatenate(ends), 1), axis=0, return_inverse=True)
+    near, far = edges.T
+    t = (field[near] / (field[near] - field[far]))[:, None]
+    values = np.concatenate([points, carry], 1)
+    every = np.concatenate([values, values[near] + t * (values[far] - values[near])])
+    number = np.concatenate([np.arange(len(points)), len(points) + of.ravel()])
+    used, corners = np.unique(number[np.concatenate(kept)], return_inverse=True)
     n = points.shape[1]
     return (
-        out[:, :n].astype(np.float32),
-        faces.reshape(-1, 3).astype(np.int32),
-        out[:, n:].astype(np.float32),
+        every[used, :n].astype(np.float32),
+        corners.reshape(-1, 3).astype(np.int32),
+        every[used, n:].astype(np.float32),
     )
 
 

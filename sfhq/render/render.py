@@ -39,7 +39,6 @@ class Render:
         styles: of `sfhq.render.styles.STYLES`, dealt in turn by seed.
         recipe: whom to draw.
         samples: paths a pixel.
-        threads: of the renderer; they do not change a byte.
     """
 
     name: ClassVar[str] = "render"
@@ -51,7 +50,6 @@ class Render:
     styles: tuple[str, ...] = ("photo",)
     recipe: RenderRecipe = field(default_factory=RenderRecipe)
     samples: int = SAMPLES
-    threads: int = 1
 
     def __post_init__(self) -> None:
         from sfhq.render.styles import check_style
@@ -64,8 +62,6 @@ class Render:
             raise UsageError(f"size is {self.size}; wanted {SIZES[0]} to {SIZES[1]} pixels")
         if not 1 <= self.samples <= 4096:
             raise UsageError(f"samples is {self.samples}; wanted 1 to 4096 paths a pixel")
-        if self.threads < 1:
-            raise UsageError(f"threads is {self.threads}; wanted 1 or more")
         if not self.styles:
             raise UsageError("no style; wanted at least one, such as photo")
         for style in self.styles:
@@ -126,7 +122,7 @@ class Render:
         one = person(seed, self.recipe)
         model = make(one)
         labels = read(model, self.size)
-        light, steady = render(model, self.size, self.samples, self.threads)
+        light, steady = render(model, self.size, self.samples)
         photo, blur = develop(one, light, labels, steady)
         found = measures(one, model.bust)
         params = {

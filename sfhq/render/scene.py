@@ -47,14 +47,15 @@ def mitsuba() -> Any:
     return mi
 
 
-def render(model: Model, size: int, samples: int, threads: int = 1) -> tuple[Floats, Floats]:
+def render(model: Model, size: int, samples: int) -> tuple[Floats, Floats]:
     """The picture of a model, and where it is steady.
+
+    On one thread, for with more Mitsuba deals other random numbers.
 
     Args:
         model: what is seen.
         size: side in pixels.
         samples: paths a pixel; the eyes get `EYES` times as many.
-        threads: of Mitsuba; they do not change the picture.
 
     Returns:
         (size, size, 4) linear RGB radiance, premultiplied by coverage, and coverage; and
@@ -63,7 +64,7 @@ def render(model: Model, size: int, samples: int, threads: int = 1) -> tuple[Flo
     mi = mitsuba()
     import drjit
 
-    drjit.set_thread_count(threads)
+    drjit.set_thread_count(1)
     rng = np.random.default_rng([model.person.seed, 20])
     tree: dict[str, Any] = {
         "type": "scene",
