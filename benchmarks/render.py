@@ -35,7 +35,7 @@ GROUPS = {
 
 
 def peak_memory(process: subprocess.Popen[bytes], done: threading.Event) -> list[float]:
-    """Largest sum of the process tree's own memory, in MB, sampled every 0.1 s."""
+    """Largest memory of the process tree in MB, shared pages counted once, every 0.1 s."""
     peak = [0.0]
 
     def look() -> None:
@@ -43,7 +43,7 @@ def peak_memory(process: subprocess.Popen[bytes], done: threading.Event) -> list
             try:
                 tree = psutil.Process(process.pid)
                 every = [tree, *tree.children(recursive=True)]
-                peak[0] = max(peak[0], sum(p.memory_info().rss for p in every) / 1e6)
+                peak[0] = max(peak[0], sum(p.memory_full_info().pss for p in every) / 1e6)
             except psutil.Error:
                 pass
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -95,15 +96,13 @@ def cpu_features() -> str:
 
 def build_key(compiler: str, source: Path | None = None) -> str:
     """What a build depends on, as 16 hex digits; `source` as in `build`."""
-    import torch
-
     parts = (
         (source or SOURCE).read_text(encoding="utf-8"),
         " ".join(FLAGS),
         compiler,
         _compiler_version(compiler),
         cpu_features(),
-        torch.__version__,
+        importlib.metadata.version("torch"),
         str(sysconfig.get_config_var("SOABI")),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -255,11 +254,12 @@ _loaded: dict[Path, ctypes.CDLL] = {}
 _failed: dict[Path, str] = {}
 
 
-def load(source: Path | None = None) -> ctypes.CDLL:
+def load(source: Path | None = None, *, threaded: bool = True) -> ctypes.CDLL:
     """The library of kernels, built if need be. A failure is remembered by this process.
 
     Args:
         source: as in `build`.
+        threaded: its kernels use OpenMP; those that do not are loaded without torch.
 
     Raises:
         BuildError: as `build`.
@@ -270,7 +270,8 @@ def load(source: Path | None = None) -> ctypes.CDLL:
     if source in _loaded:
         return _loaded[source]
     try:
-        import torch  # noqa: F401  its OpenMP must be the one the kernels find
+        if threaded:
+            import torch  # noqa: F401  its OpenMP must be the one the kernels find
 
         path = build(source)
         try:

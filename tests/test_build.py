@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import signal
 import subprocess
@@ -65,14 +66,17 @@ def test_a_build_is_kept_and_keyed(fresh: Path, monkeypatch: pytest.MonkeyPatch)
     compiler = build.find_compiler()
     assert compiler is not None
     key = build.build_key(compiler)
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DOTHER"))
-    assert build.build_key(compiler) != key
-    monkeypatch.undo()
-    monkeypatch.setattr(build, "cpu_features", lambda: "another machine")
-    assert build.build_key(compiler) != key
-    monkeypatch.undo()
-    monkeypatch.setattr(torch, "__version__", "0.0")
-    assert build.build_key(compiler) != key
+    for name, value in (
+        ("FLAGS", (*build.FLAGS, "-DOTHER")),
+        ("cpu_features", lambda: "another machine"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, name, value)
+            assert build.build_key(compiler) != key
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.metadata, "version", lambda name: "0.0")
+        assert build.build_key(compiler) != key
+    assert build.build_key(compiler) == key
 
 
 def test_auto_warns_once_with_the_first_error(

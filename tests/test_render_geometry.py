@@ -84,7 +84,7 @@ def test_a_cube_becomes_a_round_body_that_faces_outwards() -> None:
     matrix, quads = refine(SIDES, 8, 4)
     fine = matrix @ CUBE
     far = np.linalg.norm(fine, axis=1)
-    assert 0.5 < far.min() and far.max() < 0.8
+    assert far.min() > 0.8 and far.max() < 0.9
     normals = vertex_normals(fine, triangles(quads))
     assert ((normals * fine).sum(1) > 0.8 * far).all()
     assert len(fine) - 2 * len(quads) + len(quads) == 2  # Euler: V - E + F, twice as many edges
@@ -315,7 +315,7 @@ def test_fields_lie_where_their_names_say() -> None:
         assert field.shape == (len(x),) and field.min() >= 0, name
         assert field.max() <= 1 + 1e-6 and (field > 0.5).any(), name
         sides = [((field > 0.5) & (s * x > 0.02)).sum() for s in (1, -1)]
-        assert abs(sides[0] - sides[1]) < 0.02 * sum(sides) + 2, name
+        assert abs(sides[0] - sides[1]) < 0.01 * sum(sides) + 2, name
     nose, upper, lower = (f[n] > 0.5 for n in ("nose", "upper-lip", "lower-lip"))
     assert not (nose & (f["lips"] > 0.1)).any()  # the philtrum is skin
     assert z[nose].max() == z[y > 6.3].max() and np.abs(x[nose]).max() < 0.2
@@ -328,14 +328,10 @@ def test_heads_turn_as_they_are_told() -> None:
     ahead, up = np.array([0, 0, 1]), np.array([0, 1, 0])
     assert (rotation(30, 0, 0) @ ahead)[0] > 0.49  # towards the subject's left, which is +x
     assert (rotation(0, 30, 0) @ ahead)[1] > 0.49
-    assert (rotation(0, 0, 30) @ up)[0] > 0.49 or (rotation(0, 0, 30) @ up)[0] < -0.49
+    assert (rotation(0, 0, 30) @ up)[0] < -0.49  # towards the right shoulder, which is at -x
     for r in (rotation(20, -10, 40), rotation(-90, 30, 5)):
         assert np.allclose(r @ r.T, np.eye(3), atol=1e-6) and np.linalg.det(r) > 0.99
     assert np.allclose(rotation(0, 0, 0), np.eye(3))
-
-
-def test_roll_is_towards_the_subjects_right_shoulder() -> None:
-    assert (rotation(0, 0, 30) @ np.array([0, 1, 0]))[0] < -0.49  # the right shoulder is at -x
 
 
 def test_what_follows_turns_and_the_rest_stays() -> None:
@@ -487,7 +483,8 @@ def lit(**values: Any) -> Floats:
     """Mean over colours and some seeds."""
     setting = replace(Setting(), **values)
     maps = [sphere(setting, np.random.default_rng(s)) for s in range(6)]
-    return np.mean(maps, 0).mean(-1)
+    out: Floats = np.mean(maps, 0).mean(-1)
+    return out
 
 
 @pytest.mark.parametrize("light", LIGHTS)

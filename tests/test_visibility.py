@@ -280,7 +280,7 @@ def test_memory_does_not_grow_with_the_fragments() -> None:
     assert peak < 200e6  # fragments alone would be 24 * 15e6
 
 
-def fail(source: object) -> None:
+def fail(source: object, *, threaded: bool = True) -> None:
     raise BuildError("no C++ compiler")
 
 

@@ -127,7 +127,7 @@ def _cache() -> Path:
 
 
 def _load(path: Path) -> BaseMesh:
-    with np.load(path, allow_pickle=False) as z:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as z:
         names = [str(n) for n in z["names"]]
         return BaseMesh(
             points=z["points"],

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from sfhq.render.assets import (
     AGE_YEARS,
@@ -31,7 +32,10 @@ LEVELS_OF_DETAIL = 2
 PIVOT = np.array([0.0, 6.35, 0.25], np.float32)  # the head turns about the top of the spine
 EYES = np.array([0.0, 7.3, 1.2], np.float32)  # where the middle between the eyes is brought
 # Lower edge of the jaw in profile, (z, y), on the mean head before any target.
-JAW = ((-1.2, 7.0), (0.25, 6.98), (0.5, 6.72), (0.8, 6.42), (1.0, 6.34), (1.15, 6.25), (1.3, 6.215), (1.6, 6.2))
+JAW = (
+    *((-1.2, 7.0), (0.25, 6.98), (0.5, 6.72), (0.8, 6.42), (1.0, 6.34), (1.15, 6.25)),
+    *((1.3, 6.215), (1.6, 6.2)),
+)
 SHOULDER = 5.75  # height at which the neck ends
 # Outline of the nose on the mean head, (y, half of its width): from below the nostrils, around
 # the wings, up to the root between the eyes.
@@ -175,6 +179,15 @@ def vertex_normals(points: Floats, faces: Ints) -> Floats:
     return unit
 
 
+def _even_masks(points: Floats, masks: Floats) -> Floats:
+    """Masks alike on both sides: they are painted by hand, and a seam's vertices may miss them."""
+    twin = cKDTree(points).query(points * np.array([-1, 1, 1], np.float32))[1]
+    out: Floats = np.maximum(masks, masks[twin])
+    inside = MASKS.index("inside-mouth")  # lips win over what is behind them
+    out[:, inside] = np.minimum(masks[:, inside], masks[twin, inside])
+    return out
+
+
 @lru_cache(maxsize=1)
 def topology() -> Topology:
     """The shared part of all busts."""
@@ -184,7 +197,7 @@ def topology() -> Topology:
     matrix, fine = refine(quads, len(coarse), LEVELS_OF_DETAIL)
     adult = deform(macro_weights(25, 0.5, dict.fromkeys(ANCESTRIES, 1.0)))
     rest: Floats = (matrix @ adult[coarse]).astype(np.float32)
-    masks = np.clip(matrix @ mesh.masks[coarse], 0, 1)
+    masks = np.clip(matrix @ _even_masks(mesh.points[coarse], mesh.masks[coarse]), 0, 1)
     fields = {name: masks[:, i].astype(np.float32) for i, name in enumerate(MASKS)}
     fields["mouth"] = fields.pop("inside-mouth")
 
@@ -262,7 +275,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> Floats:
         pitch: degrees, positive up.
         roll: degrees, positive towards the subject's right shoulder.
     """
-    y, p, r = np.radians([yaw, -pitch, -roll])
+    y, p, r = np.radians([yaw, -pitch, roll])
     cy, sy, cp, sp, cr, sr = np.cos(y), np.sin(y), np.cos(p), np.sin(p), np.cos(r), np.sin(r)
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])

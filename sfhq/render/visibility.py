@@ -97,7 +97,7 @@ def _refuse_mesh(points: Reals, triangles: Integers) -> None:
 
 def _kernel(impl: Impl) -> ctypes.CDLL | None:
     try:
-        return load(SOURCE)
+        return load(SOURCE, threaded=False)
     except BuildError:
         if impl == "native":
             raise
