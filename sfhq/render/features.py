@@ -87,6 +87,19 @@ def _spread(stem: str) -> float:
     return spread
 
 
+def fleshed(shape: Mapping[str, float], weight: float) -> dict[str, float]:
+    """A shape with the face and the neck of a weight: the weight's own targets end below them.
+
+    Args:
+        shape: target name -> strength.
+        weight: 0 to 1.
+    """
+    more, less = float(np.clip(1.9 * (weight - 0.48), 0, 0.9)), float(np.clip(0.4 - weight, 0, 0.4))
+    flesh = {"head-fat-incr": more, "head-fat-decr": less, "neck-scale-horiz-incr": 0.6 * more}
+    out = {**shape, **{n: round(v, 4) for n, v in flesh.items()}}
+    return {n: v for n, v in out.items() if v > 0}
+
+
 def push(shape: Mapping[str, float], stem: str, by: float) -> dict[str, float]:
     """A shape with more of a stem of `axes`: towards its second end, or its first if negative.
 

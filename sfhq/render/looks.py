@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from sfhq.render.attributes import COLLARED, LOOSE, OPEN
 from sfhq.render.draw import Draw
 from sfhq.render.limits import BEARDED, FRINGED
 from sfhq.render.person import Beard, Brows, Colour, Hair, MakeUp, Skin, Wear
@@ -195,8 +196,8 @@ def _cloth(d: Draw) -> Colour:
     return (float(tint[0]), float(tint[1]), float(tint[2]))
 
 
-def wear(d: Draw, recipe: RenderRecipe, male: bool) -> Wear:
-    """Clothes, glasses, hat and jewellery."""
+def wear(d: Draw, recipe: RenderRecipe, male: bool, style: str) -> Wear:
+    """Clothes, glasses, hat and jewellery; none that the hair's style or the clothes hide."""
     clothes = d.pick(recipe.clothes)
     frame = d.pick({"black": 0.5, "brown": 0.25, "metal": 0.15, "bright": 0.1})
     frames: dict[str, Colour] = {
@@ -210,9 +211,9 @@ def wear(d: Draw, recipe: RenderRecipe, male: bool) -> Wear:
         frame_colour=frames[frame],
         hat=d.pick(recipe.hat),
         hat_colour=_cloth(d),
-        earrings=d.chance(0.06 if male else recipe.earrings),
-        necklace=d.chance(0.06 if male else recipe.necklace),
-        necktie=clothes in ("suit", "shirt") and d.chance(0.75 if male else 0.08),
+        earrings=d.chance(0.06 if male else recipe.earrings) and style not in LOOSE,
+        necklace=d.chance(0.06 if male else recipe.necklace) and clothes in OPEN,
+        necktie=d.chance(0.75 if male else 0.08) and clothes in COLLARED,
         metal=(0.9, 0.7, 0.32) if d.chance(0.55) else (0.75, 0.76, 0.78),
         clothes=clothes,
         cloth_colour=_cloth(d),

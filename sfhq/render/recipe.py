@@ -50,7 +50,8 @@ class RenderRecipe:
     hair_colour: empty draws by ancestry and 3 % dyed.
     yaw, pitch, roll, gaze: degrees, about one standard deviation; most_yaw is the limit.
     zoom: 1 is FFHQ's framing; drawn evenly between the two.
-    bangs, make_up, earrings, necklace, closed_eyes: shares of those who may have them.
+    bangs, make_up, earrings, necklace, closed_eyes: shares of those who may have them: bangs and
+        make-up are women's, jewellery is not worn where hair or clothes would hide it.
     always, never: CelebA's attributes that everybody or nobody has. Tables but those of gender,
         age and ancestry give way to them.
     """
@@ -130,8 +131,8 @@ class RenderRecipe:
     zoom: tuple[float, float] = (0.92, 1.12)
     bangs: float = 0.25
     make_up: float = 0.65
-    earrings: float = 0.35
-    necklace: float = 0.25
+    earrings: float = 0.55
+    necklace: float = 0.4
     closed_eyes: float = 0.01
     always: tuple[str, ...] = ()
     never: tuple[str, ...] = ()

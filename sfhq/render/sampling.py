@@ -74,10 +74,10 @@ def _draw(d: Draw, seed: int, recipe: RenderRecipe) -> Person:
     )
     view = _view(d, recipe)
     weight = d.normal(0.45, 0.17, 0.05, 0.95)
-    shape = features.shape(d)
-    if weight > 0.66 and d.chance(0.5):
-        shape["neck-double-incr"] = round(d.between(0.3, 0.9), 4)
-    wear = looks.wear(d, recipe, male)
+    shape = features.fleshed(features.shape(d), weight)
+    if weight > 0.66 and d.chance(0.45):
+        shape["neck-double-incr"] = round(d.between(0.45, 1.0), 4)
+    wear = looks.wear(d, recipe, male, hair.style)
     if wear.hat != "none":
         hair = replace(hair, bangs=False)
     return Person(

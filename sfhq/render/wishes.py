@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from sfhq.render.attributes import COLOURS, LIMITS
+from sfhq.render.attributes import COLLARED, COLOURS, LIMITS, OPEN
 from sfhq.render.draw import Draw
-from sfhq.render.features import EXPRESSIONS, push
+from sfhq.render.features import EXPRESSIONS, fleshed, push
 from sfhq.render.limits import (
     CROPPED,
     Wishes,
@@ -27,7 +27,7 @@ from sfhq.render.person import CLOTHES, GLASSES, HATS, Hair, MakeUp, Person, Ski
 from sfhq.render.recipe import KNOWN, RenderRecipe, Shares
 
 PATIENCE = 6  # draws in vain after which a shape is pushed
-SMILES, OPEN = ("smile", "laugh"), ("laugh", "open", "surprise")
+SMILES, PARTED = ("smile", "laugh"), ("laugh", "open", "surprise")
 # What is pushed, by how much at most, for an attribute of the shape; the other way to avoid it.
 PUSHES = {
     "Big_Lips": {
@@ -38,7 +38,10 @@ PUSHES = {
     "Big_Nose": {"nose-scale-horiz": 0.4, "nose-scale-vert": 0.4, "nose-scale-depth": 0.4},
     "High_Cheekbones": {"l-cheek-bones": 0.5, "l-cheek-trans": 0.4, "head-diamond": 0.2},
     "Narrow_Eyes": {"l-eye-height2": -0.5, "l-eye-height1": -0.4, "l-eye-height3": -0.4},
-    "Oval_Face": {"head-oval": 0.4, "head-rectangular": -0.3, "head-square": -0.3},
+    "Oval_Face": {
+        **{"head-oval": 0.5, "head-diamond": 0.3},
+        **{"head-rectangular": -0.3, "head-square": -0.3, "head-triangular": -0.4},
+    },
     "Pointy_Nose": {"nose-scale-horiz": -0.4, "nose-scale-depth": 0.5, "nose-point-width": -0.4},
 }
 
@@ -63,7 +66,8 @@ def narrowed(recipe: RenderRecipe, wished: Wishes) -> RenderRecipe:
         return kinds if wish is None else tuple(k for k in kinds if (k != "none") == wish)
 
     hatless = False if wished.get("Bangs") else wished.get("Wearing_Hat")
-    dressed = ("suit", "shirt") if wished.get("Wearing_Necktie") else CLOTHES
+    dressed: tuple[str, ...] = COLLARED if wished.get("Wearing_Necktie") else CLOTHES
+    dressed = OPEN if wished.get("Wearing_Necklace") else dressed
     made = any(wished.get(n) for n in ("Heavy_Makeup", "Wearing_Lipstick"))
     return replace(
         recipe,
@@ -112,7 +116,7 @@ def _expressions(wished: Wishes) -> list[str]:
     if smiling is not None:
         left = [n for n in left if (n in SMILES) == smiling and (smiling or n != "smirk")]
     if parted is not None:
-        left = [n for n in left if (n in OPEN) == parted]
+        left = [n for n in left if (n in PARTED) == parted]
     return left
 
 
@@ -164,14 +168,11 @@ def _beyond(value: float, name: str, wished: Wishes, d: Draw, most: float) -> fl
 
 def _build(one: Person, wished: Wishes, d: Draw) -> tuple[float, dict[str, float]]:
     weight = _beyond(one.weight, "Chubby", wished, d, 0.95)
-    shape = dict(one.shape)
-    chin = shape.pop("neck-double-incr", 0.0)
-    chin = _beyond(chin, "Double_Chin", wished, d, 1.0)
-    if chin > 0:
-        shape["neck-double-incr"] = round(chin, 4)
     if wished.get("Double_Chin") and "Chubby" not in wished:
-        weight = max(weight, d.between(0.55, 0.8))
-    return weight, shape
+        weight = max(weight, d.between(0.6, 0.8))
+    shape = fleshed(one.shape, weight)
+    chin = _beyond(shape.pop("neck-double-incr", 0.0), "Double_Chin", wished, d, 1.0)
+    return weight, {**shape, **({"neck-double-incr": round(chin, 4)} if chin > 0 else {})}
 
 
 def _hair(hair: Hair, wished: Wishes, d: Draw) -> Hair:
@@ -239,5 +240,5 @@ def _wear(wear: Wear, wished: Mapping[str, bool]) -> Wear:
         wear,
         earrings=wished.get("Wearing_Earrings", wear.earrings),
         necklace=wished.get("Wearing_Necklace", wear.necklace),
-        necktie=tie and wear.clothes in ("suit", "shirt"),
+        necktie=tie and wear.clothes in COLLARED,
     )

@@ -1,0 +1,506 @@
+"""Rendered people: balanced, repeatable, as wished for; attributes that mean what they say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sfhq.render.attributes import (
+    ATTRIBUTES,
+    COLOURS,
+    EXCLUSIVE,
+    LIMITS,
+    OF_PICTURES,
+    UNKNOWN,
+    amounts,
+    attributes,
+    details,
+    measures,
+    measures_of,
+)
+from sfhq.render.bust import build, deform, macro_weights
+from sfhq.render.draw import AXES, Draw, even
+from sfhq.render.features import EXPRESSIONS, axes, push
+from sfhq.render.limits import FRINGED, span
+from sfhq.render.model import weights_of
+from sfhq.render.person import Hair, MakeUp, Person, Wear
+from sfhq.render.recipe import RenderRecipe, check_recipe
+from sfhq.render.sampling import NoSuchPerson, attributes_of, person
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("anny") is None, reason="needs pip install 'sfhq[render]'"
+)
+ROOT = Path(__file__).parents[1]
+DEFAULT = RenderRecipe()
+ASKABLE = [n for n in ATTRIBUTES if n not in (*UNKNOWN, *OF_PICTURES)]
+FIRST = 7_000  # seed of the people that are looked at together
+CELEBA = {  # share of the training images, of what is a matter of degree
+    "Arched_Eyebrows": 0.27,
+    "Bags_Under_Eyes": 0.2,
+    "Big_Lips": 0.24,
+    "Big_Nose": 0.23,
+    "Bushy_Eyebrows": 0.14,
+    "Chubby": 0.058,
+    "Double_Chin": 0.047,
+    "High_Cheekbones": 0.45,
+    "Narrow_Eyes": 0.115,
+    "Oval_Face": 0.28,
+    "Pale_Skin": 0.043,
+    "Pointy_Nose": 0.28,
+    "Rosy_Cheeks": 0.066,
+    "Smiling": 0.48,
+}
+
+
+@pytest.fixture(scope="module")
+def people() -> list[Person]:
+    return [person(seed, DEFAULT) for seed in range(FIRST, FIRST + 400)]
+
+
+@pytest.fixture(scope="module")
+def found(people: list[Person]) -> list[dict[str, float]]:
+    return [measures_of(p, deform(weights_of(p))) for p in people]
+
+
+def measured(years: float = 25, male: float = 0.5, **units: float) -> dict[str, float]:
+    """Of the mean head with targets; "__" stands for "-", "both_" for each side."""
+    shape: dict[str, float] = {}
+    for key, value in units.items():
+        name = key.replace("__", "-")
+        if name.startswith("both_"):
+            name = name.removeprefix("both_")
+            pair = (f"l-{name}", f"r-{name}") if "-" in name else (f"{name}Left", f"{name}Right")
+            shape.update(dict.fromkeys(pair, value))
+        else:
+            shape[name] = value
+    one = Person(
+        years=years, male=male, ancestry=dict.fromkeys(("african", "asian", "caucasian"), 1)
+    )
+    one = replace(one, expression=shape)
+    return measures_of(one, deform(weights_of(one)))
+
+
+# Balance.
+
+
+def test_a_person_is_the_same_whatever_else_is_drawn() -> None:
+    wishes = RenderRecipe(always=("Big_Lips",), never=("Young",))
+    alone = [person(5, DEFAULT), person(5, wishes)]
+    person(6, DEFAULT), person(4, wishes), np.random.default_rng(0).random()
+    assert [person(5, DEFAULT), person(5, wishes)] == alone
+    code = (
+        "from sfhq.render.sampling import person\n"
+        "from sfhq.render.recipe import RenderRecipe as R\n"
+        "import sys\n"
+        "print([person(5, R()), person(5, R(always=('Big_Lips',), never=('Young',)))])\n"
+        "print({'torch', 'mitsuba', 'anny', 'dlib'} & set(sys.modules))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [repr(alone), "set()"]
+
+
+def test_seeds_differ_and_remember_themselves(people: list[Person]) -> None:
+    assert len({repr(replace(p, seed=0)) for p in people}) == len(people)
+    assert [p.seed for p in people] == list(range(FIRST, FIRST + 400))
+
+
+def test_a_person_is_drawn_in_no_time() -> None:
+    start = time.process_time()
+    for seed in range(40):
+        person(seed, DEFAULT)
+    assert (time.process_time() - start) / 40 < 0.01
+
+
+@pytest.mark.parametrize("first", [0, 12_345, 2**31 - 500])
+def test_every_run_of_400_seeds_is_even(first: int) -> None:
+    values = np.array([even(seed) for seed in range(first, first + 400)])
+    assert values.shape == (400, len(AXES)) and values.min() >= 0 and values.max() < 1
+    for border in (0.1, 0.25, 1 / 3, 0.5, 0.7, 0.9):
+        assert np.abs((values < border).mean(0) - border).max() < 0.012
+    for i in range(len(AXES)):
+        for j in range(i):
+            quarter = ((values[:, i] < 0.5) & (values[:, j] < 0.5)).mean()
+            assert abs(quarter - 0.25) < 0.022, (AXES[i], AXES[j])
+
+
+def test_400_people_are_balanced(people: list[Person]) -> None:
+    n = len(people)
+    for band, share in DEFAULT.age.items():
+        first, last = span(band)
+        assert abs(sum(first <= p.years < last + 1 for p in people) / n - share) < 0.02
+    assert abs(sum(p.male > 0.5 for p in people) / n - 0.5) < 0.02
+    main = Counter(max(p.ancestry, key=lambda k: p.ancestry[k]) for p in people)
+    mixed = DEFAULT.ancestry["mixed"] / 3
+    for name, count in main.items():
+        assert abs(count / n - DEFAULT.ancestry[name] - mixed) < 0.04
+    for male, table in ((True, DEFAULT.hair_male), (False, DEFAULT.hair_female)):
+        group = [p for p in people if (p.male > 0.5) == male]
+        styles = Counter(p.hair.style for p in group)
+        for style, share in table.items():  # those who go bald wear it short
+            slack = 0.14 if male and style in ("short", "side-part") else 0.04
+            assert abs(styles[style] / len(group) - share) < slack, style
+    glasses = Counter(p.wear.glasses for p in people)
+    for kind, share in DEFAULT.glasses.items():
+        assert abs(glasses[kind] / n - share) < 0.015
+    for table, kinds in (
+        (DEFAULT.hat, Counter(p.wear.hat for p in people)),
+        (DEFAULT.clothes, Counter(p.wear.clothes for p in people)),
+        (DEFAULT.light, Counter(p.setting.light for p in people)),
+        (DEFAULT.background, Counter(p.setting.background for p in people)),
+    ):
+        for kind, share in table.items():
+            assert abs(kinds[kind] / n - share) < 4 * np.sqrt(share * (1 - share) / n), kind
+    yaw = np.array([p.view.yaw for p in people])
+    assert abs(yaw.mean()) < 1 and abs(yaw.std() - DEFAULT.yaw) < 1
+    assert abs((np.abs(yaw) < DEFAULT.yaw).mean() - 0.683) < 0.02  # a bell, not two
+
+
+def test_expressions_come_by_their_shares(people: list[Person]) -> None:
+    jaw = np.array([p.expression.get("jawOpen", 0) > 0 for p in people])
+    smile = np.array([p.expression.get("mouthSmileRight", 0) > 0 for p in people])
+    shares = DEFAULT.expression
+    assert abs(jaw.mean() - shares["laugh"] - shares["open"] - shares["surprise"]) < 0.015
+    assert abs(smile.mean() - shares["smile"] - shares["laugh"]) < 0.015
+    assert abs((jaw & smile).mean() - shares["laugh"]) < 0.015
+
+
+def test_picking_follows_the_shares() -> None:
+    d = Draw(3)
+    table = {"never": 0.0, "some": 0.3, "most": 0.7, "no": 0.0}
+    assert [d.pick(table, at) for at in (0.0, 0.29, 0.31, 0.999999)] == ["some"] * 2 + ["most"] * 2
+    drawn = Counter(d.pick(table) for _ in range(4000))
+    assert set(drawn) == {"some", "most"} and abs(drawn["some"] / 4000 - 0.3) < 0.03
+    assert {Draw(3, 1).even("age"), Draw(3, 9).even("age")} == {Draw(3).even("age")}
+    assert Draw(3, 1, loose=True).even("age") != Draw(3).even("age") != Draw(3).even("hair")
+
+
+# Who is drawn.
+
+RANGES = {
+    "years": (5, 85),
+    "male": (0, 1),
+    "muscle": (0, 1),
+    "weight": (0, 1),
+    "skin.melanin": (0.05, 1.7),
+    "skin.haemoglobin": (0.1, 0.5),
+    **{f"skin.{n}": (0, 1) for n in ("rosy", "bags", "wrinkles", "freckles", "oil")},
+    **{f"make_up.{n}": (0, 1) for n in ("lipstick", "shadow", "liner", "blush")},
+    **{f"hair.{n}": (0, 1) for n in ("grey", "receding", "wave", "curl", "frizz")},
+    "hair.length": (0, 3),
+    "hair.eumelanin": (0.05, 14),
+    "hair.pheomelanin": (0.02, 3),
+    "hair.part": (-1, 1),
+    "hair.volume": (0.5, 1.6),
+    **{f"brows.{n}": (0, 1) for n in ("thickness", "arch", "density")},
+    "beard.length": (0, 0.2),
+    "beard.density": (0, 1),
+    "beard.grey": (0, 1),
+    "view.yaw": (-45, 45),
+    **{f"view.{n}": (-40, 40) for n in ("pitch", "roll", "body_yaw", "gaze_yaw", "gaze_pitch")},
+    "view.fov": (10, 30),
+    "view.zoom": (0.92, 1.12),
+    "setting.azimuth": (-180, 180),
+    "setting.elevation": (-90, 90),
+    "setting.hardness": (0, 1),
+    "setting.warmth": (-1, 1),
+    "setting.exposure": (-1, 1),
+}
+
+
+def numbers(of: Any, before: str = "") -> dict[str, float]:
+    out: dict[str, float] = {}
+    for f in fields(of):
+        value = getattr(of, f.name)
+        if isinstance(value, float) and not isinstance(value, bool):
+            out[before + f.name] = value
+        elif hasattr(value, "__dataclass_fields__"):
+            out.update(numbers(value, f"{f.name}."))
+    return out
+
+
+def test_numbers_stay_within_what_is_documented(people: list[Person]) -> None:
+    for p in people:
+        own = numbers(p)
+        assert set(own) == set(RANGES)
+        for name, value in own.items():
+            low, high = RANGES[name]
+            assert low <= value <= high, (name, value)
+        colours = [p.iris, p.wear.cloth_colour, p.wear.tie_colour, p.wear.hat_colour, p.wear.metal]
+        colours += [p.make_up.lip_colour, p.make_up.shadow_colour, p.wear.frame_colour]
+        colours += [p.hair.dye] if p.hair.dye else []
+        assert all(len(c) == 3 and min(c) >= 0 and max(c) <= 1 for c in colours)
+        assert abs(sum(p.ancestry.values()) - 1) < 1e-3
+        assert all(0 < v <= 1 for v in p.shape.values())
+        assert all(-0.16 <= v <= 1 for v in p.expression.values())
+        assert max(abs(v) for v in p.view.shift) <= 0.05
+
+
+def test_no_one_contradicts_themselves(people: list[Person], found: list[dict[str, float]]) -> None:
+    for p, own in zip(people, found, strict=True):
+        values = attributes(p, own)
+        assert list(values) == list(ATTRIBUTES)
+        assert all(isinstance(v, bool) for n, v in values.items() if n not in UNKNOWN)
+        assert values["Attractive"] is None and not values["Blurry"]
+        for a, b in EXCLUSIVE:
+            assert not (values[a] and values[b]), (p.seed, a, b)
+        assert sum(bool(values[c]) for c in COLOURS) == (not values["Bald"] and p.hair.dye is None)
+        bearded = p.beard.kind != "none"
+        assert not bearded or (values["Male"] and p.years >= 17)
+        assert not p.hair.bangs or (p.hair.style in FRINGED and p.hair.receding == 0)
+        assert not p.hair.bangs or p.wear.hat == "none"
+        assert not values["Wearing_Lipstick"] or not values["Male"]
+        for stem, low, high, _ in axes():
+            assert not (f"{stem}-{low}" in p.shape and f"{stem}-{high}" in p.shape)
+
+
+def test_children_are_children() -> None:
+    recipe = RenderRecipe(age={"5-14": 1.0})
+    for p in (person(seed, recipe) for seed in range(200)):
+        assert 5 <= p.years < 15 and p.beard.kind == "none" and p.make_up == MakeUp()
+        assert p.hair.style != "bald" and p.hair.receding == 0 and p.hair.grey == 0
+        assert p.skin.wrinkles == 0
+
+
+def test_shut_eyes_are_shut() -> None:
+    one = person(3, RenderRecipe(closed_eyes=1.0, expression={"surprise": 1.0}))
+    assert one.expression["eyeBlinkLeft"] == one.expression["eyeBlinkRight"] == 1
+    assert measures_of(one, deform(weights_of(one)))["eye_opening"] < 0.01
+
+
+# Wishes.
+
+
+@pytest.mark.parametrize("name", ASKABLE)
+@pytest.mark.parametrize("wish", ["always", "never"])
+def test_a_wish_is_granted(name: str, wish: str) -> None:
+    recipe = check_recipe({wish: [name]}, "recipe")
+    for seed in (1, 2, 3):
+        one = person(seed, recipe)
+        assert attributes_of(one)[name] == (wish == "always")
+        assert one.seed == seed
+        if one.beard.kind != "none" or one.hair.receding > 0.3:
+            assert one.male > 0.5
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"always": ["Goatee", "Bald", "Eyeglasses", "Wearing_Necktie", "Smiling"]},
+        {"always": ["Bangs", "Heavy_Makeup", "Blond_Hair", "Mouth_Slightly_Open", "Smiling"]},
+        {"always": ["Big_Nose", "Big_Lips", "Narrow_Eyes"], "never": ["Young", "Male"]},
+        {"always": ["Pale_Skin", "Rosy_Cheeks", "Chubby", "Double_Chin"], "never": ["No_Beard"]},
+        {"never": ["Black_Hair", "Brown_Hair", "Blond_Hair", "Gray_Hair"]},
+        {"never": ["Straight_Hair", "Wavy_Hair", "Bald"]},
+        {"always": ["Receding_Hairline", "Wavy_Hair", "Gray_Hair"]},
+        {"always": ["Heavy_Makeup"], "never": ["Wearing_Lipstick"]},
+        {"always": ["Wearing_Lipstick"], "never": ["Heavy_Makeup"]},
+        {"always": ["Bangs", "Bald"][:1], "hair_female": {"buzz": 1}},
+        {"always": ["Bangs"], "gender": {"male": 1}},
+        {"always": ["Eyeglasses", "Wearing_Hat"], "glasses": {"none": 1}, "hat": {"none": 1}},
+        {"always": ["Smiling"], "expression": {"neutral": 1}},
+        {"always": ["Mustache"], "beard": {"none": 0.5, "full": 0.5}},
+        {"always": ["Blond_Hair"], "ancestry": {"asian": 1}, "hair_colour": {"dyed": 1}},
+        {"never": ["Narrow_Eyes"], "closed_eyes": 1},
+        {"always": ["Wearing_Earrings", "Wearing_Necklace"], "earrings": 0, "necklace": 0},
+    ],
+)
+def test_wishes_are_granted_together(values: dict[str, Any]) -> None:
+    recipe = check_recipe(values, "recipe")
+    for seed in (10, 11):
+        got = attributes_of(person(seed, recipe))
+        assert all(got[n] for n in recipe.always) and not any(got[n] for n in recipe.never)
+
+
+def test_what_remains_of_a_table_keeps_its_shares() -> None:
+    kinds = {"none": 0.5, "moustache": 0.1, "full": 0.4}
+    recipe = RenderRecipe(always=("Mustache",), beard=kinds)
+    drawn = Counter(person(seed, recipe).beard.kind for seed in range(60))
+    assert set(drawn) == {"moustache", "full"} and drawn["full"] > drawn["moustache"]
+
+
+def test_wishes_keep_the_balance() -> None:
+    recipe = RenderRecipe(always=("Big_Lips",))
+    drawn = [person(seed, recipe) for seed in range(60)]
+    assert abs(sum(p.male > 0.5 for p in drawn) - 30) <= 5
+    assert abs(sum(p.years < 45 for p in drawn) / 60 - 0.64) < 0.1
+
+
+def test_wishes_that_no_one_has_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfhq.render.sampling.TRIES", 3)
+    recipe = RenderRecipe(always=("Pale_Skin",), never=("Male",), ancestry={"african": 1.0})
+    with pytest.raises(NoSuchPerson, match="seed 7: no person with Pale_Skin, no Male in 3 draws"):
+        person(7, recipe)
+
+
+def test_a_push_moves_a_target_either_way() -> None:
+    shape = push({"nose-scale-horiz-incr": 0.1}, "nose-scale-horiz", -0.3)
+    assert shape == {"nose-scale-horiz-decr": 0.2}
+    assert push(shape, "nose-scale-horiz", 0.2) == {}
+    assert push({}, "l-cheek-bones", 2.0) == {"l-cheek-bones-incr": 0.6, "r-cheek-bones-incr": 0.6}
+    assert push({"head-oval": 0.2}, "head-oval", -1) == {}
+    with pytest.raises(KeyError):
+        push({}, "no-such", 0.1)
+
+
+# Measures.
+
+
+def test_measures_of_a_bust_are_those_of_its_base() -> None:
+    one = person(4, DEFAULT)
+    bust = build(weights_of(one))
+    assert measures(one, bust) == measures_of(one, bust.base)
+
+
+def test_lips_grow_with_their_targets() -> None:
+    for name in ("mouth__upperlip__height", "mouth__lowerlip__height", "mouth__lowerlip__volume"):
+        sizes = [measured(**{f"{name}__decr": 0.5}), measured(), measured(**{f"{name}__incr": 0.5})]
+        lips = [m["lips"] for m in sizes]
+        assert lips[0] < lips[1] < lips[2], name
+    assert measured(both_mouthSmile=0.7)["lips_width"] > measured()["lips_width"] + 0.1
+
+
+def test_noses_grow_with_their_targets() -> None:
+    plain = measured()
+    for name, key in (
+        ("nose__scale__horiz", "nose_width"),
+        ("nose__width3", "nose_width"),
+        ("nose__flaring", "nose_width"),
+        ("nose__scale__vert", "nose_length"),
+        ("nose__scale__depth", "nose_depth"),
+    ):
+        less, more = measured(**{f"{name}__decr": 0.6}), measured(**{f"{name}__incr": 0.6})
+        assert less[key] < plain[key] < more[key], name
+    african, asian, caucasian = (
+        measures_of(Person(), deform(macro_weights(30, 0.5, {n: 1.0})))
+        for n in ("african", "asian", "caucasian")
+    )
+    assert african["nose_width"] > asian["nose_width"] > caucasian["nose_width"]
+    assert caucasian["nose_depth"] > african["nose_depth"]
+
+
+def test_eyes_close_with_a_blink_and_widen_with_fear() -> None:
+    shut = [measured(both_eyeBlink=b)["eye_opening"] for b in (-0.16, 0, 0.2, 0.4, 0.6, 0.8, 1)]
+    assert all(a > b or b == 0 for a, b in pairwise(shut)) and shut[-1] == 0
+    assert 0.1 < shut[1] < 0.2  # of the distance of the eyes, which is some 62 mm
+    assert measured(both_eyeWide=1)["eye_opening"] > shut[1] + 0.04
+    assert measured(both_eyeSquint=0.5)["eye_opening"] < shut[1]
+    assert measured(both_eye__height2__decr=1)["eye_opening"] < shut[1]
+    one = measured(eyeBlinkLeft=1)["eye_opening"]
+    assert abs(one - shut[1] / 2) < 0.01  # the mean of both
+
+
+def test_mouths_open_with_the_jaw() -> None:
+    gaps = [measured(jawOpen=j)["lips_gap"] for j in (0, 0.05, 0.1, 0.2, 0.4)]
+    assert all(a < b for a, b in pairwise(gaps)) and gaps[0] < LIMITS["Mouth_Slightly_Open"]
+    assert gaps[1] > LIMITS["Mouth_Slightly_Open"]
+    assert measured(both_mouthSmile=0.6)["lips_gap"] < 0.02
+    assert measured(jawOpen=0.3)["chin_drop"] > measured()["chin_drop"] + 0.08
+    parted = measured(both_mouthUpperUp=0.4, both_mouthLowerDown=0.4)
+    assert parted["lips_gap"] > 0.03
+
+
+def test_openings_are_those_that_are_seen() -> None:
+    """Against the picture: the height of the eye and of the dark between the lips in pixels."""
+    from sfhq.render.labels import ID, read
+    from sfhq.render.model import make
+
+    plain = Person(seed=1, hair=Hair(style="bald"))
+    for units in ({"eyeBlink": 0.0}, {"eyeBlink": 0.4}, {"eyeWide": 0.8}):
+        shown = {f"{n}{s}": v for n, v in units.items() for s in ("Left", "Right")}
+        one = replace(plain, expression={**shown, "jawOpen": 0.25})
+        model = make(one)
+        classes = read(model, 256).classes
+        unit = float(np.ptp([np.nonzero(classes == ID[f"{s}_eye"])[1].mean() for s in "lr"]))
+        own = measures(one, model.bust)
+        column = np.nonzero(classes == ID["l_eye"])[1]
+        middle = int(np.median(column))
+        high = (classes[:, middle - 8 : middle + 9] == ID["l_eye"]).sum(0).mean()
+        assert abs(high / unit - own["eye_opening"]) < 0.03, units
+        inside = classes == ID["mouth"]
+        high = inside[:, np.nonzero(inside)[1].min() :][:, 14:-14].sum(0).max()
+        assert abs(high / unit - own["lips_gap"]) < 0.04, units
+
+
+def test_faces_widen_with_fat_and_lengthen_with_their_targets() -> None:
+    plain = measured()
+    fat = measured(head__fat__incr=1)
+    assert fat["jaw_width"] > plain["jaw_width"] + 0.1
+    assert fat["cheek_width"] > plain["cheek_width"] and fat["face_width"] > plain["face_width"]
+    assert measured(head__round=0.5)["face_width"] > plain["face_width"] + 0.05
+    assert measured(head__scale__vert__incr=0.5)["face_height"] > plain["face_height"] + 0.05
+    assert measured(both_cheek__bones__incr=1)["cheek_width"] > plain["cheek_width"] + 0.1
+    assert measured(both_cheekSquint=1)["cheek_drop"] < plain["cheek_drop"] - 0.05
+    assert measured(years=6)["nose_length"] < plain["nose_length"]
+
+
+def test_attributes_of_the_face_follow_their_measures() -> None:
+    """The mean head is none of these; a strong target makes it one."""
+
+    def has(name: str, **units: float) -> bool:
+        return bool(attributes(Person(), measured(**units))[name])
+
+    assert not has("Big_Lips") and not has("Big_Nose") and not has("Narrow_Eyes")
+    assert has("Big_Lips", mouth__upperlip__height__incr=0.6, mouth__lowerlip__height__incr=0.6)
+    wide = {"nose__scale__horiz__incr": 0.6, "nose__scale__vert__incr": 0.6}
+    assert has("Big_Nose", **wide, nose__scale__depth__incr=0.6)
+    assert has("Pointy_Nose", nose__scale__horiz__decr=0.8, nose__scale__depth__incr=0.9)
+    assert has("Narrow_Eyes", both_eyeBlink=0.3) and has("Mouth_Slightly_Open", jawOpen=0.1)
+    assert has("High_Cheekbones", both_cheek__bones__incr=1)
+    assert not has("High_Cheekbones", both_cheek__bones__decr=1)
+    assert has("Oval_Face", head__oval=0.5) and not has("Oval_Face", head__square=1)
+    assert has("Oval_Face", head__oval=0.5, jawOpen=0.3)
+
+
+def test_attributes_follow_the_persons_numbers() -> None:
+    own = measured()
+
+    def has(name: str, one: Person, blur: float = 0.0) -> bool:
+        return bool(attributes(one, own, blur)[name])
+
+    assert has("Blurry", Person(), 9.0) and not has("Blurry", Person(), 2.0)
+    assert has("Bald", Person(hair=Hair(receding=0.9))) and has("Bald", Person(hair=Hair("bald")))
+    assert not has("Bangs", Person(hair=Hair("bob", bangs=True), wear=Wear(hat="cap")))
+    assert not has("Wearing_Necktie", Person(wear=Wear(necktie=True, clothes="tee")))
+    assert not has("Wearing_Necklace", Person(wear=Wear(necklace=True, clothes="turtleneck")))
+    for style, seen in (("long", False), ("tied", True)):
+        adorned = Person(hair=Hair(style), wear=Wear(earrings=True))
+        assert has("Wearing_Earrings", adorned) == seen
+    dyed = Person(hair=Hair(dye=(0.1, 0.5, 0.1)))
+    assert not any(has(c, dyed) for c in COLOURS)
+    for colour, amount in (("Black_Hair", 5.0), ("Brown_Hair", 1.5), ("Blond_Hair", 0.3)):
+        assert [c for c in COLOURS if has(c, Person(hair=Hair(eumelanin=amount)))] == [colour]
+        assert has("Gray_Hair", Person(hair=Hair(eumelanin=amount, grey=0.7)))
+    for name, border in LIMITS.items():
+        assert amounts(Person(), own)[name] == pytest.approx(amounts(Person(), own)[name])
+        assert np.isfinite(border)
+
+
+def test_shares_are_about_those_of_celeba(
+    people: list[Person], found: list[dict[str, float]]
+) -> None:
+    values = [attributes(p, own) for p, own in zip(people, found, strict=True)]
+    for name, share in CELEBA.items():
+        here = sum(bool(v[name]) for v in values) / len(values)
+        slack = 0.02 + 2.5 * np.sqrt(share * (1 - share) / len(values))
+        assert abs(here - share) < slack, (name, here)
+
+
+def test_details_are_plain_numbers(people: list[Person], found: list[dict[str, float]]) -> None:
+    for p, own in zip(people[:20], found, strict=False):
+        told = details(p, own)
+        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        assert told["years"] == pytest.approx(p.years, abs=1e-4) and told["hat"] == p.wear.hat
+    assert set(EXPRESSIONS) == set(DEFAULT.expression)
