@@ -105,7 +105,7 @@ def test_masks_are_files_of_ids(heads: Part) -> None:
             assert image.mode == "RGB" and np.asarray(image).std() > 8
 
 
-@pytest.mark.parametrize("seed", [2, 11, 23, 35])
+@pytest.mark.parametrize("seed", [2, 9, 47])
 def test_left_and_right_swap_in_a_mirror(seed: int) -> None:
     from sfhq.render.labels import read
     from sfhq.render.model import make, mirror

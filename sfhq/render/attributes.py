@@ -62,7 +62,7 @@ LIMITS = {
     "Heavy_Makeup": 0.8,  # sum of lipstick, shadow and liner
     "High_Cheekbones": 0.827,  # width at the cheekbones over that of the jaw, more if raised
     "Mouth_Slightly_Open": 0.025,  # lips_gap
-    "Narrow_Eyes": 0.0925,  # eye_opening, below
+    "Narrow_Eyes": 0.103,  # eye_opening, below
     "Pale_Skin": 61.0,  # ita
     "Pointy_Nose": 0.745,  # depth of the nose over its width
     "Rosy_Cheeks": 0.705,  # skin.rosy and blush, together

@@ -31,13 +31,14 @@ class Camera:
             points: (..., 3) in the scene.
             size: of the picture's side in pixels.
         """
-        x, y, z = np.moveaxis(points - np.array(self.at, np.float32), -1, 0)
+        # In doubles: left and right of the middle are then rounded alike.
+        x, y, z = np.moveaxis(points.astype(np.float64) - np.array(self.at), -1, 0)
         focal = size / 2 / np.tan(np.radians(self.fov) / 2)
         depth = np.maximum(-z, 1e-4)
         out: Floats = np.stack(
             [size / 2 + focal * x / depth, size / 2 - focal * y / depth, depth], -1
         )
-        return out.astype(np.float32)
+        return out
 
 
 def head_turn(view: View) -> Floats:

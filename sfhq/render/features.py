@@ -132,7 +132,7 @@ def expression(d: Draw, name: str, closed: bool) -> dict[str, float]:
     for unit, full in EXPRESSIONS[name].items():
         for each in (unit,) if unit in known else (f"{unit}Left", f"{unit}Right"):
             out[each] = float(np.clip(full * strength * d.between(0.85, 1.15), 0, 1))
-    lid = d.normal(-0.04, 0.06, -0.14, 0.16)  # below 0 the eyes are wider open than the mean head's
+    lid = d.normal(-0.1, 0.06, -0.14, 0.16)  # below 0 the eyes are wider open than the mean head's
     for side in ("Left", "Right"):
         out[f"eyeBlink{side}"] = float(np.clip(lid + d.rng.normal(0, 0.01), -0.16, 0.35))
         if closed:

@@ -200,7 +200,7 @@ def _gather(
         half = strands.radius * focal / lines[..., 2]
         here, own, owner = ribbons(lines, half)
         of = _strand_class(model.person, strands.kind, curve, model)
-        points.append(here.astype(np.float32))
+        points.append(here)
         faces.append(own + count)
         classes.append(of[owner])
         colours.append(_detail(model.person, strands))

@@ -302,7 +302,12 @@ def ribbons(
     points[:, :, :, 0, :2] += across
     points[:, :, :, 1, :2] -= across
     segments = np.flatnonzero(used[:, 1:]).astype(np.int32)
-    triangles = segments[:, None, None] * 4 + np.array([[0, 1, 2], [1, 3, 2]], np.int32)
+    # Cut along the shorter diagonal, so that a strip's mirror image is cut alike.
+    corners = points.reshape(-1, 4, 3)[segments, :, :2]
+    rising = np.hypot(*(corners[:, 3] - corners[:, 0]).T)
+    falling = np.hypot(*(corners[:, 2] - corners[:, 1]).T)
+    ways = np.array([[[0, 1, 2], [1, 3, 2]], [[0, 1, 3], [0, 3, 2]]], np.int32)
+    triangles = segments[:, None, None] * 4 + ways[(rising < falling - 1e-9).astype(int)]
     owner = np.repeat(segments // max(length - 1, 1), 2)
     return points.reshape(-1, 3), triangles.reshape(-1, 3), owner
 

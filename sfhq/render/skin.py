@@ -96,9 +96,9 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     dark = dark + (0.02 + 0.28 * skin.bags) * under * (0.4 + skin.melanin)
     dark = dark + 0.06 * spot(rest, (0.13, 7.32, 1.35), (0.06, 0.09, 0.3))
     if skin.freckles > 0:
-        dots = mottle(rng, 0.028) + 0.5 * mottle(rng, 0.3)
+        dots = mottle(rng, 0.02) + 0.5 * mottle(rng, 0.3)
         where = np.clip(cheek + spot(rest, (0.0, 7.0, 1.5), (0.3, 0.2, 0.4)) + 0.25 * front, 0, 1)
-        dark = dark + 0.5 * skin.freckles * where * np.clip(dots - 1.0, 0, 1)
+        dark = dark + 0.32 * skin.freckles * where * np.clip(dots - 1.0, 0, 1)
     moles = rng.integers(0, 4)
     for at in rest[rng.choice(np.flatnonzero((front > 0.9) & (f["lips"] < 0.1)), moles)]:
         gap = ((rest - at) ** 2).sum(1)
