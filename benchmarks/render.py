@@ -134,7 +134,8 @@ def faces(root: Path, most_yaw: float) -> None:
     for name, which in GROUPS.items():
         values = table[:, list(which)]
         print(
-            f"  {name:<6} median {np.nanmedian(values):.3f}, 90 % {np.nanpercentile(values, 90):.3f}"
+            f"  {name:<6} median {np.nanmedian(values):.3f}, "
+            f"90 % {np.nanpercentile(values, 90):.3f}"
         )
     inner = table[:, 17:]
     print(f"  all but the jaw: median {np.nanmedian(inner):.3f}; all: {np.nanmedian(table):.3f}")
@@ -172,9 +173,8 @@ def frechet(root: Path, photos: Path, most: int) -> None:
         out = []
         batch: list[Any] = []
         for image in images:
-            batch.append(
-                np.asarray(image.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS))
-            )
+            small = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+            batch.append(np.asarray(small.resize((256, 256), Image.Resampling.BICUBIC)))
             if len(batch) == 32:
                 out.append(embed(batch))
                 batch = []
@@ -190,11 +190,11 @@ def frechet(root: Path, photos: Path, most: int) -> None:
             with Image.open(path) as image:
                 yield image.copy()
 
-    real = features(opened(sorted(photos.glob("*.jpg"))))
     part = Part.open(root)
     records = [r for r in part.records("render") if r.alive][:most]
-    ours = features(opened(part.image_path(RENDER_FOLDER, r.face_id) for r in records))
     size = records[0].width
+    real = features(opened(sorted(photos.glob("*.jpg"))))
+    ours = features(opened(part.image_path(RENDER_FOLDER, r.face_id) for r in records))
     first = features(
         Image.fromarray(flat(read(make(person(r.seed, RenderRecipe())), size)))
         for r in records[:500]
@@ -202,7 +202,7 @@ def frechet(root: Path, photos: Path, most: int) -> None:
     order = np.random.default_rng(0).permutation(len(real))
     half = len(real) // 2
     base = frechet_distance(real[order[:half]], real[order[half:]])
-    print(f"{len(real)} photos, {len(ours)} renders, {len(first)} of a flat version")
+    print(f"{size} px: {len(real)} photos, {len(ours)} renders, {len(first)} of a flat version")
     print(f"  photos, half against half   {base:.2f}")
     for name, value in (("renders", ours), ("flat version", first)):
         precision, recall = precision_recall(real, value)

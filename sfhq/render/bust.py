@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from sfhq.render.assets import (
@@ -188,6 +189,27 @@ def _even_masks(points: Floats, masks: Floats) -> Floats:
     return out
 
 
+def skin_normals(points: Floats) -> Floats:
+    """`vertex_normals` of the fine skin, by a matrix that is made once."""
+    faces = topology().triangles
+    a, b, c = points[faces[:, 0]], points[faces[:, 1]], points[faces[:, 2]]
+    out = _touching() @ np.cross(b - a, c - a).astype(np.float32)
+    length = np.linalg.norm(out, axis=1, keepdims=True)
+    done: Floats = (out / np.maximum(length, 1e-12)).astype(np.float32)
+    return done
+
+
+@lru_cache(maxsize=1)
+def _touching() -> Any:
+    """(F, T) sparse, 1 where a triangle touches a vertex."""
+    faces = topology().triangles
+    count = len(faces)
+    return sp.csr_matrix(
+        (np.ones(3 * count, np.float32), (faces.ravel(), np.repeat(np.arange(count), 3))),
+        (len(topology().rest), count),
+    )
+
+
 @lru_cache(maxsize=1)
 def topology() -> Topology:
     """The shared part of all busts."""
@@ -264,7 +286,7 @@ def build(weights: Mapping[str, float]) -> Bust:
     shared = topology()
     base = deform(weights)
     points: Floats = (shared.matrix @ base[shared.coarse]).astype(np.float32)
-    return Bust(points, vertex_normals(points, shared.triangles), base)
+    return Bust(points, skin_normals(points), base)
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Floats:

@@ -10,7 +10,7 @@ from sfhq.render.assets import PARTS, Floats, Ints, base_mesh
 from sfhq.render.bust import Bust, rotation
 from sfhq.render.person import Person
 
-RINGS, SECTORS = 56, 64
+RINGS, SECTORS = 44, 48
 IRIS = 0.485  # radius of the iris over that of the eyeball: 5.85 mm over 12 mm
 PUPIL = 0.2
 

@@ -8,7 +8,14 @@ import numpy as np
 
 from sfhq.render import face_hair, groom, skin
 from sfhq.render.assets import Floats, Ints
-from sfhq.render.bust import Bust, build, macro_weights, topology, vertex_normals
+from sfhq.render.bust import (
+    Bust,
+    build,
+    macro_weights,
+    skin_normals,
+    topology,
+    vertex_normals,
+)
 from sfhq.render.camera import Camera, frame, posed
 from sfhq.render.eyes import Piece, build_eye, build_mouth
 from sfhq.render.groom import Strands
@@ -103,7 +110,9 @@ def make(person: Person) -> Model:
     solids = []
     for name, material, piece in pieces:
         points = posed(piece.points, piece.follows, person.view)
-        normals = vertex_normals(points, piece.triangles)
+        normals = (
+            skin_normals(points) if name == "skin" else vertex_normals(points, piece.triangles)
+        )
         solids.append(Solid(name, material, points, normals, piece.colour, piece.triangles))
     curves = [posed(s.points, s.follows(), person.view) for s in strands]
     return Model(person, bust, frame(bust, person.view), solids, strands, curves, densities)

@@ -27,9 +27,9 @@ MATERIALS = {
     "felt": (0.95, 0.1, 0.0, 0.6, 0.0),
 }
 DEPTH = 3
-EYES = 6  # times as many samples around the eyes
+EYES = 4  # times as many samples around the eyes
 COARSE = (160, 320)  # pixels up to which light falls on a coarser skin
-THIN = 3  # of the strands, one in so many is traced, thicker
+THIN = 4  # of the strands, one in so many is traced, thicker
 
 
 @lru_cache(maxsize=1)
