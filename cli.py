@@ -1201,7 +1201,7 @@ def demo(part: Path) -> None:
       sfhq demo
     """
     samples = Path(__file__).parent / "sfhq" / "samples"
-    licence = ["--licence", "MIT", "--provenance", "sfhq sample art"]
+    licence = ["--licence", "CC0-1.0", "--provenance", "sfhq sample art"]
     main.main(["run", str(samples), str(part), *licence], standalone_mode=False)
     click.echo("contact sheet:")
     main.main(["sheet", str(part)], standalone_mode=False)

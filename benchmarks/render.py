@@ -117,14 +117,17 @@ def faces(root: Path, most_yaw: float) -> None:
             continue
         total += 1
         with Image.open(part.image_path(RENDER_FOLDER, record.face_id)) as image:
-            seen = detector.detect(image.convert("RGB"))
+            scale = max(256 / image.width, 1.0)
+            side = round(image.width * scale)
+            seen = detector.detect(image.convert("RGB").resize((side, side)))
         if not seen:
             continue
         found += 1
         best = max(seen, key=lambda d: d.area)
         points = part.row("render_landmarks", record)[:68]
         outer = np.linalg.norm(points[45, :2] - points[36, :2])
-        gap = np.linalg.norm(best.landmarks - points[:, :2], axis=1) / outer
+        theirs = (best.landmarks + 0.5) / scale - 0.5
+        gap = np.linalg.norm(theirs - points[:, :2], axis=1) / outer
         gaps.append(np.where(points[:, 2] == 2, gap, np.nan))
     print(
         f"dlib finds a face in {found} of {total} photographs with yaw within {most_yaw:g} degrees"
