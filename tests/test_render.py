@@ -71,6 +71,14 @@ def test_a_face_does_not_depend_on_the_run_it_is_in(heads: Part, tmp_path: Path)
     assert len(same) > 7 and all(half[k] == whole[k] for k in same)
 
 
+def test_a_ray_at_the_end_of_the_last_strand_crashes_nothing(tmp_path: Path) -> None:
+    """This seed crashed Mitsuba, and with it the worker, at a strand's last point."""
+    words = [sys.executable, "-c", "from cli import main; main()", "render", str(tmp_path / "part")]
+    options = ["--count", "1", "--seed", "21311", "--size", "128"]
+    done = subprocess.run([*words, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_what_a_record_holds(heads: Part) -> None:
     records = list(heads.records("render"))
     assert [r.seed for r in records] == [3, 4, 5, 6]

@@ -11,9 +11,11 @@ import numpy as np
 
 from sfhq.render.assets import Floats, need
 from sfhq.render.bust import topology
+from sfhq.render.camera import posed
 from sfhq.render.light import sphere
 from sfhq.render.model import Model, Solid
 from sfhq.render.person import Hair
+from sfhq.render.scalp import MIDDLE
 
 # Mitsuba's principled material: roughness, specular, metallic, sheen, clearcoat.
 MATERIALS = {
@@ -134,6 +136,7 @@ def _sensor(model: Model, size: int, box: tuple[int, int, int, int, int]) -> dic
 def _strands(model: Model, folder: Path) -> dict[str, Any]:
     """Curves by kind and tone; Mitsuba reads them from files in `folder`."""
     out: dict[str, Any] = {}
+    hidden = posed(MIDDLE[None], 1.0, model.person.view)[0]
     for i, (strands, curve) in enumerate(zip(model.strands, model.curves, strict=True)):
         for tone in np.unique(strands.tone):
             chosen = np.flatnonzero(strands.tone == tone)
@@ -144,7 +147,7 @@ def _strands(model: Model, folder: Path) -> dict[str, Any]:
                 few = np.unique(np.linspace(0, steps - 1, (steps + 4) // 2).astype(int))
                 points, radius = points[:, few], radius[:, few]
             path = folder / f"{i}-{tone}.txt"
-            _write_curves(path, points, radius)
+            _write_curves(path, points, radius, hidden)
             out[f"strands-{i}-{tone}"] = {
                 "type": "bsplinecurve",
                 "filename": str(path),
@@ -189,8 +192,22 @@ def _mesh(solid: Solid, oil: float, size: int) -> Any:
     return mesh
 
 
-def _write_curves(path: Path, points: Floats, radius: Floats) -> None:
-    """Mitsuba's curve format: a control point a line, an empty line between curves."""
+def _write_curves(path: Path, points: Floats, radius: Floats, hidden: Floats) -> None:
+    """Mitsuba's curve format: a control point a line, an empty line between curves.
+
+    A hit at the very end of a file's last curve makes Mitsuba 3.9.1 read past its array and crash
+    (mended after it, in its pull request 1928), so the last curve is one that no ray can reach.
+
+    Args:
+        path: of the file.
+        points: (S, K, 3).
+        radius: (S, K).
+        hidden: (3,) a place inside the head.
+    """
+    steps = points.shape[1]
+    last = hidden + 1e-3 * np.linspace(0, 1, steps)[:, None] * np.array([0.0, 1.0, 0.0])
+    points = np.concatenate([points, last[None]])
+    radius = np.concatenate([radius, np.full((1, steps), 1e-4)])
     table = np.concatenate([points, radius[..., None]], 2)
     # A cubic B-spline stops short of its ends: they are doubled.
     table = np.concatenate([table[:, :1], table, table[:, -1:]], 1)
