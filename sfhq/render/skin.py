@@ -110,7 +110,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     lips = _smooth(f["lips"], 0.25, 0.75)
     lip_colour = reflectance(
         0.16 + 0.62 * skin.melanin * (1 + 0.1 * fine),
-        0.62 + 0.45 * skin.haemoglobin + 0.25 * person.male * 0 - 0.12 * (person.years > 60),
+        0.62 + 0.45 * skin.haemoglobin - 0.12 * (person.years > 60),
     )
     lip_colour = lip_colour * (1 - made.lipstick) + made.lipstick * np.array(made.lip_colour)
     lip_colour = lip_colour * (1 + 0.08 * mottle(rng, 0.15, stretch=(6.0, 1.0, 1.0)))[:, None]
