@@ -230,6 +230,28 @@ def test_the_help_lists_every_key_and_keys_can_be_changed(part: Part, open_page:
         assert [s.event.face_id for s in session.store.events()] == [face]
 
 
+def test_a_key_pressed_before_the_closed_help_gives_up_the_focus_counts(
+    part: Part, open_page: Open
+) -> None:
+    with serving(part) as (_, session, url):
+        page = open_page(url, "ann")
+        page.keyboard.press("?")
+        face = shown(page)
+        focused = page.evaluate(
+            """() => {
+              const button = document.querySelector("#close-help");
+              button.focus();
+              button.click();
+              const focused = document.activeElement;
+              focused.dispatchEvent(new KeyboardEvent("keydown", { key: "a", bubbles: true }));
+              return focused.id;
+            }"""
+        )
+        assert focused == "close-help"
+        drained(page)
+        assert [s.event.face_id for s in session.store.events()] == [face]
+
+
 def test_decisions_wait_for_a_server_that_is_away(part: Part, open_page: Open) -> None:
     with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
         page = open_page(url, "ann")

@@ -436,8 +436,14 @@ function zoom() {
   $("photo").replaceChildren(images.get(state.shown.face, state.zoomed ? 1024 : 512).image);
 }
 
+// A field of a dialog just closed keeps the focus until the next frame: its keys are meant for the face.
+function typing(target) {
+  const dialog = target.closest("dialog");
+  return dialog ? dialog.open : Boolean(target.closest("input"));
+}
+
 addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, dialog")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
   const name = actionOf(event.key);
   if (!name) return;
   if ((name === "commit" || name === "skip") && event.target.closest("nav button, header button")) return;
