@@ -48,7 +48,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Part:
     return part
 
 
-def pictures(root: Path) -> dict[str, bytes]:
+def pictures(root: Path) -> dict[str, str]:
     return {k: v for k, v in tree(root).items() if k.endswith((".png", ".npy"))}
 
 
@@ -88,6 +88,8 @@ def test_what_a_record_holds(heads: Part) -> None:
         assert len(record.params["attributes"]) == 40
         assert record.params["attributes"]["Attractive"] is None
         assert 5 <= record.params["details"]["years"] <= 85
+        blurry = record.params["details"]["blur"] > 6
+        assert record.params["attributes"]["Blurry"] == blurry
         assert heads.row("render_landmarks", record).shape == (110, 3)
         styled = record.params["style"] != "photo"
         assert ("art" in record.hashes) == styled

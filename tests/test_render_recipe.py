@@ -11,14 +11,7 @@ from typing import Any
 import pytest
 
 from sfhq.errors import UsageError
-from sfhq.render.attributes import (
-    ATTRIBUTES,
-    BEARD_KINDS,
-    EXCLUSIVE,
-    LIMITS,
-    OF_PICTURES,
-    UNKNOWN,
-)
+from sfhq.render.attributes import ATTRIBUTES, BEARD_KINDS, EXCLUSIVE, LIMITS, UNKNOWN
 from sfhq.render.features import EXPRESSIONS
 from sfhq.render.limits import ages, ancestries, beards, genders, styles
 from sfhq.render.person import BEARDS, HAIR_STYLES
@@ -136,7 +129,7 @@ def test_an_unreadable_file_says_why(tmp_path: Path) -> None:
         ("always = [3]\n", ("always is [3]", "wanted a list")),
         ("always = ['Smilng']\n", ("unknown attribute Smilng", "did you mean Smiling?")),
         ("never = ['Attractive']\n", ("never has Attractive", "cannot know", "leave it out")),
-        ("always = ['Blurry']\n", ("always has Blurry", "the camera's", "leave it out")),
+        ("blurry = 2\n", ("blurry is 2", "a share, 0 to 1")),
         ("yaw = '" + "x" * 500 + "'\n", ("...; wanted degrees",)),
     ],
 )
@@ -220,6 +213,9 @@ def test_wishes_and_shares_that_the_tables_rule_out(
         "always = ['Blond_Hair']\n[ancestry]\nasian = 1\n",
         "always = ['Bald', 'Wearing_Lipstick']\n[gender]\nmale = 1\n",
         "bangs = 0\nmake_up = 0\n[gender]\nmale = 1\n",
+        "always = ['Blurry']\nblurry = 0\n",
+        "never = ['Blurry']\nblurry = 1\n",
+        "always = ['Wearing_Earrings']\n[hair_female]\nlong = 1\n[hair_male]\nlong = 1\n",
         FEMALE + "[beard]\nfull = 1\n",
     ],
 )
@@ -249,6 +245,7 @@ def test_wishes_cut_the_tables() -> None:
 
 def test_wishes_leave_what_shows_them() -> None:
     assert beards({}) == BEARDS and styles({}) == HAIR_STYLES
+    assert styles({"Wearing_Earrings": True, "Wearing_Necklace": True}) == HAIR_STYLES
     assert beards({"Mustache": True, "Goatee": False}) == ("moustache", "full")
     assert beards({"No_Beard": False, "5_o_Clock_Shadow": False}) == BEARDS[2:]
     assert styles({"Bald": True}) == ("bald",)
@@ -259,7 +256,7 @@ def test_wishes_leave_what_shows_them() -> None:
 
 def test_pairs_of_wishes_are_refused_in_one_line_or_taken() -> None:
     refused: set[tuple[str, ...]] = set()
-    askable = [n for n in ATTRIBUTES if n not in (*UNKNOWN, *OF_PICTURES)]
+    askable = [n for n in ATTRIBUTES if n not in UNKNOWN]
     for a, b in combinations(askable, 2):
         values: list[dict[str, Any]] = [{"always": [a, b]}, {"never": [a, b]}]
         values += [{"always": [a], "never": [b]}, {"always": [b], "never": [a]}]

@@ -8,7 +8,7 @@ from itertools import combinations
 from sfhq.records import Json
 from sfhq.render.measure import measures as measures
 from sfhq.render.measure import measures_of as measures_of
-from sfhq.render.person import Person
+from sfhq.render.person import Hair, Person
 
 ATTRIBUTES = (
     *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs"),
@@ -20,7 +20,6 @@ ATTRIBUTES = (
     *("Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young"),
 )
 UNKNOWN = ("Attractive",)  # a judgement, which no renderer can give: its value is None
-OF_PICTURES = ("Blurry",)  # true of a picture, not of a person
 # The kinds of beard that show each of these.
 BEARD_KINDS = {
     "5_o_Clock_Shadow": ("stubble",),
@@ -31,7 +30,8 @@ BEARD_KINDS = {
 }
 COLLARED = ("shirt", "suit")  # clothes that a tie is worn with
 OPEN = ("bare", "tee", "v-neck")  # clothes above which a necklace shows
-LOOSE = ("curly", "long", "wavy")  # hair that hides earrings
+HANGING = ("bob", "curly", "long", "wavy")  # hair that hides ears unless it is behind them
+LOOSE = ("curly", "long", "wavy")  # and the neck as well
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 # What cannot be true of one person at once.
 EXCLUSIVE = (
@@ -49,13 +49,14 @@ EXCLUSIVE = (
     ),
 )
 # Borders of what is more or less, put where about CelebA's share of people lies beyond them, of
-# 4000 drawn by the default recipe; what is compared is in `amounts`. Two cannot get there: a
-# quarter, not 0.39, wear heavy make-up, half of the women; a fifth, not 0.48, open the mouth.
+# 4000 drawn by the default recipe; what is compared is in `amounts`. Two do not get there: 0.36,
+# not 0.39, wear heavy make-up, seven in ten women; 0.35, not 0.48, open the mouth.
 LIMITS = {
     "Arched_Eyebrows": 0.64,  # brows.arch
     "Bags_Under_Eyes": 0.54,  # skin.bags
-    "Big_Lips": 0.376,  # lips
+    "Big_Lips": 0.373,  # lips
     "Big_Nose": 0.629,  # geometric mean of the nose's width, length and depth
+    "Blurry": 6.0,  # setting.blur
     "Bushy_Eyebrows": 0.715,  # brows.thickness
     "Chubby": 0.725,  # weight
     "Double_Chin": 0.36,  # of the target neck-double-incr
@@ -65,12 +66,22 @@ LIMITS = {
     "Narrow_Eyes": 0.103,  # eye_opening, below
     "Pale_Skin": 61.0,  # ita
     "Pointy_Nose": 0.745,  # depth of the nose over its width
-    "Rosy_Cheeks": 0.705,  # skin.rosy and blush, together
+    "Rosy_Cheeks": 0.745,  # skin.rosy and blush, together
     "Smiling": 0.25,  # smile: half a smile is one to CelebA
 }
 OVAL_TAPER = 0.853  # an oval face's jaw is narrower than this share of its width
 OVAL_LENGTH = (1.23, 1.33)  # and its height over its width lies between
 YOUNG = 45.0
+
+
+def ears_free(hair: Hair) -> bool:
+    """Whether earrings show."""
+    return hair.behind or hair.style not in HANGING
+
+
+def neck_free(hair: Hair) -> bool:
+    """Whether a necklace shows, above clothes that leave it open."""
+    return hair.behind or hair.style not in LOOSE
 
 
 def amounts(person: Person, found: Mapping[str, float]) -> dict[str, float]:
@@ -82,6 +93,7 @@ def amounts(person: Person, found: Mapping[str, float]) -> dict[str, float]:
         "Bags_Under_Eyes": person.skin.bags,
         "Big_Lips": found["lips"],
         "Big_Nose": (nose[0] * nose[1] * max(nose[2], 0.0)) ** (1 / 3),
+        "Blurry": person.setting.blur,
         "Bushy_Eyebrows": person.brows.thickness,
         "Chubby": person.weight,
         "Double_Chin": person.shape.get("neck-double-incr", 0.0),
@@ -103,15 +115,12 @@ def _oval(found: Mapping[str, float]) -> bool:
     return taper and OVAL_LENGTH[0] < height / found["face_width"] < OVAL_LENGTH[1]
 
 
-def attributes(
-    person: Person, found: Mapping[str, float], blur: float = 0.0
-) -> dict[str, bool | None]:
+def attributes(person: Person, found: Mapping[str, float]) -> dict[str, bool | None]:
     """The forty, by CelebA's names.
 
     Args:
         person: who.
         found: what `measures` returned.
-        blur: standard deviation of the picture's blur over its side, in thousandths.
 
     Returns:
         In the order of `ATTRIBUTES`; None for what cannot be known.
@@ -129,7 +138,6 @@ def attributes(
         "Bangs": hair.bangs and wear.hat == "none",
         "Black_Hair": coloured and depth >= 3.0,
         "Blond_Hair": coloured and depth < 0.62,
-        "Blurry": blur > 6.0,
         "Brown_Hair": coloured and 0.62 <= depth < 3.0,
         "Eyeglasses": wear.glasses != "none",
         "Gray_Hair": grey,
@@ -138,10 +146,10 @@ def attributes(
         "Receding_Hairline": hair.receding > 0.35 and not bald,
         "Straight_Hair": not bald and not textured and hair.style != "buzz",
         "Wavy_Hair": not bald and textured,
-        "Wearing_Earrings": wear.earrings and hair.style not in LOOSE,
+        "Wearing_Earrings": wear.earrings and ears_free(hair),
         "Wearing_Hat": wear.hat != "none",
         "Wearing_Lipstick": person.make_up.lipstick > 0.35,
-        "Wearing_Necklace": wear.necklace and wear.clothes in OPEN,
+        "Wearing_Necklace": wear.necklace and wear.clothes in OPEN and neck_free(hair),
         "Wearing_Necktie": wear.necktie and wear.clothes in COLLARED,
         "Young": person.years < YOUNG,
         **{name: kind in kinds for name, kinds in BEARD_KINDS.items()},
@@ -177,6 +185,7 @@ def details(person: Person, found: Mapping[str, float]) -> dict[str, Json]:
         "bags": person.skin.bags,
         "rosy": person.skin.rosy,
         "freckles": person.skin.freckles,
+        "blur": person.setting.blur,
         **found,
     }
     words = {

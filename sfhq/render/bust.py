@@ -190,22 +190,31 @@ def _even_masks(points: Floats, masks: Floats) -> Floats:
 
 
 def skin_normals(points: Floats) -> Floats:
-    """`vertex_normals` of the fine skin, by a matrix that is made once."""
-    faces = topology().triangles
-    a, b, c = points[faces[:, 0]], points[faces[:, 1]], points[faces[:, 2]]
-    out = _touching() @ np.cross(b - a, c - a).astype(np.float32)
-    length = np.linalg.norm(out, axis=1, keepdims=True)
+    """(F, 3) unit normals of the fine skin, weighted by the area of quads."""
+    a, b, c, d = _quads()
+    x, y = points[c] - points[a], points[d] - points[b]
+    across = np.empty((len(a), 3), np.float32)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        across[:, i] = x[:, j] * y[:, k] - x[:, k] * y[:, j]
+    out = _touching() @ across
+    length = np.sqrt(np.einsum("ij,ij->i", out, out))[:, None]
     done: Floats = (out / np.maximum(length, 1e-12)).astype(np.float32)
     return done
 
 
+def _quads() -> tuple[Ints, Ints, Ints, Ints]:
+    """Corners of the fine skin's quads, (Q,) each; `triangles` halved them."""
+    first, second = np.split(topology().triangles, 2)
+    return first[:, 0], first[:, 1], first[:, 2], second[:, 2]
+
+
 @lru_cache(maxsize=1)
 def _touching() -> Any:
-    """(F, T) sparse, 1 where a triangle touches a vertex."""
-    faces = topology().triangles
-    count = len(faces)
+    """(F, Q) sparse, 1 where a quad touches a vertex."""
+    corners = np.concatenate(_quads())
+    count = len(corners) // 4
     return sp.csr_matrix(
-        (np.ones(3 * count, np.float32), (faces.ravel(), np.repeat(np.arange(count), 3))),
+        (np.ones(4 * count, np.float32), (corners, np.tile(np.arange(count), 4))),
         (len(topology().rest), count),
     )
 

@@ -21,10 +21,7 @@ from sfhq.render.limits import (
 if TYPE_CHECKING:
     from sfhq.render.recipe import RenderRecipe
 
-HAIRY = (
-    *("Bald", "Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair", *COLOURS),
-    "Wearing_Earrings",
-)
+HAIRY = ("Bald", "Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair", *COLOURS)
 
 
 def check_consistent(recipe: RenderRecipe, given: Container[str], where: str) -> None:

@@ -17,8 +17,12 @@ from sfhq.render.labels import Labels
 from sfhq.render.person import Person
 
 KERNEL = np.array([1, 2, 1], np.float32) / 4
-LIGHT = 1.02  # where exposure brings the middle irradiance of the face
+LIGHT = 0.9  # where exposure brings the middle irradiance of the face
+SOFT = 0.5  # pixels, standard deviation: what any lens and sensor blur
+BALANCE = ((0.02, 0.0, -0.08), (0.06, 0.02, 0.08))  # log gain of red, green, blue: mean, deviation
 FACE = (1, 10, 12, 13)
+MOUTH = 11
+IN_MOUTH = 0.45  # of the face's light
 
 
 def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats, Floats]:
@@ -41,7 +45,7 @@ def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats,
             out.append(np.zeros_like(seen))
             continue
         # Where paths met nothing they know nothing, whatever the labels saw there.
-        pure = np.clip((share - 0.6) * 4, 0, 1) ** 2 * picture[..., 3] + 1e-4 * picture[..., 3]
+        pure = (np.clip((share - 0.6) * 4, 0, 1) ** 2 + 1e-4 * share) * picture[..., 3]
         light = seen / np.maximum(albedo, 0.01)
         light = _calm(light, pure)
         smooth = _smooth(light, pure, normals, albedo, passes, sharp)
@@ -114,19 +118,27 @@ def scatter(light: Floats, labels: Labels, size: int) -> Floats:
     return out
 
 
+def _through_lips(light: Floats, labels: Labels) -> Floats:
+    """Lips and cheeks let light through: in the mouth there is some of the face's."""
+    face = np.isin(labels.classes, FACE) & (labels.solid > 0.8)
+    if not face.any():
+        return light
+    inside = ((labels.classes == MOUTH) * labels.solid)[..., None]
+    out: Floats = np.maximum(light, IN_MOUTH * np.median(light[face], 0) * inside)
+    return out
+
+
 def _pores(labels: Labels, size: int, rng: np.random.Generator) -> Floats:
     """(H, W) factors: skin is never even, at any size of picture."""
     skin = np.isin(labels.classes, (1, 7, 8, 10, 14))
     grain = ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), max(size / 420, 0.45))
     grain /= max(float(grain.std()), 1e-6)
-    out: Floats = 1 + 0.022 * skin * grain
+    out: Floats = 1 + 0.022 * min(size / 512, 1.0) * skin * grain
     return out
 
 
-def develop(
-    person: Person, picture: Floats, labels: Labels, steady: Floats
-) -> tuple[Pixels, float]:
-    """The photograph, (H, W, 3) uint8 RGB, and its blur in thousandths of its side.
+def develop(person: Person, picture: Floats, labels: Labels, steady: Floats) -> Pixels:
+    """The photograph, (H, W, 3) uint8 RGB.
 
     Args:
         person: whose seed and setting decide background and camera.
@@ -138,6 +150,7 @@ def develop(
     rng = np.random.default_rng([person.seed, 40])
     solid, hairy = irradiance(picture, labels, steady)
     solid = scatter(solid, labels, size)
+    solid = _through_lips(solid, labels)
     solid = solid * _pores(labels, size, rng)[..., None]
     face = np.isin(labels.classes, FACE) & (labels.solid > 0.8)
     middle = float(np.median(solid[face].mean(-1))) if face.any() else 1.0
@@ -149,25 +162,32 @@ def develop(
         + gain * labels.hairy[..., None] * labels.albedo[1] * hairy
         + behind * scene
     )
-    blur = 1.5 + abs(rng.normal(0, 0.6)) + (rng.random() < 0.03) * rng.uniform(6, 11)
-    return camera(image.astype(np.float32), blur, rng), float(blur)
+    return camera(image.astype(np.float32), person.setting.blur, rng)
 
 
 def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
-    """Lens, sensor and tone curve: linear light to 8 bits of sRGB."""
+    """Lens, sensor and tone curve: linear light to 8 bits of sRGB.
+
+    Args:
+        image: (H, W, 3) linear light.
+        blur: standard deviation over the picture's side, in thousandths.
+        rng: of vignette, grain and contrast.
+    """
     size = image.shape[0]
-    sigma = blur * size / 1000
-    if sigma > 0.3:
-        image = ndimage.gaussian_filter(image, (sigma, sigma, 0))
+    sigma = np.hypot(blur * size / 1000, SOFT)
+    image = ndimage.gaussian_filter(image, (sigma, sigma, 0))
+    image = image * np.exp(rng.normal(*BALANCE))
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     image = image * (1 - rng.uniform(0, 0.14) * (x**2 + y**2) / 2)[..., None]
     # A shoulder: what is above 0.7 is drawn together and reaches 1 late.
     over = np.maximum(image - 0.7, 0)
     image = np.minimum(image, 0.7) + 0.3 * (1 - np.exp(-over / 0.3))
-    image = image + rng.normal(0, 0.006, image.shape) * np.sqrt(np.clip(image, 0.02, 1))
+    # Of a picture made smaller little of the sensor's grain is left.
+    grain = 0.006 * min(size / 512, 1.0)
+    image = image + rng.normal(0, grain, image.shape) * np.sqrt(np.clip(image, 0.02, 1))
     image = np.clip(image, 0, 1)
     curve = np.where(image <= 0.0031308, 12.92 * image, 1.055 * image ** (1 / 2.4) - 0.055)
-    contrast = rng.uniform(0.1, 0.45)
+    contrast = rng.uniform(0.2, 0.65)
     curve = curve + contrast * (curve - 0.45) * curve * (1 - curve) * 4
     done: Pixels = np.clip(curve * 255 + 0.5, 0, 255).astype(np.uint8)
     return done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -99,6 +100,13 @@ def _grid(rings: int, sectors: int) -> Ints:
     faces = np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], 2)
     done: Ints = faces.reshape(-1, 3).astype(np.int32)
     return done
+
+
+@lru_cache(maxsize=1)
+def coarse_eye() -> tuple[Ints, Ints]:
+    """Vertices of every second ring and sector of an eyeball, and triangles of these."""
+    used = np.arange(RINGS * SECTORS, dtype=np.int32).reshape(RINGS, SECTORS)[::2, ::2]
+    return used.ravel(), _grid(*used.shape)
 
 
 def build_mouth(person: Person, bust: Bust) -> list[Piece]:

@@ -31,7 +31,7 @@ def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
     points = place[:, None] + length * s * lie[:, None] + rise * normal[:, None]
     return Strands(
         points.astype(np.float32),
-        taper(count, 4, 0.0019 + 0.0009 * person.brows.density),
+        taper(count, 4, 0.0013 + 0.0007 * person.brows.density),
         tones(count, person.hair.grey * 0.5, rng),
         "brow",
     )

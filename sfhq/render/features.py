@@ -22,8 +22,8 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "neutral": {},
     "smile": {"mouthSmile": 0.6, "cheekSquint": 0.35, "eyeSquint": 0.12, "mouthDimple": 0.1},
     "laugh": {
-        **{"mouthSmile": 0.75, "cheekSquint": 0.55, "eyeSquint": 0.22, "jawOpen": 0.13},
-        **{"mouthUpperUp": 0.3, "mouthLowerDown": 0.22},
+        **{"mouthSmile": 0.75, "cheekSquint": 0.55, "eyeSquint": 0.22, "jawOpen": 0.16},
+        **{"mouthUpperUp": 0.55, "mouthLowerDown": 0.3},
     },
     "open": {"jawOpen": 0.12, "mouthLowerDown": 0.08},
     "surprise": {"browInnerUp": 0.8, "browOuterUp": 0.7, "eyeWide": 0.6, "jawOpen": 0.28},

@@ -21,6 +21,8 @@ from sfhq.render.skin import Surface
 CROWN = np.array([0.0, 8.3, -0.05], np.float32)
 KNOT = np.array([0.0, 7.75, -0.72], np.float32)  # where tied hair meets
 GUIDES = 420
+# How far to the front hair behind the ears and shoulders comes, over its height: heights, depths.
+TUCKED = ((5.6, 6.2, 6.8, 7.25, 7.5), (-0.3, -0.15, 0.1, 0.22, 1.5))
 
 
 @dataclass(frozen=True)
@@ -271,6 +273,7 @@ def _grow_guides(
     heading: Floats = unit(
         lift * normal + (1 - lift) * _comb(person, rest, place, 0.0) + 0.5 * jitter
     )
+    free = _bangs(rest) & hair.bangs
     for i in range(1, habit.points):
         s = i / (habit.points - 1)
         comb = _comb(person, rest, path[-1], s)
@@ -283,6 +286,8 @@ def _grow_guides(
         if hair.style != "afro":
             heading = skull.along(path[-1], heading, 0.12 + 0.1 * (1 - s) * lift)
         at: Floats = path[-1] + step * heading
+        if hair.behind:
+            at[:, 2] = np.minimum(at[:, 2], np.where(free, np.inf, np.interp(at[:, 1], *TUCKED)))
         ramp = min(1.0, 2.5 * s)
         at = skull.push(at.astype(np.float32), 0.012 + layer * ramp)
         if not hair.bangs or hair.style in ("bob", "long", "wavy", "curly"):
@@ -341,7 +346,7 @@ def _between(
     frizz = rng.normal(0, 1, (count, 1, 3)) * s[None, :, None] ** 1.5
     wobble = rng.normal(0, 1, (count, steps, 3)) * s[None, :, None]
     size = 0.012 + 0.05 * hair.frizz
-    out: Floats = points + size * frizz + 0.25 * size * wobble
+    out: Floats = points + 0.7 * size * frizz + 0.08 * size * wobble
     return out.astype(np.float32)
 
 

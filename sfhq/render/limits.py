@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sfhq.render.attributes import BEARD_KINDS, LOOSE, YOUNG
+from sfhq.render.attributes import BEARD_KINDS, YOUNG
 from sfhq.render.person import BEARDS, HAIR_STYLES
 
 Shares = Mapping[str, float]
@@ -58,8 +58,6 @@ def styles(wished: Wishes) -> tuple[str, ...]:
     left = [s for s in HAIR_STYLES if wished.get("Bald", s == "bald") == (s == "bald")]
     if wished.get("Bangs"):
         left = [s for s in left if s in FRINGED]
-    if wished.get("Wearing_Earrings"):
-        left = [s for s in left if s not in LOOSE]
     if wished.get("Receding_Hairline"):
         left = [s for s in left if s in RECEDED]
     if wished.get("Wavy_Hair"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sfhq.render.attributes import COLLARED, LOOSE, OPEN
+from sfhq.render.attributes import COLLARED, HANGING, OPEN, ears_free, neck_free
 from sfhq.render.draw import Draw
 from sfhq.render.limits import BEARDED, FRINGED
 from sfhq.render.person import Beard, Brows, Colour, Hair, MakeUp, Skin, Wear
@@ -14,6 +14,7 @@ from sfhq.render.recipe import RenderRecipe
 
 PIGMENTS = {"black": (5.5, 0.1), "brown": (1.5, 0.3), "blond": (0.28, 0.28), "red": (0.35, 1.1)}
 MADE_UP = 15
+BEHIND = 0.35  # of hair that falls, the share that is tucked behind the shoulders
 DARKEST = 1.7  # melanin
 
 
@@ -77,10 +78,11 @@ def hair(
     if recipe.hair_colour:
         colour = d.pick(recipe.hair_colour, d.even("colour"))
     else:
-        colour = "dyed" if d.chance(0.03) else _natural(d, ancestry)
+        colour = "dyed" if d.chance(0.03) else _colour(d, years, male, ancestry)
     eumelanin, pheomelanin, dye = pigment(d, colour)
     length = _length(d, style)
     old = np.clip((years - 35) / 40, 0, 1)
+    white = _grey(d, years, male)
     receding = 0.0
     if male and years >= 22 and style not in ("bald", "afro") and d.chance(0.15 + 0.55 * old):
         receding = float(d.rng.beta(1.4, 1.8)) * (0.5 + 0.5 * old)
@@ -88,13 +90,12 @@ def hair(
         style, length = "short", d.between(0.25, 0.45)
     african = ancestry.get("african", 0.0)
     coiled = style in ("curly", "afro") or (african > 0.6 and style in ("short", "crop"))
-    white = float(np.clip(old * 1.5 * d.rng.random() + 0.9 * (years > 66), 0, 1))
     return Hair(
         style=style,
         length=length,
         eumelanin=eumelanin,
         pheomelanin=pheomelanin,
-        grey=white if years > 38 else 0.0,
+        grey=white,
         dye=dye,
         receding=receding,
         bangs=not male and style in FRINGED and d.chance(recipe.bangs),
@@ -103,14 +104,24 @@ def hair(
         curl=d.between(0.5, 1.0) if coiled else 0.0,
         frizz=d.between(0.05, 0.5),
         volume=d.between(0.7, 1.3),
+        behind=style in HANGING and d.chance(BEHIND),
     )
 
 
-def _natural(d: Draw, ancestry: Mapping[str, float]) -> str:
-    fair = ancestry.get("caucasian", 0.0)
-    if d.even("colour") > fair:
-        return "black"
-    return d.pick({"black": 0.2, "brown": 0.45, "blond": 0.27, "red": 0.08})
+def _colour(d: Draw, years: float, male: bool, ancestry: Mapping[str, float]) -> str:
+    """As it grew, or what many women make of black."""
+    if d.even("colour") < 1.35 * ancestry.get("caucasian", 0.0):
+        return d.pick({"black": 0.1, "brown": 0.5, "blond": 0.32, "red": 0.08})
+    if not male and years >= MADE_UP and d.chance(0.2):
+        return d.pick({"brown": 0.65, "blond": 0.35})
+    return "black"
+
+
+def _grey(d: Draw, years: float, male: bool) -> float:
+    """Share of strands without pigment; half of the women hide it."""
+    onset = d.normal(50, 8, 35, 70)
+    share = float(np.clip((years - onset) / d.between(18, 40), 0, 1))
+    return share if male or d.chance(0.5) else 0.0
 
 
 def pigment(d: Draw, colour: str) -> tuple[float, float, Colour | None]:
@@ -173,12 +184,12 @@ def make_up(d: Draw, share: float, years: float, male: bool, under: Skin) -> Mak
     """Make-up of a share of women; none on men and children."""
     if male or years < MADE_UP or not d.chance(share):
         return MakeUp()
-    much = d.between(0.2, 1.0)
+    much = d.between(0.3, 1.0)
     red = np.array([d.between(0.3, 0.55), d.between(0.02, 0.12), d.between(0.03, 0.14)])
     red = red * np.exp(-0.35 * under.melanin)
     shade = np.clip(d.rng.dirichlet([2, 1.5, 1.6]) * d.between(0.1, 0.5), 0.01, 0.5)
     return MakeUp(
-        lipstick=float(np.clip(much * d.between(0.4, 1.2), 0, 0.95)),
+        lipstick=float(np.clip(much * d.between(0.7, 1.3), 0, 0.95)),
         lip_colour=(float(red[0]), float(red[1]), float(red[2])),
         shadow=float(np.clip(much * d.between(0, 1.1), 0, 0.9)),
         shadow_colour=(float(shade[0]), float(shade[1]), float(shade[2])),
@@ -196,9 +207,10 @@ def _cloth(d: Draw) -> Colour:
     return (float(tint[0]), float(tint[1]), float(tint[2]))
 
 
-def wear(d: Draw, recipe: RenderRecipe, male: bool, style: str) -> Wear:
-    """Clothes, glasses, hat and jewellery; none that the hair's style or the clothes hide."""
+def wear(d: Draw, recipe: RenderRecipe, male: bool, scalp: Hair) -> Wear:
+    """Clothes, glasses, hat and jewellery; none that hair or clothes hide."""
     clothes = d.pick(recipe.clothes)
+    bare = clothes in OPEN and neck_free(scalp)
     frame = d.pick({"black": 0.5, "brown": 0.25, "metal": 0.15, "bright": 0.1})
     frames: dict[str, Colour] = {
         "black": (0.012, 0.012, 0.013),
@@ -211,8 +223,8 @@ def wear(d: Draw, recipe: RenderRecipe, male: bool, style: str) -> Wear:
         frame_colour=frames[frame],
         hat=d.pick(recipe.hat),
         hat_colour=_cloth(d),
-        earrings=d.chance(0.06 if male else recipe.earrings) and style not in LOOSE,
-        necklace=d.chance(0.06 if male else recipe.necklace) and clothes in OPEN,
+        earrings=d.chance(0.06 if male else recipe.earrings) and ears_free(scalp),
+        necklace=d.chance(0.06 if male else recipe.necklace) and bare,
         necktie=d.chance(0.75 if male else 0.08) and clothes in COLLARED,
         metal=(0.9, 0.7, 0.32) if d.chance(0.55) else (0.75, 0.76, 0.78),
         clothes=clothes,

@@ -105,8 +105,9 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
         else:
             kept += [np.stack([ab, b, c], 1), np.stack([ab, c, ac], 1)]
     # Both triangles of an edge get one vertex on it.
-    edges, of = np.unique(np.sort(np.concatenate(ends), 1), axis=0, return_inverse=True)
-    near, far = edges.T
+    edge = np.sort(np.concatenate(ends), 1).astype(np.int64)
+    edges, of = np.unique(edge[:, 0] * len(points) + edge[:, 1], return_inverse=True)
+    near, far = np.divmod(edges, len(points))
     t = (field[near] / (field[near] - field[far]))[:, None]
     values = np.concatenate([points, carry], 1)
     every = np.concatenate([values, values[near] + t * (values[far] - values[near])])
@@ -120,6 +121,35 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
     )
 
 
+def coarsen(points: Floats, faces: Ints, carry: Floats, cell: float) -> tuple[Floats, Ints, Floats]:
+    """A surface of fewer triangles: the vertices within each cube of a grid become their mean.
+
+    After Rossignac and Borrel 1993, "Multi-resolution 3D approximations for rendering complex
+    scenes".
+
+    Args:
+        points: (V, 3).
+        faces: (T, 3).
+        carry: (V, C) values to take along.
+        cell: side of the cubes.
+
+    Returns:
+        points, faces and carried values; triangles that fall together are left out.
+    """
+    place = np.floor(points / cell).astype(np.int64)
+    place -= place.min(0)
+    span = place.max(0) + 1
+    _, of = np.unique(
+        (place[:, 0] * span[1] + place[:, 1]) * span[2] + place[:, 2], return_inverse=True
+    )
+    number = np.bincount(of)
+    values = np.concatenate([points, carry], 1)
+    means = np.stack([np.bincount(of, v) / number for v in values.T], 1).astype(np.float32)
+    a, b, c = of[faces].T
+    left = of[faces[(a != b) & (b != c) & (c != a)]].astype(np.int32)
+    return means[:, :3], left, means[:, 3:]
+
+
 def level_ring(
     points: Floats, faces: Ints, field: Floats, middle: Floats, bins: int = 96
 ) -> Floats:
@@ -127,6 +157,8 @@ def level_ring(
 
     Empty directions are filled from their neighbours; of several crossings in one the mean counts.
     """
+    inside = (field > 0)[faces]
+    faces = faces[inside.any(1) & ~inside.all(1)]
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     a, b = edges[:, 0], edges[:, 1]
     crossing = (field[a] > 0) != (field[b] > 0)

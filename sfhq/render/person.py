@@ -64,6 +64,7 @@ class Hair:
         part: where it is parted, -1 (subject's right) to 1.
         wave, curl, frizz: 0 to 1.
         volume: 0.5 to 1.6.
+        behind: hair that falls is tucked behind the ears and shoulders.
     """
 
     style: str = "short"
@@ -79,6 +80,7 @@ class Hair:
     curl: float = 0.0
     frizz: float = 0.2
     volume: float = 1.0
+    behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ class Setting:
         warmth: -1 (blue) to 1 (orange).
         background: "plain", "gradient", "blurred" or "bokeh".
         exposure: in stops.
+        blur: standard deviation of the picture's blur over its side, in thousandths.
     """
 
     light: str = "studio"
@@ -163,6 +166,7 @@ class Setting:
     warmth: float = 0.0
     background: str = "gradient"
     exposure: float = 0.0
+    blur: float = 1.5
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,10 @@ def rasterize(
 
 
 def _refuse_odd(name: str, values: Reals) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = values.sum(dtype=np.float64)
+    if np.isfinite(total):  # it is not where any of them is not, and much faster to ask
+        return
     odd = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
     if odd.size:
         raise ValueError(

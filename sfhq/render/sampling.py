@@ -77,7 +77,7 @@ def _draw(d: Draw, seed: int, recipe: RenderRecipe) -> Person:
     shape = features.fleshed(features.shape(d), weight)
     if weight > 0.66 and d.chance(0.45):
         shape["neck-double-incr"] = round(d.between(0.45, 1.0), 4)
-    wear = looks.wear(d, recipe, male, hair.style)
+    wear = looks.wear(d, recipe, male, hair)
     if wear.hat != "none":
         hair = replace(hair, bangs=False)
     return Person(
@@ -136,4 +136,11 @@ def _setting(d: Draw, recipe: RenderRecipe) -> Setting:
         warmth=d.normal(0.1, 0.4, -1, 1),
         background=d.pick(recipe.background),
         exposure=d.normal(0.0, 0.22, -0.6, 0.5),
+        blur=_blur(d, recipe.blurry),
     )
+
+
+def _blur(d: Draw, share: float) -> float:
+    """Of any camera, and of a share of pictures that miss their focus."""
+    blur = 1.5 + abs(float(d.rng.normal(0, 0.6)))
+    return blur + d.between(6, 11) if d.chance(share) else blur

@@ -19,7 +19,7 @@ HAIRLINE = (
     (180, 6.84),
 )
 # Upper middle line of a brow from its inner to its outer end, (x, y) on the mean head.
-BROW = ((0.13, 7.455), (0.22, 7.49), (0.34, 7.52), (0.45, 7.51), (0.56, 7.44))
+BROW = ((0.13, 7.42), (0.22, 7.452), (0.34, 7.482), (0.45, 7.475), (0.56, 7.412))
 
 
 @lru_cache(maxsize=1)

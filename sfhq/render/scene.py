@@ -12,7 +12,9 @@ import numpy as np
 from sfhq.render.assets import Floats, need
 from sfhq.render.bust import topology
 from sfhq.render.camera import posed
+from sfhq.render.eyes import coarse_eye
 from sfhq.render.light import sphere
+from sfhq.render.meshes import coarsen
 from sfhq.render.model import Model, Solid
 from sfhq.render.person import Hair
 from sfhq.render.scalp import MIDDLE
@@ -31,6 +33,8 @@ MATERIALS = {
 DEPTH = 3
 EYES = 4  # times as many samples around the eyes
 COARSE = (160, 320)  # pixels up to which light falls on a coarser skin
+SOFT = ("cloth", "felt")  # of these light falls on coarser ones, at every size
+CELL = 13.0  # how coarse, over the picture's side: four pixels
 THIN = 4  # of the strands, one in so many is traced, thicker
 
 
@@ -141,8 +145,9 @@ def _strands(model: Model, folder: Path) -> dict[str, Any]:
         for tone in np.unique(strands.tone):
             chosen = np.flatnonzero(strands.tone == tone)
             points, radius = curve[chosen], strands.radius[chosen]
-            if strands.kind == "hair":  # light needs the mass, not every strand
+            if strands.kind in ("hair", "beard"):  # light needs the mass, not every strand
                 points, radius = points[::THIN], radius[::THIN] * THIN**0.5
+            if strands.kind == "hair":
                 steps = points.shape[1]
                 few = np.unique(np.linspace(0, steps - 1, (steps + 4) // 2).astype(int))
                 points, radius = points[:, few], radius[:, few]
@@ -178,9 +183,14 @@ def _mesh(solid: Solid, oil: float, size: int) -> Any:
         }
     )
     points, normals, colour, corners = solid.points, solid.normals, solid.colour, solid.triangles
-    if solid.name == "skin":
-        used, corners = topology().light[int(np.searchsorted(COARSE, size))]
+    fine = int(np.searchsorted(COARSE, size))
+    if solid.name == "skin" or (solid.material == "eye" and not fine):
+        used, corners = topology().light[fine] if solid.name == "skin" else coarse_eye()
         points, normals, colour = points[used], normals[used], colour[used]
+    elif solid.material in SOFT or solid.name == "tongue":
+        carry = np.concatenate([normals, colour], 1)
+        points, corners, carry = coarsen(points, corners, carry, CELL / size)
+        normals, colour = carry[:, :3], carry[:, 3:]
     count, faces = len(points), len(corners)
     mesh = mi.Mesh(solid.name, count, faces, props=properties, has_vertex_normals=True)
     mesh.add_attribute("vertex_color", 3, np.ascontiguousarray(colour, np.float32).ravel())

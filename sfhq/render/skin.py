@@ -61,9 +61,10 @@ def typology_angle(colour: Floats) -> float:
 
 def spot(points: Floats, at: tuple[float, float, float], size: tuple[float, ...]) -> Floats:
     """(F,) a soft spot, and its mirror image, on the mean head."""
-    away = np.abs(points[:, 0]) - at[0]
-    gap = np.stack([away, points[:, 1] - at[1], points[:, 2] - at[2]], 1) / np.array(size)
-    out: Floats = np.exp(-0.5 * (gap**2).sum(1)).astype(np.float32)
+    x, y, z = points.T
+    gap = ((np.abs(x) - at[0]) / size[0]) ** 2
+    gap += ((y - at[1]) / size[1]) ** 2 + ((z - at[2]) / size[2]) ** 2
+    out: Floats = np.exp(-0.5 * gap).astype(np.float32)
     return out
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sfhq.render.attributes import COLLARED, COLOURS, LIMITS, OPEN
+from sfhq.render.attributes import COLLARED, COLOURS, LIMITS, OPEN, ears_free, neck_free
 from sfhq.render.draw import Draw
 from sfhq.render.features import EXPRESSIONS, fleshed, push
 from sfhq.render.limits import (
@@ -84,6 +84,7 @@ def narrowed(recipe: RenderRecipe, wished: Wishes) -> RenderRecipe:
         expression=cut("expression", _expressions(wished)),
         make_up=1.0 if made else recipe.make_up,
         closed_eyes=0.0 if wished.get("Narrow_Eyes") is False else recipe.closed_eyes,
+        blurry=float(wished.get("Blurry", recipe.blurry)),
     )
 
 
@@ -104,8 +105,8 @@ def _colours(recipe: RenderRecipe, wished: Wishes) -> Shares:
         return recipe.hair_colour
     left = [c for c in KNOWN["hair_colour"] if c not in barred]
     table = recipe.hair_colour or {
-        **{"black": 0.45, "brown": 0.34, "blond": 0.14},
-        **{"red": 0.04, "dyed": 0.03},
+        **{"black": 0.52, "brown": 0.26, "blond": 0.16},
+        **{"red": 0.03, "dyed": 0.03},
     }
     return {c: table[c] for c in left if table.get(c, 0) > 0} or dict.fromkeys(left, 1.0)
 
@@ -193,6 +194,9 @@ def _hair(hair: Hair, wished: Wishes, d: Draw) -> Hair:
         hair = replace(hair, curl=d.between(0.5, 1.0))
     if wished.get("Straight_Hair") or wished.get("Wavy_Hair") is False:
         hair = replace(hair, curl=0.0, wave=min(hair.wave, 0.2))
+    ears, neck = wished.get("Wearing_Earrings"), wished.get("Wearing_Necklace")
+    if (ears and not ears_free(hair)) or (neck and not neck_free(hair)):
+        hair = replace(hair, behind=True)
     return hair
 
 
