@@ -22,7 +22,7 @@ SOFT = 0.5  # pixels, standard deviation: what any lens and sensor blur
 BALANCE = ((0.02, 0.0, -0.08), (0.06, 0.02, 0.08))  # log gain of red, green, blue: mean, deviation
 FACE = (1, 10, 12, 13)
 MOUTH = 11
-IN_MOUTH = 0.45  # of the face's light
+IN_MOUTH = 0.62  # of the face's light
 
 
 def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats, Floats]:
@@ -37,17 +37,17 @@ def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats,
     soft /= np.maximum(np.linalg.norm(soft, axis=-1, keepdims=True), 1e-6)
     seen = picture[..., :3] / np.maximum(picture[..., 3:], 0.05)
     out = []
-    for share, albedo, normals, passes, sharp in (
-        (labels.solid, labels.albedo[0], labels.normals, 4, 20.0),
-        (labels.hairy, labels.albedo[1], soft, 3, 6.0),
+    for share, albedo, normals, passes, sharp, most in (
+        (labels.solid, labels.albedo[0], labels.normals, 4, 20.0, 2.5),
+        (labels.hairy, labels.albedo[1], soft, 3, 6.0, 1.5),
     ):
         if not share.any():
             out.append(np.zeros_like(seen))
             continue
         # Where paths met nothing they know nothing, whatever the labels saw there.
-        pure = (np.clip((share - 0.6) * 4, 0, 1) ** 2 + 1e-4 * share) * picture[..., 3]
+        pure = (np.clip((share - 0.6) * 4, 0, 1) ** 2 + 1e-6 * share) * picture[..., 3]
         light = seen / np.maximum(albedo, 0.01)
-        light = _calm(light, pure)
+        light = _tame(_calm(light, pure), pure, most)
         smooth = _smooth(light, pure, normals, albedo, passes, sharp)
         eyes = np.isin(labels.classes, (4, 5))
         keep = (steady * eyes * (pure > 0.4))[..., None]
@@ -62,6 +62,17 @@ def _calm(light: Floats, pure: Floats) -> Floats:
     top = 2.2 * middle + 0.05
     scale = np.where(tone > top, top / np.maximum(tone, 1e-6), 1.0)
     out: Floats = (light * scale[..., None]).astype(np.float32)
+    return out
+
+
+def _tame(light: Floats, pure: Floats, most: float) -> Floats:
+    """Light that is no more than `most` times what is around: no glints of single paths through
+    fair hair, and no hair's light on the dark skin beneath it.
+    """
+    wide = light.shape[0] / 64
+    around = ndimage.gaussian_filter(light * pure[..., None], (wide, wide, 0))
+    around /= ndimage.gaussian_filter(pure, wide)[..., None] + 1e-8
+    out: Floats = np.minimum(light, most * around + 0.02)
     return out
 
 

@@ -112,7 +112,7 @@ def coarse_eye() -> tuple[Ints, Ints]:
 def build_mouth(person: Person, bust: Bust) -> list[Piece]:
     """Both rows of teeth and the tongue."""
     rng = np.random.default_rng([person.seed, 3])
-    white = np.array([0.62, 0.57, 0.48]) * rng.uniform(0.85, 1.05)
+    white = np.array([0.72, 0.66, 0.55]) * rng.uniform(0.85, 1.05)
     white = white * (1 - np.array([0.0, 0.05, 0.16]) * np.clip((person.years - 30) / 50, 0, 1))
     pieces = []
     for name in ("upper-teeth", "lower-teeth"):

@@ -117,7 +117,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     lip_colour = lip_colour * (1 + 0.08 * mottle(rng, 0.15, stretch=(6.0, 1.0, 1.0)))[:, None]
     colour = _mix(colour, lip_colour, lips)
     inside = _smooth(f["mouth"], 0.3, 0.7)
-    colour = _mix(colour, np.array([0.3, 0.08, 0.07]) * np.ones_like(colour), inside)
+    colour = _mix(colour, np.array([0.2, 0.052, 0.045]) * np.ones_like(colour), inside)
     rim = _smooth(f["eyelids"], 0.35, 0.8) * (1 - inside)
     colour = _mix(colour, colour * np.array([0.82, 0.62, 0.58]), 0.6 * rim)
     if made.shadow > 0:
