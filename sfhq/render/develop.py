@@ -17,7 +17,7 @@ from sfhq.render.labels import Labels
 from sfhq.render.person import Person
 
 KERNEL = np.array([1, 2, 1], np.float32) / 4
-LIGHT = 0.9  # where exposure brings the middle irradiance of the face
+LIGHT = 0.97  # where exposure brings the middle irradiance of the face
 SOFT = 0.5  # pixels, standard deviation: what any lens and sensor blur
 BALANCE = ((0.02, 0.0, -0.08), (0.06, 0.02, 0.08))  # log gain of red, green, blue: mean, deviation
 FACE = (1, 10, 12, 13)
@@ -198,7 +198,7 @@ def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
     image = image + rng.normal(0, grain, image.shape) * np.sqrt(np.clip(image, 0.02, 1))
     image = np.clip(image, 0, 1)
     curve = np.where(image <= 0.0031308, 12.92 * image, 1.055 * image ** (1 / 2.4) - 0.055)
-    contrast = rng.uniform(0.2, 0.65)
+    contrast = rng.uniform(0.15, 0.5)
     curve = curve + contrast * (curve - 0.45) * curve * (1 - curve) * 4
     done: Pixels = np.clip(curve * 255 + 0.5, 0, 255).astype(np.uint8)
     return done
