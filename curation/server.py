@@ -327,9 +327,15 @@ class Pages:
         return JSONResponse({"conflicts": await run_in_threadpool(conflicts, self.session)})
 
     async def train(self, request: Request) -> Response:
-        """Begin a training now."""
+        """Begin a training now, or say why not."""
         await _body(request)
-        return JSONResponse({"began": await run_in_threadpool(self.session.train)})
+
+        def begin() -> dict[str, Json]:
+            with self.session.at_rest():
+                why = self.session.hindrance()
+                return {"began": self.session.train(), "why": why}
+
+        return JSONResponse(await run_in_threadpool(begin))
 
 
 def application(session: Session, port: int, token: str, blind: bool = False) -> ASGIApp:

@@ -391,17 +391,28 @@ class Session:
     def train(self) -> bool:
         """Begin a training in the worker, if there are labels enough and none is under way."""
         with self._lock:
-            self._collect()
-            if self._training is not None or not self.blocks:
+            if self.hindrance():
                 return False
             rows, labels = self._labelled()
-            if min(int(labels.sum()), int((~labels).sum())) < FEWEST:
-                return False
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
             self._trained_on = len(labels)
             self._training = self._pool.submit(_learn, self.blocks, rows, labels)
             return True
+
+    def hindrance(self) -> str:
+        """Why no training can begin now, in words; empty where one can."""
+        with self._lock:
+            self._collect()
+            if self._training is not None:
+                return "a training is under way"
+            if not self.blocks:
+                return f"no features to learn from; run: sfhq embed"
+            _, labels = self._labelled()
+            kept, rejected = int(labels.sum()), int((~labels).sum())
+            if min(kept, rejected) < FEWEST:
+                return f"{kept} kept and {rejected} rejected; wanted {FEWEST} or more of each"
+            return ""
 
     def _collect(self) -> None:
         """Take over a finished training."""

@@ -252,6 +252,27 @@ def test_a_key_pressed_before_the_closed_help_gives_up_the_focus_counts(
         assert [s.event.face_id for s in session.store.events()] == [face]
 
 
+def test_the_page_says_why_no_training_begins(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "ann")
+        for _ in range(3):
+            page.keyboard.press("a")
+        drained(page)
+        page.keyboard.press("t")
+        status = page.locator("#status", has_text="No training begins")
+        assert "3 kept and 0 rejected; wanted 8 or more of each" in status.inner_text()
+        for _ in range(9):
+            page.keyboard.press("a")
+            page.keyboard.press("x")
+        drained(page)
+        page.keyboard.press("t")
+        page.locator("#status", has_text="Training").wait_for()
+        assert session.training
+        assert session.hindrance() == "a training is under way"
+        session.wait()
+        assert session.trainings == 1 and session.hindrance() == ""
+
+
 def test_decisions_wait_for_a_server_that_is_away(part: Part, open_page: Open) -> None:
     with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
         page = open_page(url, "ann")

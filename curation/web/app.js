@@ -410,7 +410,7 @@ function act(name) {
   switch (name) {
     case "keep": case "reject": case "skip": case "flag": return decide(name);
     case "undo": return undo();
-    case "train": return ask("/api/train", {}).then(({ began }) => { say(began ? "Training" : "Not enough labels to train, or training already"); refresh(); });
+    case "train": return ask("/api/train", {}).then(({ began, why }) => { say(began ? "Training" : `No training begins: ${why}`); refresh(); });
     case "single": case "grid": case "review": return open(name);
     case "commit": return commit();
     case "left": return move(-1);
