@@ -407,7 +407,7 @@ class Session:
             if self._training is not None:
                 return "a training is under way"
             if not self.blocks:
-                return f"no features to learn from; run: sfhq embed"
+                return "no features to learn from; run: sfhq embed"
             _, labels = self._labelled()
             kept, rejected = int(labels.sum()), int((~labels).sum())
             if min(kept, rejected) < FEWEST:
