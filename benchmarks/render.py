@@ -1,7 +1,7 @@
 """Rendered heads: how fast, how exact, how near to photographs, and whether dlib sees faces.
 
     python benchmarks/render.py speed                      # images/s and memory of two workers
-    python benchmarks/render.py exact                      # masks against four times the size
+    python benchmarks/render.py exact                     # with four times the size; in a mirror
     python benchmarks/render.py faces HEADS                # dlib on a rendered part
     python benchmarks/render.py frechet HEADS PHOTOS       # Frechet distance to a folder of photos
 
@@ -103,6 +103,28 @@ def exact(people: int, size: int) -> None:
         f"(median), {mid:.3f} (99 %), {high:.3f} (99.9 %), {gap.max():.3f} (worst); "
         f"{other / total:.4%} of pixels have another class"
     )
+
+
+def mirrored(people: int, size: int) -> None:
+    """How many scenes' labels are the mirrored labels of the mirrored scene, pixel for pixel."""
+    from sfhq.render.labels import ID, read
+    from sfhq.render.model import make, mirror
+    from sfhq.render.recipe import RenderRecipe
+    from sfhq.render.sampling import person
+
+    other = np.arange(len(ID))
+    for part in ("brow", "eye", "ear"):
+        other[[ID[f"l_{part}"], ID[f"r_{part}"]]] = ID[f"r_{part}"], ID[f"l_{part}"]
+    same = 0
+    for seed in range(people):
+        model = make(person(seed, RenderRecipe()))
+        here, there = read(model, size), read(mirror(model), size)
+        same += bool(
+            (other[here.classes[:, ::-1]] == there.classes).all()
+            and (other[here.bare[:, ::-1]] == there.bare).all()
+            and (here.covers[:, ::-1] == there.covers).all()
+        )
+    print(f"{same} of {people} mirrored scenes have exactly the mirrored labels at {size} px")
 
 
 def faces(root: Path, most_yaw: float) -> None:
@@ -226,6 +248,7 @@ def main() -> None:
         speed({128: 2 * options.count, 256: options.count}, options.workers)
     elif options.what == "exact":
         exact(20, 256)
+        mirrored(70, 128)
     elif options.what == "faces":
         faces(options.folders[0], 30.0)
     else:
