@@ -23,8 +23,7 @@ SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
 
 @pytest.fixture(scope="module")
 def portrait() -> Pixels:
-    file = sorted(f for f in SAMPLES.iterdir() if f.suffix in (".png", ".jpg"))[0]
-    image = Image.open(file).convert("RGB").resize((256, 256))
+    image = Image.open(SAMPLES / "oil_0014.jpg").convert("RGB").resize((256, 256))
     return np.asarray(image)
 
 
@@ -61,6 +60,7 @@ def test_no_face_gives_measures_all_the_same() -> None:
 def test_size_does_not_matter_much(portrait: Pixels) -> None:
     large = np.asarray(Image.fromarray(portrait).resize((400, 400), Image.Resampling.BICUBIC))
     a, b = named(portrait), named(large)
+    # dlib's boxes come in steps of 6/5, so even of a frontal face they differ by up to one.
     for name in ("box_size", "eye_distance", "centre_y", "yaw", "pitch"):
         assert a[name] == pytest.approx(b[name], abs=0.08)
 
