@@ -1,7 +1,7 @@
 """Rendered heads: how fast, how exact, how near to photographs, and whether dlib sees faces.
 
     python benchmarks/render.py speed                      # images/s and memory of two workers
-    python benchmarks/render.py exact                     # with four times the size; in a mirror
+    python benchmarks/render.py exact                      # at four times the size; in a mirror
     python benchmarks/render.py faces HEADS                # dlib on a rendered part
     python benchmarks/render.py frechet HEADS PHOTOS       # Frechet distance to a folder of photos
 

@@ -332,8 +332,8 @@ class Pages:
 
         def begin() -> dict[str, Json]:
             with self.session.at_rest():
-                why = self.session.hindrance()
-                return {"began": self.session.train(), "why": why}
+                began = self.session.train()
+                return {"began": began, "why": "" if began else self.session.hindrance()}
 
         return JSONResponse(await run_in_threadpool(begin))
 
