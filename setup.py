@@ -7,6 +7,7 @@ from setuptools import setup
 # Listed by hand: what is not named here is not shipped, and tests/test_package.py compares.
 PACKAGES = (
     "sfhq",
+    "sfhq.commands",
     "sfhq.export",
     "sfhq.models",  # weights, no code
     "sfhq.render",
@@ -16,7 +17,9 @@ PACKAGES = (
     "stylegan2_ops",
     "stylegan2_ops.triton",  # kernels for CUDA
     "encoders",
+    "encoders.commands",
     "curation",
+    "curation.commands",
     "annotate",
 )
 REQUIRES = (

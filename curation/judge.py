@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -9,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.agreement import Z95, Share
-from curation.taste import Blocks, Labels, TasteSettings, fit_taste, fold_numbers
+from curation.taste import (
+    FEWEST,
+    Blocks,
+    Labels,
+    TasteSettings,
+    check_labels,
+    fit_taste,
+    fold_numbers,
+)
 from sfhq.records import Array, Json
 
 BINS = 10
@@ -102,9 +111,13 @@ def evaluate_taste(
         folds: outer folds.
         curve: fit on fewer labels as well.
         say: takes a line of progress.
+
+    Raises:
+        UsageError: too few labels of one kind to learn from what all folds but one hold.
     """
     settings = settings or TasteSettings()
     y = np.asarray(labels, dtype=np.bool_)
+    check_labels(y, math.ceil(FEWEST * folds / (folds - 1)), "measure with")
     groups = np.arange(len(y)) if groups is None else np.asarray(groups)
     outer = fold_numbers(y, groups, folds, settings.seed + 1000)
     scores = np.zeros(len(y))

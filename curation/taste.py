@@ -21,6 +21,7 @@ from curation.trees import Trees, fit_trees
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 from sfhq.records import Array, Json
+from sfhq.safetensors_header import sorted_header
 
 Labels = npt.NDArray[np.bool_]
 Blocks = Mapping[str, Array]  # name of a feature set -> (N, D) float32
@@ -77,6 +78,11 @@ class _Reduction:
         flat: Array = (x - self.mean) / self.scale
         return flat
 
+    def narrow(self, flat: Array) -> Array:
+        """(N, K) float32 of (N, D); in doubles, so that a face's do not depend on its company."""
+        narrow: Array = (flat.astype(np.float64) @ self.axes.astype(np.float64)).astype(np.float32)
+        return narrow
+
 
 def check_blocks(blocks: Blocks, wanted: Mapping[str, int] | None = None) -> int:
     """Number of faces.
@@ -102,6 +108,16 @@ def check_blocks(blocks: Blocks, wanted: Mapping[str, int] | None = None) -> int
         if not np.isfinite(block).all():
             raise UsageError(f"feature set {name}: values that are not finite; embed it again")
     return counts.pop()
+
+
+def check_labels(labels: Labels, fewest: int, use: str) -> None:
+    """Raises UsageError where there are fewer labels of one kind than are needed for a use."""
+    kept, rejected = int(labels.sum()), int((~labels).sum())
+    if min(kept, rejected) < fewest:
+        raise UsageError(
+            f"{kept} kept and {rejected} rejected faces to {use}; wanted {fewest} or more "
+            "of each: label some more"
+        )
 
 
 def _reduce(blocks: Blocks, axes: int) -> _Reduction:
@@ -172,13 +188,18 @@ class _Members:
     def _near(self, reduced: Array) -> Array:
         """Share of keeps among the nearest, weighted by nearness, drawn to the prior."""
         k = min(self.neighbours, len(self.points))
+        wide = min(k + 8, len(self.points))
         found = np.empty(len(reduced))
         squares = (self.points**2).sum(axis=1)
         for start in range(0, len(reduced), 2048):
             some = reduced[start : start + 2048].astype(np.float32)
-            distance = squares - 2 * some @ self.points.T + (some**2).sum(axis=1)[:, None]
-            near = np.argpartition(distance, k - 1, axis=1)[:, :k]
-            away = np.sqrt(np.maximum(np.take_along_axis(distance, near, axis=1), 0))
+            rough = squares - 2 * some @ self.points.T
+            near = np.argpartition(rough, wide - 1, axis=1)[:, :wide]
+            # A small distance is what that leaves of large sums; its root would be noise.
+            exact = np.linalg.norm(some[:, None].astype(np.float64) - self.points[near], axis=2)
+            order = np.lexsort((near, exact))[:, :k]
+            near = np.take_along_axis(near, order, axis=1)
+            away = np.take_along_axis(exact, order, axis=1)
             weight = 1 / (away + 0.1 * away.mean(axis=1, keepdims=True) + 1e-6)
             weight /= weight.mean(axis=1, keepdims=True)
             kept = (weight * self.labels[near]).sum(axis=1)
@@ -325,7 +346,7 @@ class TasteModel:
 
     def _odds(self, blocks: Blocks) -> Array:
         flat = self._reduction.flat(blocks)
-        return self._members.odds(flat, flat @ self._reduction.axes)
+        return self._members.odds(flat, self._reduction.narrow(flat))
 
     def score(self, blocks: Blocks) -> Array:
         """(N,) probability that the person keeps each face.
@@ -382,7 +403,7 @@ class TasteModel:
         metadata = {"format": FORMAT, "taste": json.dumps(about, sort_keys=True)}
         arrays = {k: np.ascontiguousarray(v) for k, v in self._arrays().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, save(arrays, metadata))
+        write_atomic(path, sorted_header(save(arrays, metadata)))
 
     @classmethod
     def load(cls, path: Path) -> TasteModel:
@@ -476,16 +497,11 @@ def fit_taste(
     y = np.asarray(labels, dtype=np.bool_)
     if check_blocks(blocks) != len(y):
         raise UsageError(f"{len(y)} labels for {check_blocks(blocks)} faces")
-    kept, rejected = int(y.sum()), int((~y).sum())
-    if min(kept, rejected) < FEWEST:
-        raise UsageError(
-            f"{kept} kept and {rejected} rejected faces to learn from; wanted {FEWEST} or more "
-            "of each: label some more"
-        )
+    check_labels(y, FEWEST, "learn from")
     groups = np.arange(len(y)) if groups is None else np.asarray(groups)
     reduction = _reduce(blocks, settings.axes)
     flat = reduction.flat(blocks)
-    reduced = flat @ reduction.axes
+    reduced = reduction.narrow(flat)
     folds = fold_numbers(y, groups, settings.folds, settings.seed)
     strength, linear = _best_strength(flat, y, folds, settings)
     odds = np.zeros((len(y), len(MEMBERS)))
@@ -506,7 +522,7 @@ def fit_taste(
         settings=settings,
         accept=accept,
         reject=reject,
-        counts=(kept, rejected),
+        counts=(int(y.sum()), int((~y).sum())),
         out_of_fold=out_of_fold,
         weights=weights,
         offset=offset,

@@ -73,6 +73,7 @@ def fit_trees(
         early_stopping=False,
         random_state=seed,
     ).fit(np.asarray(x, dtype=np.float64), y)
+    columns = np.sort(np.asarray(x, dtype=np.float64), axis=0).T
     nodes = [stage[0].nodes for stage in learner._predictors]
     most = max(len(n) for n in nodes)
     shape = (len(nodes), most)
@@ -82,9 +83,24 @@ def fit_trees(
         n = len(found)
         leaf = found["is_leaf"].astype(bool)
         feature[tree, :n] = np.where(leaf, -1, found["feature_idx"])
-        threshold[tree, :n] = np.where(leaf, 0.0, found["num_threshold"])
+        at = [
+            0.0 if node["is_leaf"] else _middle(columns[node["feature_idx"]], node["num_threshold"])
+            for node in found
+        ]
+        threshold[tree, :n] = at
         left[tree, :n], right[tree, :n] = found["left"], found["right"]
         value[tree, :n] = np.where(leaf, found["value"], 0.0)
     base = float(np.asarray(learner._baseline_prediction).ravel()[0])
     depth = max(int(n["depth"].max()) for n in nodes)
     return Trees(feature, threshold, left, right, value, base, depth)
+
+
+def _middle(values: Array, threshold: float) -> float:
+    """A threshold that parts the sorted values as before, in the middle of its gap.
+
+    The learner's may be a value itself, of which rounding then decides where it goes.
+    """
+    above = int(np.searchsorted(values, threshold, "right"))
+    if above in (0, len(values)):
+        return threshold
+    return float((values[above - 1] + values[above]) / 2)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
+from sfhq.safetensors_header import sorted_header
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
 PACK = Path(__file__).parent / "models"
@@ -94,15 +95,7 @@ def save_checkpoint(
         "architecture": json.dumps(dict(architecture), sort_keys=True),
         **(notes or {}),
     }
-    write_atomic(path, _sorted_header(save(tensors, metadata=header)))
-
-
-def _sorted_header(data: bytes) -> bytes:
-    """A safetensors file with its header in order; the library's varies from call to call."""
-    end = 8 + int.from_bytes(data[:8], "little")
-    text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[end:]
+    write_atomic(path, sorted_header(save(tensors, metadata=header)))
 
 
 def _refuse_foreign(path: Path, kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import shutil
@@ -111,16 +112,49 @@ def test_help_names_every_command() -> None:
         assert f"\n  {name}" in text
 
 
+def command_modules() -> list[str]:
+    """The frame of the commands, and every module that holds some."""
+    found = [*ROOT.glob("*/commands.py"), *ROOT.glob("*/commands/*.py"), ROOT / "sfhq/console.py"]
+    names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found)
+    return sorted(name.removesuffix(".__init__") for name in names)
+
+
+HEAVY = {"torch", "dlib", "numpy", "pyarrow", "PIL", "tqdm"}
+
+
 def test_help_needs_neither_torch_nor_dlib() -> None:
     code = (
         "import sys, contextlib, io, cli\n"
         f"for words in {list(commands(main))!r}:\n"
         "    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
         "        cli.main([*words, '--help'])\n"
-        "heavy = {'torch', 'dlib', 'numpy', 'pyarrow', 'PIL'} & set(sys.modules)\n"
+        f"missing = set({command_modules()!r}) - set(sys.modules)\n"
+        "assert not missing, missing\n"
+        f"heavy = {HEAVY!r} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("module", command_modules())
+def test_a_module_of_commands_is_light(module: str) -> None:
+    code = f"import sys, {module}\nheavy = {HEAVY!r} & set(sys.modules)\nassert not heavy, heavy\n"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+def test_no_command_is_forgotten() -> None:
+    """Whatever a module defines as a command can be called."""
+
+    def inside(group: click.Group) -> Iterator[click.Command]:
+        for command in group.commands.values():
+            yield command
+            if isinstance(command, click.Group):
+                yield from inside(command)
+
+    known = list(inside(main))
+    for module in command_modules():
+        for name, value in vars(importlib.import_module(module)).items():
+            assert not isinstance(value, click.Command) or value in known, f"{module}.{name}"
 
 
 def test_run_makes_a_finished_part(whole: Path, art: Path) -> None:

@@ -43,6 +43,21 @@ def test_from_a_table_of_labels_to_scores(part: Part, tmp_path: Path) -> None:
     assert "no two with a cosine above 0.9" in run("dedup", part.root, "--verify")
 
 
+@pytest.mark.parametrize(("kept", "rejected"), [(0, 0), (20, 0), (9, 30)])
+@pytest.mark.parametrize("how", ["evaluate", "report"])
+def test_too_few_labels_to_measure_with(
+    part: Part, tmp_path: Path, kept: int, rejected: int, how: str
+) -> None:
+    ids = sorted(liked(part))
+    lines = [f"{f},keep" for f in ids[:kept]] + [f"{f},reject" for f in ids[40 : 40 + rejected]]
+    if lines:
+        (tmp_path / "labels.csv").write_text("\n".join(["face_id,label", *lines]) + "\n")
+        run("labels", "import", part.root, tmp_path / "labels.csv")
+    said = run("taste", how, part.root, code=2)
+    wanted = "of each: label some more" if lines else "make some with: sfhq curate"
+    assert said.startswith("sfhq: ") and said.count("\n") == 1 and wanted in said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

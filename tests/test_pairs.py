@@ -94,7 +94,7 @@ def test_widths_and_thresholds(width: int, threshold: float) -> None:
 @needs_kernel
 def test_a_principal_plane_is_taken_where_it_pays_and_loses_nothing() -> None:
     vectors = faces(3000, 768, 1.0, seed=1)
-    plan = plan_codes(vectors[:2048], 0.92, levels(path()))
+    plan = plan_codes(vectors[:2048], 0.92, 127)
     assert plan.width < 768
     i, j, _ = all_pairs(vectors, 0.92, "int8")
     assert set(zip(i.tolist(), j.tolist(), strict=True)) == oracle(vectors, 0.92)

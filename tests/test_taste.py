@@ -100,8 +100,9 @@ def test_trees_are_those_of_scikit_learn() -> None:
         early_stopping=False,
         random_state=3,
     ).fit(x, y)
-    other = np.random.default_rng(2).standard_normal((500, 13)) * 3 + 10
-    assert trees(other) == pytest.approx(learner.decision_function(other), abs=1e-9)
+    assert trees(x) == pytest.approx(learner.decision_function(x), abs=1e-9)
+    rounding = 1 + 1e-7 * np.random.default_rng(2).choice([-1, 1], x.shape)
+    assert (trees(x * rounding) == trees(x)).all()
 
 
 def test_the_stack_leaves_out_what_only_remembers() -> None:
@@ -189,6 +190,22 @@ def test_other_features_than_it_was_learned_from() -> None:
         model.score(broken)
     with pytest.raises(UsageError, match="no features"):
         fit_taste({}, y)
+
+
+def test_a_face_has_one_score_in_any_company(tmp_path: Path) -> None:
+    """Distances to its own place and its twins' are small; they must not depend on rounding."""
+    blocks, y = faces(200)
+    model = fit_taste(blocks, y, settings=QUICKER)
+    together = model.score(blocks)
+    alone = [model.score({n: b[i : i + 1] for n, b in blocks.items()})[0] for i in range(200)]
+    assert np.abs(together - alone).max() < 1e-6
+
+
+def test_a_model_is_written_the_same_twice(tmp_path: Path) -> None:
+    blocks, y = faces(60)
+    for name in ("one", "two"):
+        fit_taste(blocks, y, settings=QUICKER).save(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_the_report_stands_alone() -> None:

@@ -1,0 +1,1 @@
+"""Commands that choose photos: judging them, tastes, near-duplicates."""

@@ -1,0 +1,66 @@
+"""What `sfhq dedup` does besides running its stage: prove the result, calibrate the threshold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from curation.calibrate import Encoder
+
+
+def find_threshold(
+    part: Path, report: Path, as_json: bool, encoder_named: Callable[[str], Encoder]
+) -> None:
+    """Find the threshold that fits the encoder of a part, print it and write a page of figures.
+
+    Args:
+        part: folder of an embedded part.
+        report: the page to write.
+        as_json: print the figures as JSON.
+        encoder_named: builds the encoder of a name; encoders are not this package's.
+    """
+    from curation.calibrate import calibrate, calibration_page, part_photos
+    from sfhq.images import write_atomic
+    from sfhq.part import Part
+
+    opened = Part.open(part)
+    name = str(opened.stage_info("embed")["settings"]["encoder"])
+    images, sources = part_photos(opened)
+    found = calibrate(name, encoder_named(name), images, sources)
+    report.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(report, calibration_page(found).encode())
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), sort_keys=True))
+        return
+    click.echo(f"{name}: threshold {found.threshold:.4f} from {found.photos} photos")
+    click.echo(f"  {found.taken} of {found.pairs} pairs of other photos lie above it")
+    for copy in found.copies:
+        click.echo(f"  {100 * copy.found:5.1f} % of copies found: {copy.name}")
+    click.echo(f"page: {report}")
+
+
+def prove(part: Path, threshold: float | None, published: tuple[Path, ...], as_json: bool) -> None:
+    """Prove that no two kept photos of a part are closer than allowed, and print how many.
+
+    Args:
+        part: folder of a part.
+        threshold: cosine; None for the one it was deduplicated with.
+        published: earlier parts, which count as well.
+        as_json: print it as JSON.
+    """
+    from curation.dedup import Dedup, verify
+    from sfhq.part import Part
+
+    opened = Part.open(part)
+    used = threshold or opened.stage_info("dedup")["settings"]["threshold"]
+    limit = Dedup(used).threshold_for(opened)
+    count = verify(opened, limit, published)
+    if as_json:
+        click.echo(json.dumps({"photos": count, "threshold": limit}, sort_keys=True))
+    else:
+        click.echo(f"{count} photos, no two with a cosine above {limit}")

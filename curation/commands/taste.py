@@ -1,0 +1,134 @@
+"""Commands that learn a taste and use it: the group `taste`, and score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sfhq.console import FOLDER, Command, ready_part, run_and_report, run_options
+
+
+@click.group(cls=Command)
+def taste() -> None:
+    """Learn what somebody likes from the labels of a part."""
+
+
+@taste.command("fit")
+@click.argument("part", type=FOLDER)
+@click.option("--out", type=FOLDER, help="[default: PART/curation/taste.safetensors]")
+@click.option("--annotator", help="Whose labels; default: everybody's majority.")
+@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: float) -> None:
+    """Learn a taste from the labels of PART.
+
+    \b
+    Example:
+      sfhq taste fit part-05 --precision 0.97
+    """
+    from curation.examples import Examples
+    from curation.judge import auc_with_interval
+    from curation.taste import TasteSettings, fit_taste
+    from sfhq.part import Part
+
+    known = Examples.of(Part.open(part), annotator)
+    settings = TasteSettings(precision=precision)
+    model = fit_taste(known.blocks, known.liked, known.groups, settings)
+    target = out or part / "curation" / "taste.safetensors"
+    model.save(target)
+    auc = auc_with_interval(model.out_of_fold, known.liked)
+    click.echo(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
+    click.echo(f"cross-validated AUC {auc[0]:.3f} ({auc[1]:.3f} to {auc[2]:.3f})")
+    click.echo(f"accept from {model.accept:.3f}, reject up to {model.reject:.3f}")
+
+
+@taste.command("evaluate")
+@click.argument("part", type=FOLDER)
+@click.option("--annotator", help="Whose labels; default: everybody's majority.")
+@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.option("--report", type=FOLDER, help="Write a page with plots here.")
+def taste_evaluate(
+    part: Path, annotator: str | None, precision: float, as_json: bool, report: Path | None
+) -> None:
+    """Measure, on labels that had no part in it, how good a taste of PART is.
+
+    \b
+    Examples:
+      sfhq taste evaluate part-05
+      sfhq taste evaluate part-05 --report taste.html
+    """
+    from curation.examples import Examples
+    from curation.judge import evaluate_taste
+    from curation.report import taste_page
+    from curation.taste import TasteSettings
+    from sfhq.images import write_atomic
+    from sfhq.part import Part
+
+    known = Examples.of(Part.open(part), annotator)
+    settings = TasteSettings(precision=precision)
+    found = evaluate_taste(known.blocks, known.liked, known.groups, settings)
+    if report is not None:
+        disputed = [known.faces.preview(int(known.rows[i]), 160) for i in found.disputed]
+        report.parent.mkdir(parents=True, exist_ok=True)
+        page = taste_page(found, known.liked, disputed, known.faces.part.name)
+        write_atomic(report, page.encode())
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), sort_keys=True))
+        return
+    low, high = found.auc[1:]
+    click.echo(
+        f"{found.count[0]} kept, {found.count[1]} not; feature sets: {', '.join(known.blocks)}"
+    )
+    click.echo(f"AUC {found.auc[0]:.3f} ({low:.3f} to {high:.3f}), nested cross-validation")
+    for name, share in (
+        ("right at 0.5", found.accuracy),
+        ("accepted are kept", found.accepted),
+        ("rejected are not", found.rejected),
+    ):
+        click.echo(
+            f"{name:<18} {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.count}"
+        )
+    click.echo(f"calibration error  {found.calibration_error:.3f}")
+    if report is not None:
+        click.echo(f"page: {report}")
+
+
+@taste.command("report")
+@click.argument("part", type=FOLDER)
+@click.option("--out", type=FOLDER, help="[default: PART/curation/taste.html]")
+@click.option("--annotator", help="Whose labels; default: everybody's majority.")
+@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.pass_context
+def taste_report(
+    ctx: click.Context, part: Path, out: Path | None, annotator: str | None, precision: float
+) -> None:
+    """Evaluate, and write a page with histograms, precision, calibration and a learning curve.
+
+    \b
+    Example:
+      sfhq taste report part-05
+    """
+    page = out or part / "curation" / "taste.html"
+    ctx.invoke(taste_evaluate, part=part, annotator=annotator, precision=precision, report=page)
+
+
+@click.command()
+@click.argument("part", type=FOLDER)
+@click.option("--model", "model_file", type=FOLDER, help="[default: PART/curation/taste...]")
+@click.option("--drop", is_flag=True, help="Remove faces that the model rejects.")
+@run_options
+def score(part: Path, model_file: Path | None, drop: bool, **flags: Any) -> None:
+    """Score every face of PART: accept, reject or unsure.
+
+    \b
+    Example:
+      sfhq score part-05 --drop
+    """
+    from curation.score import Score
+
+    model = model_file or part / "curation" / "taste.safetensors"
+    stage = Score.load(model, drop)
+    run_and_report(stage, ready_part(part, "score"), **flags)

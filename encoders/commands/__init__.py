@@ -1,0 +1,1 @@
+"""Commands that need an encoder: latents and photos by it, embeddings, its training."""

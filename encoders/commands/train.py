@@ -1,0 +1,159 @@
+"""Commands of the group `train` that need an encoder: e4e, pack, evaluate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from sfhq.commands.train import train_options
+from sfhq.console import FOLDER
+from sfhq.errors import UsageError
+
+
+@click.command("e4e")
+@train_options
+@click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option("--codes", type=FOLDER, help="codes.pt of the generator's run: known latents.")
+@click.option("--images", default=60000, show_default=True, help="Encoded images in all.")
+@click.option("--head-width", default=96, show_default=True, help="Channels of the heads.")
+@click.option("--widths", default="24,48,96,192", show_default=True, help="Of the backbone.")
+@click.option("--depths", default="1,2,2,1", show_default=True, help="Of the backbone.")
+def train_e4e(
+    folders: tuple[Path, ...],
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    device: str,
+    batch: int,
+    precision: str,
+    generator: Path | None,
+    codes: Path | None,
+    images: int,
+    head_width: int,
+    widths: str,
+    depths: str,
+) -> None:
+    """Train an encoder for a generator on FOLDERS of aligned faces; ends with OUT/e4e.safetensors.
+
+    \b
+    Example:
+      sfhq train e4e part-05/aligned --generator runs/g1/generator.safetensors \\
+        --codes runs/g1/codes.pt --out runs/e1
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from encoders.e4e import E4eConfig, save_e4e
+    from encoders.irse import BackboneConfig
+    from encoders.training import E4eRecipe, E4eTraining, load_codes
+    from sfhq.checkpoints import load_generator
+    from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator import check_precision
+    from sfhq.training.photos import load_photos
+    from sfhq.training.run import run_training
+
+    torch.set_flush_denormal(True)
+    check_precision(precision, device)
+    if batch < 2:
+        raise UsageError(f"--batch {batch}: wanted 2 or more")
+    network, digest = load_generator(generator)
+    backbone = BackboneConfig(_four(widths, "--widths"), _four(depths, "--depths"))
+    config = E4eConfig(
+        network.config.num_ws,
+        network.config.resolution,
+        network.config.w_dim,
+        head_width,
+        backbone,
+    )
+    recipe = E4eRecipe(config, images=images, batch=batch, seed=seed, precision=precision)
+    photos, held_out = load_photos(folders, network.config.resolution).split()
+    click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    known = load_codes(codes, photos.names) if codes else None
+    training = E4eTraining(recipe, network, photos, load_feature_pyramid(), known, device)
+    settings = {**asdict(recipe), "generator": digest, "photos": list(photos.names)}
+    limit = None if minutes is None else minutes * 60
+    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+        click.echo(f"stopped at {training.images} images; run again to go on", err=True)
+        return
+    notes = {"images": str(training.images), "generator": digest}
+    save_e4e(out / "e4e.safetensors", training.averaged, notes)
+    click.echo(out / "e4e.safetensors")
+
+
+def _four(text: str, option: str) -> tuple[int, int, int, int]:
+    try:
+        a, b, c, d = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} {text}: wanted four numbers, such as 24,48,96,192") from None
+    return a, b, c, d
+
+
+@click.command("pack")
+@click.option("--generator", type=FOLDER, required=True, help="Of sfhq train generator.")
+@click.option("--e4e", "e4e", type=FOLDER, required=True, help="Of sfhq train e4e.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write both to.")
+def train_pack(generator: Path, e4e: Path, out: Path) -> None:
+    """Write a generator and its encoder as 16-bit files for shipping; prints their sha256.
+
+    \b
+    Example:
+      sfhq train pack --generator runs/g1/generator.safetensors \\
+        --e4e runs/e1/e4e.safetensors --out pack
+    """
+    from encoders.e4e import load_e4e, save_e4e
+    from sfhq.checkpoints import file_digest, load_generator, read_checkpoint, save_generator
+
+    network, _ = load_generator(generator)
+    encoder, _ = load_e4e(e4e, network.config.num_ws)
+    out.mkdir(parents=True, exist_ok=True)
+    notes = read_checkpoint(generator, "generator").notes
+    save_generator(out / "generator.safetensors", network, notes, half=True)
+    digest = file_digest(out / "generator.safetensors")
+    notes = {**read_checkpoint(e4e, "e4e").notes, "generator": digest}
+    save_e4e(out / "e4e.safetensors", encoder, notes, half=True)
+    for path in (out / "generator.safetensors", out / "e4e.safetensors"):
+        click.echo(f"{file_digest(path)}  {path.name}")
+
+
+@click.command("evaluate")
+@click.argument("folders", type=FOLDER, nargs=-1, required=True)
+@click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option("--e4e", "e4e", type=FOLDER, help="e4e weights; default: embedded pack.")
+@click.option("--psi", default=1.0, show_default=True, help="Truncation of the samples.")
+@click.option("--count", default=240, show_default=True, help="Images a side.")
+@click.option("--plot", type=FOLDER, help="Draw the identity distributions to this .png.")
+def train_evaluate(
+    folders: tuple[Path, ...],
+    generator: Path | None,
+    e4e: Path | None,
+    psi: float,
+    count: int,
+    plot: Path | None,
+) -> None:
+    """Judge a generator and its encoder against the photos in FOLDERS.
+
+    Prints JSON. For the generator, in dlib's recognition space, which it was not trained on:
+    Frechet distance, precision and recall (k = 3) beside those of two halves of the photos, the
+    share of samples with a face and of near-copies of training photos. For the encoder, on held-out
+    photos: the cosine of inverted photos with their originals and with other people.
+
+    \b
+    Example:
+      sfhq train evaluate part-05/aligned --psi 0.8 --plot identity.png
+    """
+    from encoders.e4e import load_e4e
+    from encoders.evaluate import judge_generator, judge_inversion, plot_identity
+    from sfhq.checkpoints import load_generator
+    from sfhq.training.photos import load_photos
+
+    network, _ = load_generator(generator)
+    encoder, _ = load_e4e(e4e, network.config.num_ws)
+    photos = load_photos(folders, network.config.resolution)
+    result = judge_generator(network, photos, psi, count).to_dict()
+    identity = judge_inversion(network, encoder, photos)
+    click.echo(json.dumps({**result, **identity.to_dict()}, indent=1))
+    if plot is not None:
+        plot_identity(identity, plot)

@@ -1,0 +1,1 @@
+"""Commands that need nothing above this package: parts, weights, training, the doctor."""

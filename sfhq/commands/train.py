@@ -1,0 +1,119 @@
+"""The group `train`, and the training of a generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sfhq.console import FOLDER, Command, options
+from sfhq.errors import UsageError
+
+
+@click.group(cls=Command)
+def train() -> None:
+    """Train the networks of a pack, and judge them."""
+
+
+train_options = options(
+    click.argument("folders", type=FOLDER, nargs=-1, required=True),
+    click.option("--out", type=FOLDER, required=True, help="Folder of the run; resumed if there."),
+    click.option("--seed", default=0, show_default=True),
+    click.option("--minutes", type=float, help="Stop, resumable, after so long."),
+    click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
+    click.option("--batch", default=16, show_default=True, help="Photos a step."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="Of the convolutions; bf16 where the machine has it.",
+    ),
+)
+
+
+@train.command("generator")
+@train_options
+@click.option("--resolution", default=128, show_default=True)
+@click.option("--channel-base", default=4096, show_default=True, help="Channels x resolution.")
+@click.option("--channel-max", default=256, show_default=True, help="Most channels.")
+@click.option(
+    "--phases",
+    default="32:28000,64:40000,128:8000",
+    show_default=True,
+    help="Resolution:images, growing.",
+)
+@click.option("--adversarial-from", default=20000, show_default=True, help="In images.")
+def train_generator(
+    folders: tuple[Path, ...],
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    device: str,
+    batch: int,
+    precision: str,
+    resolution: int,
+    channel_base: int,
+    channel_max: int,
+    phases: str,
+    adversarial_from: int,
+) -> None:
+    """Train a generator on FOLDERS of aligned faces; ends with OUT/generator.safetensors.
+
+    A tenth of the photos, chosen by the hash of the file name, is never trained on.
+
+    \b
+    Example:
+      sfhq train generator part-05/aligned --out runs/g1 --minutes 60
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from sfhq.checkpoints import save_generator
+    from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator import (
+        GeneratorRecipe,
+        GeneratorTraining,
+        check_precision,
+        parse_phases,
+    )
+    from sfhq.training.photos import load_photos
+    from sfhq.training.run import run_training
+    from stylegan2_ops.generator import GeneratorConfig
+
+    torch.set_flush_denormal(True)
+    check_precision(precision, device)
+    if batch < 2:
+        raise UsageError(f"--batch {batch}: wanted 2 or more")
+    try:
+        config = GeneratorConfig(
+            resolution=resolution,
+            channel_base=channel_base,
+            channel_max=channel_max,
+            mapping_layers=1,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    recipe = GeneratorRecipe(
+        config,
+        parse_phases(phases, resolution),
+        batch=batch,
+        drawn=(batch + 1) // 2,
+        seed=seed,
+        adversarial_from=adversarial_from,
+        precision=precision,
+    )
+    photos, held_out = load_photos(folders, resolution).split()
+    click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device)
+    settings = {**asdict(recipe), "photos": list(photos.names)}
+    limit = None if minutes is None else minutes * 60
+    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+        click.echo(f"stopped at {training.images} images; run again to go on", err=True)
+        return
+    generator = training.finish()
+    torch.save({"codes": training.latents(), "names": list(photos.names)}, out / "codes.pt")
+    notes = {"images": str(training.images)}
+    save_generator(out / "generator.safetensors", generator, notes)
+    click.echo(out / "generator.safetensors")

@@ -1,0 +1,205 @@
+"""What all commands share: errors as one line, options, and one stage run with its counts told.
+
+Only click is imported at the start; the rest when a command runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sfhq.errors import SfhqError, UsageError
+
+if TYPE_CHECKING:
+    from sfhq.engine import Counts
+    from sfhq.part import Part
+    from sfhq.recipe import Recipe
+    from sfhq.stage import Stage
+
+F = TypeVar("F", bound=Callable[..., Any])
+FOLDER = click.Path(path_type=Path)
+EXIT_REJECTIONS = 3
+EXIT_INTERRUPTED = 130
+
+
+class Command(click.Group):
+    """A group whose commands end with one line and a meaningful exit code, never a traceback."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options before the command's name."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _fail_usage(error)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn errors a user can mend into one line on stderr."""
+        try:
+            return super().invoke(ctx)
+        except SfhqError as error:
+            _fail(str(error), error.exit_code)
+        except click.UsageError as error:
+            _fail_usage(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader has gone; click ends quietly
+                raise
+            _fail(_os_error(error), 1)
+        except KeyboardInterrupt:
+            _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"sfhq: {message}", err=True)
+    sys.exit(code)
+
+
+def _fail_usage(error: click.UsageError) -> None:
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # not in 8.1
+        raise error
+    where = error.ctx.command_path if error.ctx is not None else "sfhq"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    _fail(f"{message}; see: {where} --help", UsageError.exit_code)
+
+
+def _os_error(error: OSError) -> str:
+    name = error.filename or "a file"
+    advice = {
+        errno.ENOSPC: "free some room and run again: what is finished is kept",
+        errno.EDQUOT: "free some room and run again: what is finished is kept",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.EACCES: "give this user the right to write there, or choose another folder",
+        errno.EPERM: "give this user the right to write there, or choose another folder",
+    }.get(error.errno or 0, "run again when it is mended: what is finished is kept")
+    return f"{name}: {(error.strerror or str(error)).lower()}; {advice}"
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several option decorators as one."""
+
+    def apply(command: F) -> F:
+        return functools.reduce(lambda f, d: d(f), reversed(decorators), command)
+
+    return apply
+
+
+# What a command that runs a stage takes, and hands to `run_and_report`.
+run_options = options(
+    click.option("--workers", default=1, show_default=True, help="Processes that do shards."),
+    click.option("--redo", is_flag=True, help="Delete this stage's records and all after it."),
+    click.option("--strict", is_flag=True, help="Exit with 3 when faces were rejected."),
+    click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON."),
+)
+
+
+def read_recipe(path: Path | None = None, /, **flags: Any) -> Recipe:
+    """The recipe in a file, or the defaults, with flags laid over it.
+
+    Args:
+        path: a TOML file.
+        flags: `table__key` or `key` to values; None for a flag that was not given.
+    """
+    from sfhq.recipe import load_recipe
+
+    return load_recipe(path, {k.replace("__", "."): v for k, v in flags.items()})
+
+
+def split_names(text: str | None) -> tuple[str, ...] | None:
+    """The names of a comma-separated list; None where none was given."""
+    return None if text is None else tuple(n.strip() for n in text.split(",") if n.strip())
+
+
+NEEDS = {  # any of these, whose images and arrays a stage reads
+    "invert": ("align",),
+    "synthesize": ("invert",),
+    "align": ("ingest", "render"),
+    "embed": ("synthesize", "sample", "align", "ingest", "render"),
+    "score": ("embed",),
+    "dedup": ("embed",),
+}
+
+
+def ready_part(folder: Path, stage: str) -> Part:
+    """The part in a folder, once it holds what a stage reads.
+
+    Raises:
+        UsageError: it is no part, or the stage before has not run; the message says which.
+    """
+    from sfhq.part import Part
+
+    part = Part.open(folder)
+    needed = NEEDS.get(stage, ())
+    if needed and not set(needed) & set(part.stages()):
+        part.stage_info(needed[0])  # says which command is missing
+    return part
+
+
+def run_with_bar(stage: Stage, part: Part, workers: int, redo: bool, total: int | None) -> Counts:
+    """Run one stage with a progress bar on stderr, of `total` faces where that is known."""
+    from tqdm import tqdm
+
+    from sfhq.engine import run_stage
+
+    with tqdm(
+        total=total, desc=f"{stage.name:<10}", unit=" faces", disable=not sys.stderr.isatty()
+    ) as bar:
+
+        def advance(faces: int) -> None:
+            bar.update(faces)
+
+        counts = run_stage(stage, part, workers=workers, redo=redo, on_shard=advance)
+    return counts
+
+
+def expected_faces(part: Part, stage: str) -> int | None:
+    """How many faces a stage will read; None where nothing is counted before it."""
+    from sfhq.part import ORDER
+
+    if stage not in ORDER or ORDER.index(stage) == 0:
+        return None
+    alive = part.stage_info(part.before(stage)).get("counts", {}).get("alive")
+    return int(alive) if alive is not None else None
+
+
+def run_and_report(
+    stage: Stage,
+    part: Part,
+    *,
+    workers: int,
+    redo: bool,
+    strict: bool,
+    as_json: bool,
+    total: int | None = None,
+) -> None:
+    """Run the one stage of a command and print its counts.
+
+    Args:
+        stage: to run.
+        part: to run it on.
+        workers, redo, strict, as_json: of `run_options`.
+        total: faces to expect, of a stage that makes them itself.
+    """
+    if total is None:
+        total = expected_faces(part, stage.name)
+    counts = run_with_bar(stage, part, workers, redo, total)
+    if as_json:
+        click.echo(json.dumps({"stage": stage.name, **counts.to_dict()}, sort_keys=True))
+    else:
+        click.echo(counts_line(stage.name, counts.to_dict()))
+    if strict and counts.rejected:
+        sys.exit(EXIT_REJECTIONS)
+
+
+def counts_line(stage: str, counts: dict[str, Any]) -> str:
+    """A stage's counts (`Counts.to_dict`) as a line of the funnel."""
+    rejected = ", ".join(f"{n} {reason}" for reason, n in counts["rejected"].items())
+    return f"{stage:<10} {counts['entered']:>7} in {counts['alive']:>7} out" + (
+        f"   rejected: {rejected}" if rejected else ""
+    )

@@ -1,0 +1,13 @@
+"""The same numbers give the same file."""
+
+from __future__ import annotations
+
+import json
+
+
+def sorted_header(data: bytes) -> bytes:
+    """A safetensors file with its header in order; the library's varies from call to call."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
