@@ -10,10 +10,10 @@ import numpy.typing as npt
 from curation.faces import Faces
 from curation.judge import near_groups
 from curation.labels import FILE, LabelStore
-from curation.taste import Blocks, Labels
+from curation.learners import Labels
+from curation.reduction import Blocks, unit_vectors
 from sfhq.errors import UsageError
 from sfhq.part import Part
-from sfhq.records import Array
 
 
 @dataclass(frozen=True)
@@ -54,17 +54,10 @@ class Examples:
         blocks = {name: block[rows] for name, block in faces.feature_sets().items()}
         if not blocks:
             raise UsageError(f"{part.root}: no features yet; run: sfhq embed --features geometry")
-        widest = blocks.get("embedding", next(iter(blocks.values())))
-        groups = near_groups(_unit(widest))
+        groups = near_groups(unit_vectors(blocks))
         parents: dict[str, int] = {}
         for place, i in enumerate(labelled):  # candidates of one inspiration stay together
             parent = faces.records[i].parent_id
             if parent:
                 groups[place] = groups[parents.setdefault(parent, place)]
         return cls(faces, rows, blocks, groups, liked)
-
-
-def _unit(rows: Array) -> Array:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Array = rows / np.maximum(lengths, 1e-9)
-    return unit

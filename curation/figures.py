@@ -10,8 +10,8 @@ import numpy as np
 
 from curation.agreement import Agreement, Share, overall_alpha, pairwise_kappa
 from curation.judge import auc_with_interval
-from curation.labels import Action, LabelEvent
-from curation.session import JUDGED, Session
+from curation.labels import JUDGED, Action, LabelEvent
+from curation.session import Session
 from sfhq.records import Array, Json
 
 BINS = 25

@@ -10,15 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.agreement import Z95, Share
-from curation.taste import (
-    FEWEST,
-    Blocks,
-    Labels,
-    TasteSettings,
-    check_labels,
-    fit_taste,
-    fold_numbers,
-)
+from curation.learners import Labels
+from curation.reduction import Blocks
+from curation.stack import fold_numbers
+from curation.taste import FEWEST, TasteSettings, check_labels, fit_taste
 from sfhq.records import Array, Json
 
 BINS = 10

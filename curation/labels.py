@@ -32,6 +32,9 @@ class Action(StrEnum):
     UNDO = "undo"
 
 
+JUDGED = (Action.KEEP, Action.REJECT)
+
+
 @dataclass(frozen=True)
 class LabelEvent:
     """One press of a key.
@@ -315,7 +318,7 @@ class LabelStore:
         settled: dict[str, bool] = {}
         for stored in self.current(annotator):
             event = stored.event
-            if event.action in (Action.KEEP, Action.REJECT):
+            if event.action in JUDGED:
                 kept = event.action == Action.KEEP
                 votes[event.face_id] = votes.get(event.face_id, 0) + (1 if kept else -1)
                 if event.reason == "review":
@@ -332,7 +335,7 @@ class LabelStore:
         settled: set[str] = set()
         for stored in self.current():
             event = stored.event
-            if event.action in (Action.KEEP, Action.REJECT):
+            if event.action in JUDGED:
                 by_face.setdefault(event.face_id, {})[event.annotator] = event.action
                 if event.reason == "review":
                     settled.add(event.face_id)
@@ -348,7 +351,7 @@ class LabelStore:
         found = []
         for stored in self.standing(annotator):
             event = stored.event
-            if event.action not in (Action.KEEP, Action.REJECT):
+            if event.action not in JUDGED:
                 continue
             key = (event.annotator, event.face_id)
             if event.reason == "repeat" and key in first:

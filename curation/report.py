@@ -10,7 +10,7 @@ import numpy as np
 
 from curation.agreement import Share
 from curation.judge import TasteReport
-from curation.taste import Labels
+from curation.learners import Labels
 from sfhq.records import Array
 
 WIDTH, HEIGHT, LEFT, BASE = 400, 240, 46, 204

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Three libraries bring threads that spin while they wait; on busy cores tests crawl. Set before any
+# of them is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -23,7 +23,7 @@ SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
 
 @pytest.fixture(scope="module")
 def portrait() -> Pixels:
-    image = Image.open(SAMPLES / "oil_0014.jpg").convert("RGB").resize((256, 256))
+    image = Image.open(SAMPLES / "oil_0000.jpg").convert("RGB").resize((256, 256))
     return np.asarray(image)
 
 

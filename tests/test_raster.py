@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from sfhq.render import raster
-from sfhq.render.raster import Fragments, coverage, nearest, rasterize, ribbons
+from sfhq.render.raster import Fragments, coverage, nearest, rasterize
+from sfhq.render.ribbons import ribbons
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int32]

@@ -17,7 +17,7 @@ from sfhq.errors import UsageError
 from sfhq.render.styles import STYLES, Guides, stylize
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = ROOT / "sfhq" / "samples" / "oil_0014.jpg"
+SAMPLE = ROOT / "sfhq" / "samples" / "oil_0000.jpg"
 ART = STYLES[1:]
 Bytes = npt.NDArray[np.uint8]
 

@@ -15,7 +15,8 @@ from sklearn.metrics import roc_auc_score
 from curation.judge import auc_with_interval, evaluate_taste, near_groups
 from curation.report import taste_page
 from curation.score import Score
-from curation.taste import TasteModel, TasteSettings, fit_stack, fit_taste, fold_numbers, thresholds
+from curation.stack import fit_stack, fold_numbers, thresholds
+from curation.taste import TasteModel, TasteSettings, fit_taste
 from curation.trees import fit_trees
 from sfhq.engine import run_stage
 from sfhq.errors import IntegrityError, UsageError

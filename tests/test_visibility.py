@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from sfhq.render import raster, visibility
-from sfhq.render.raster import Fragments, nearest, rasterize, ribbons
+from sfhq.render.raster import Fragments, nearest, rasterize
+from sfhq.render.ribbons import ribbons
 from sfhq.render.visibility import SOURCE, barycentric, visible
 from stylegan2_ops.build import BuildError, Impl, load
 

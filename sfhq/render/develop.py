@@ -13,12 +13,16 @@ from scipy import ndimage
 
 from sfhq.records import Pixels
 from sfhq.render.assets import Floats
+from sfhq.render.backdrop import background
 from sfhq.render.labels import Labels
 from sfhq.render.person import Person
 
 KERNEL = np.array([1, 2, 1], np.float32) / 4
 LIGHT = 0.97  # where exposure brings the middle irradiance of the face
 SOFT = 0.5  # pixels, standard deviation: what any lens and sensor blur
+COLOUR_SOFT = 0.5  # the same, of colour more than of light
+LUMA = np.array([0.299, 0.587, 0.114])
+CONTRAST = (0.2, 0.6)  # of the tone curve
 BALANCE = ((0.02, 0.0, -0.08), (0.06, 0.02, 0.08))  # log gain of red, green, blue: mean, deviation
 FACE = (1, 10, 12, 13)
 MOUTH = 11
@@ -198,72 +202,9 @@ def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
     image = image + rng.normal(0, grain, image.shape) * np.sqrt(np.clip(image, 0.02, 1))
     image = np.clip(image, 0, 1)
     curve = np.where(image <= 0.0031308, 12.92 * image, 1.055 * image ** (1 / 2.4) - 0.055)
-    contrast = rng.uniform(0.15, 0.5)
-    curve = curve + contrast * (curve - 0.45) * curve * (1 - curve) * 4
+    curve = curve + rng.uniform(*CONTRAST) * (curve - 0.45) * curve * (1 - curve) * 4
+    # Sensors see one colour a pixel and files keep fewer of them: colour is softer than light.
+    grey = (curve @ LUMA)[..., None]
+    curve = grey + ndimage.gaussian_filter(curve - grey, (COLOUR_SOFT, COLOUR_SOFT, 0))
     done: Pixels = np.clip(curve * 255 + 0.5, 0, 255).astype(np.uint8)
-    return done
-
-
-def background(person: Person, size: int, rng: np.random.Generator) -> Floats:
-    """(size, size, 3) linear light behind the person."""
-    kind = person.setting.background
-    hue = np.clip(rng.dirichlet([14, 14, 14]) * 3, 0.3, 2.0)
-    level = float(np.exp(rng.uniform(np.log(0.04), np.log(0.75))))
-    base = level * hue ** rng.uniform(0.1, 0.9)
-    y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
-    out = np.ones((size, size, 3)) * base
-    if kind in ("gradient", "plain"):
-        angle = rng.uniform(0, 2 * np.pi)
-        slope = rng.uniform(0.1, 0.7) * (kind == "gradient")
-        glow = np.exp(
-            -((x - rng.uniform(-0.6, 0.6)) ** 2 + (y - rng.uniform(-0.5, 0.3)) ** 2) / 0.9
-        )
-        ramp = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y) + slope * (glow - 0.4)
-        out = out * ramp[..., None]
-    else:
-        out = out * _things(size, rng)
-        if kind == "bokeh":
-            out = out + _discs(size, rng, level)
-    out = out * (1 + 0.04 * ndimage.gaussian_filter(rng.normal(0, 1, (size, size, 1)), (3, 3, 0)))
-    done: Floats = np.clip(out, 0.002, 1.6).astype(np.float32)
-    return done
-
-
-def _things(size: int, rng: np.random.Generator) -> Floats:
-    """Out of focus: upright and lying slabs and blobs of other colours, small in detail."""
-    grid = 64
-    out = np.ones((grid, grid, 3))
-    y, x = np.mgrid[0:grid, 0:grid]
-    for _ in range(int(rng.integers(5, 16))):
-        tint = np.exp(rng.normal(0, 0.7)) * np.clip(rng.dirichlet([12, 12, 12]) * 3, 0.3, 2)
-        if rng.random() < 0.6:
-            left, width = rng.integers(-8, grid), rng.integers(3, 26)
-            top, height = rng.integers(-20, grid), rng.integers(6, 60)
-            inside = (x >= left) & (x < left + width) & (y >= top) & (y < top + height)
-        else:
-            cx, cy, r = rng.integers(0, grid), rng.integers(0, grid), rng.integers(4, 16)
-            inside = (x - cx) ** 2 + (y - cy) ** 2 < r**2
-        out = np.where(inside[..., None], tint, out)
-    out = ndimage.gaussian_filter(out, (*(2 * [rng.uniform(1.5, 4.5)]), 0))
-    zoom = size / grid
-    big: Floats = np.stack(
-        [
-            ndimage.zoom(out[..., i], zoom, order=1, mode="nearest", grid_mode=True)
-            for i in range(3)
-        ],
-        -1,
-    )
-    return big
-
-
-def _discs(size: int, rng: np.random.Generator, level: float) -> Floats:
-    y, x = np.mgrid[0 : 1 : size * 1j, 0 : 1 : size * 1j]
-    out = np.zeros((size, size, 3))
-    radius = rng.uniform(0.02, 0.06)
-    for _ in range(int(rng.integers(6, 30))):
-        far = np.hypot(x - rng.random(), y - rng.random())
-        disc = 1 / (1 + np.exp((far - radius) / 0.004))
-        tint = np.clip(rng.dirichlet([9, 9, 7]) * 3, 0.2, 2) * (0.15 + 1.6 * level) * rng.random()
-        out += disc[..., None] * tint * 0.6
-    done: Floats = out
     return done

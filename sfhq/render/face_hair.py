@@ -14,7 +14,7 @@ from sfhq.render.skin import Surface
 def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
     """Both brows."""
     rng = np.random.default_rng([person.seed, 5])
-    count = int(230 + 430 * person.brows.density)
+    count = int(330 + 520 * person.brows.density)
     place, rest, normal = roots(surface, np.clip(membership - 0.3, 0, 1), count, rng)
     x = np.abs(rest[:, 0])
     side = np.sign(rest[:, 0])
@@ -31,7 +31,7 @@ def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
     points = place[:, None] + length * s * lie[:, None] + rise * normal[:, None]
     return Strands(
         points.astype(np.float32),
-        taper(count, 4, 0.0013 + 0.0007 * person.brows.density),
+        taper(count, 4, 0.0011 + 0.0006 * person.brows.density),
         tones(count, person.hair.grey * 0.5, rng),
         "brow",
     )

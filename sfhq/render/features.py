@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,20 @@ OPPOSITES = (
 )
 LEFT_OUT = ("head-trans", "head-age", "neck", "measure", "asymm", "eyebrows", "head-fat")
 SPREAD = {"nose": 0.19, "mouth": 0.15, "chin": 0.17, "cheek": 0.17, "head": 0.13, "ear": 0.2}
+OUTLINE = 0.09  # of what goes one way only, such as head-oval
 MOST = 0.6  # strength of a target, either way
+# Where the middle of an axis lies if not at MakeHuman's mean, whose eyes are small and close in a
+# wide and long face. Least squares over the lengths between dlib's points on photographs.
+MIDDLES = {
+    "l-eye-trans out": 0.38,
+    "l-eye-scale": 0.24,
+    "l-eye-push1": 0.15,
+    "l-eye-push2": 0.1,
+    "nose-trans": 0.15,
+    "nose-scale-horiz": 0.2,
+    "mouth-scale-horiz": 0.45,
+    "chin-width": 0.1,
+}
 EXPRESSIONS: dict[str, dict[str, float]] = {
     "neutral": {},
     "smile": {"mouthSmile": 0.6, "cheekSquint": 0.35, "eyeSquint": 0.12, "mouthDimple": 0.1},
@@ -34,47 +48,66 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
 RESTLESS = ("browInnerUp", "browDownLeft", "browDownRight", "mouthPressLeft", "mouthPressRight")
 
 
-@lru_cache(maxsize=1)
-def axes() -> tuple[tuple[str, str | None, str | None, bool], ...]:
-    """What a face is varied along: stem, its two ends (None: one way only), and if it has a twin.
+class Axis(NamedTuple):
+    """What a face is varied along.
 
-    A stem that begins with "l-" stands for both sides of the face.
+    Attributes:
+        stem: of the targets' names; one that begins with "l-" stands for both sides of the face.
+        low, high: the names' two ends; None if there is one target only, which is the stem.
     """
+
+    stem: str
+    low: str | None
+    high: str | None
+
+    def at(self, value: float) -> tuple[str, ...]:
+        """Names of the targets that bring a value about: those of both sides, if it has sides."""
+        end = "" if self.low is None else f"-{self.low if value < 0 else self.high}"
+        sides = (self.stem, f"r{self.stem[1:]}") if self.stem.startswith("l-") else (self.stem,)
+        return tuple(side + end for side in sides)
+
+
+@lru_cache(maxsize=1)
+def axes() -> Mapping[str, Axis]:
+    """Axes by name: the stem, and the second end where the stem's "down" and "up" are another."""
     skipped = ("universal", *ANCESTRIES, *LEFT_OUT)
-    names = [
-        n
-        for n in base_mesh().targets
-        if not n.startswith(skipped) and not n[0].isupper() and "-" in n
-    ]
-    out: dict[str, tuple[str, str | None, str | None, bool]] = {}
-    for name in names:
-        if name.startswith("r-"):
+    out: dict[str, Axis] = {}
+    for name in base_mesh().targets:
+        if name.startswith((*skipped, "r-")) or name[0].isupper() or "-" not in name:
             continue
         stem, _, end = name.rpartition("-")
         pair = next((o for o in OPPOSITES if end in o), None)
         if pair is None or name.startswith("asym"):
-            out[name] = (name, None, None, name.startswith("l-"))
-        else:
-            out[stem] = (stem, *pair, name.startswith("l-"))
-    return tuple(out.values())
+            out[name] = Axis(name, None, None)
+        elif not stem.endswith("-trans") or pair == ("down", "up"):
+            out[stem] = Axis(stem, *pair)
+        elif name.startswith("l-") or pair != ("in", "out"):  # nose and mouth stay in the middle
+            out[f"{stem} {pair[1]}"] = Axis(stem, *pair)
+    return out
 
 
 def shape(d: Draw) -> dict[str, float]:
     """Target name -> strength, of the face's details; the two sides are a little unlike."""
     out: dict[str, float] = {}
-    for stem, low, high, twin in axes():
-        if stem.startswith("asym"):
-            out[stem] = abs(d.normal(0, 0.12, -0.35, 0.35)) if d.chance(0.5) else 0.0
+    for name, axis in axes().items():
+        if name.startswith("asym"):
+            out[name] = abs(d.normal(0, 0.12, -0.35, 0.35)) if d.chance(0.5) else 0.0
             continue
-        if low is None or high is None:  # such as head-oval
-            value, end = d.normal(0, 0.2, 0, MOST), ""
+        if axis.low is None:
+            value = d.normal(0, OUTLINE, 0, MOST)
         else:
-            value = d.normal(0, _spread(stem), -MOST, MOST)
-            end = f"-{low if value < 0 else high}"
-        for each in (stem, "r" + stem[1:]) if twin else (stem,):
-            out[each + end] = abs(value) * d.between(0.9, 1.1)
+            middle = MIDDLES.get(name, 0.0)
+            most = min(middle + MOST, 1.0)
+            value = d.normal(middle, _spread(axis.stem), middle - MOST, most)
+        for each in axis.at(value):
+            out[each] = abs(value) * d.between(0.9, 1.1)
     known = base_mesh().targets
     return {n: round(v, 4) for n, v in out.items() if v > 0.004 and n in known}
+
+
+def middle() -> dict[str, float]:
+    """The shape that `shape` draws about: target name -> strength."""
+    return {each: abs(v) for name, v in MIDDLES.items() for each in axes()[name].at(v)}
 
 
 def _spread(stem: str) -> float:
@@ -100,21 +133,20 @@ def fleshed(shape: Mapping[str, float], weight: float) -> dict[str, float]:
     return {n: v for n, v in out.items() if v > 0}
 
 
-def push(shape: Mapping[str, float], stem: str, by: float) -> dict[str, float]:
-    """A shape with more of a stem of `axes`: towards its second end, or its first if negative.
+def push(shape: Mapping[str, float], name: str, by: float) -> dict[str, float]:
+    """A shape with more of an axis: towards its second end, or its first if negative.
 
     Raises:
-        KeyError: no such stem.
+        KeyError: no such axis.
     """
-    low, high, twin = {a[0]: a[1:] for a in axes()}[stem]
+    axis = axes()[name]
+    middle = MIDDLES.get(name, 0.0)
+    least = 0.0 if axis.low is None else middle - MOST
     out = dict(shape)
-    for each in (stem, "r" + stem[1:]) if twin else (stem,):
-        if low is None or high is None:
-            out[each] = float(np.clip(out.get(each, 0.0) + by, 0, MOST))
-            continue
-        before = out.pop(f"{each}-{high}", 0.0) - out.pop(f"{each}-{low}", 0.0)
-        value = float(np.clip(before + by, -MOST, MOST))
-        out[f"{each}-{low if value < 0 else high}"] = abs(value)
+    for low, high in zip(axis.at(-1), axis.at(1), strict=True):
+        before = out.pop(high, 0.0) - (out.pop(low, 0.0) if low != high else 0.0)
+        value = float(np.clip(before + by, least, min(middle + MOST, 1.0)))
+        out[low if value < 0 else high] = abs(value)
     return {n: round(v, 4) for n, v in out.items() if v > 0.004}
 
 

@@ -21,6 +21,7 @@ from sfhq.render.skin import Surface
 CROWN = np.array([0.0, 8.3, -0.05], np.float32)
 KNOT = np.array([0.0, 7.75, -0.72], np.float32)  # where tied hair meets
 GUIDES = 420
+STRAY = 0.05  # of the strands
 # How far to the front hair behind the ears and shoulders comes, over its height: heights, depths.
 TUCKED = ((5.6, 6.2, 6.8, 7.25, 7.5), (-0.3, -0.15, 0.1, 0.22, 1.5))
 
@@ -63,16 +64,16 @@ class _Habit:
 
 HABITS = {
     "buzz": _Habit(5200, 4, 0.0075, 0.8, 1.0, 0.01, 0.0),
-    "short": _Habit(5200, 6, 0.009, 0.35, 0.85, 0.05, 0.45),
-    "crop": _Habit(5200, 6, 0.009, 0.4, 0.8, 0.06, 0.5),
-    "side-part": _Habit(5200, 7, 0.009, 0.4, 0.8, 0.07, 0.45),
-    "swept-back": _Habit(5200, 8, 0.009, 0.45, 0.85, 0.07, 0.5),
-    "bob": _Habit(5000, 10, 0.01, 0.3, 0.35, 0.09, 0.35),
-    "long": _Habit(5000, 13, 0.01, 0.3, 0.3, 0.1, 0.4),
+    "short": _Habit(5200, 6, 0.009, 0.35, 0.85, 0.08, 0.45),
+    "crop": _Habit(5200, 6, 0.009, 0.4, 0.8, 0.09, 0.5),
+    "side-part": _Habit(5200, 7, 0.009, 0.4, 0.8, 0.11, 0.45),
+    "swept-back": _Habit(5200, 8, 0.009, 0.45, 0.85, 0.1, 0.5),
+    "bob": _Habit(5000, 10, 0.01, 0.3, 0.35, 0.12, 0.35),
+    "long": _Habit(5000, 13, 0.01, 0.3, 0.3, 0.12, 0.4),
     "wavy": _Habit(5000, 14, 0.01, 0.35, 0.35, 0.13, 0.5),
     "curly": _Habit(4200, 18, 0.01, 0.5, 0.55, 0.16, 0.7),
     "afro": _Habit(5200, 12, 0.009, 1.0, 1.0, 0.0, 0.3),
-    "tied": _Habit(5000, 9, 0.009, 0.12, 0.9, 0.04, 0.2),
+    "tied": _Habit(5000, 9, 0.009, 0.12, 0.9, 0.055, 0.2),
 }
 
 
@@ -346,6 +347,7 @@ def _between(
     frizz = rng.normal(0, 1, (count, 1, 3)) * s[None, :, None] ** 1.5
     wobble = rng.normal(0, 1, (count, steps, 3)) * s[None, :, None]
     size = 0.012 + 0.05 * hair.frizz
+    frizz = frizz * np.where(rng.random((count, 1, 1)) < STRAY, 3.0, 1.0)  # flies off the mass
     out: Floats = points + 0.7 * size * frizz + 0.08 * size * wobble
     return out.astype(np.float32)
 

@@ -16,7 +16,8 @@ from sfhq.render.bust import topology
 from sfhq.render.groom import Strands
 from sfhq.render.model import Model
 from sfhq.render.person import Person
-from sfhq.render.raster import coverage, ribbons
+from sfhq.render.raster import coverage
+from sfhq.render.ribbons import ribbons
 from sfhq.render.skin import hair_ink
 from sfhq.render.visibility import barycentric, visible
 

@@ -153,12 +153,13 @@ def _length(d: Draw, style: str) -> float:
     return d.between(low, high)
 
 
-def brows(d: Draw, male: bool) -> Brows:
-    """Brows."""
+def brows(d: Draw, male: bool, years: float) -> Brows:
+    """Brows; children's are thin and fair."""
+    young = float(np.clip((17 - years) / 8, 0, 1))
     return Brows(
-        thickness=d.normal(0.62 if male else 0.42, 0.18, 0.1, 1.0),
+        thickness=d.normal((0.62 if male else 0.42) - 0.2 * young, 0.18, 0.1, 1.0),
         arch=d.normal(0.4 if male else 0.62, 0.18, 0.0, 1.0),
-        density=d.normal(0.62, 0.16, 0.2, 1.0),
+        density=d.normal(0.62 - 0.25 * young, 0.16, 0.2, 1.0),
     )
 
 

@@ -154,7 +154,7 @@ class Setting:
         elevation: of the main light, degrees.
         hardness: 0 (a wall of light) to 1 (a small lamp).
         warmth: -1 (blue) to 1 (orange).
-        background: "plain", "gradient", "blurred" or "bokeh".
+        background: "plain", "gradient", "wall", "leaves", "blurred" or "bokeh".
         exposure: in stops.
         blur: standard deviation of the picture's blur over its side, in thousandths.
     """

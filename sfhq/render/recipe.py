@@ -37,7 +37,7 @@ KNOWN = {  # the names that a table may have
     "clothes": CLOTHES,
     "expression": ("neutral", "smile", "laugh", "open", "surprise", "frown", "pout", "smirk"),
     "light": ("studio", "window", "overcast", "sun", "indoor", "flat"),
-    "background": ("plain", "gradient", "blurred", "bokeh"),
+    "background": ("plain", "gradient", "wall", "leaves", "blurred", "bokeh"),
 }
 TOLERANCE = 1e-6
 
@@ -58,7 +58,13 @@ class RenderRecipe:
     """
 
     age: Shares = field(
-        default_factory=lambda: {"16-29": 0.34, "30-44": 0.3, "45-59": 0.2, "60-80": 0.16}
+        default_factory=lambda: {
+            "6-15": 0.1,
+            "16-29": 0.32,
+            "30-44": 0.26,
+            "45-59": 0.18,
+            "60-80": 0.14,
+        }
     )
     gender: Shares = field(default_factory=lambda: {"female": 0.5, "male": 0.5})
     ancestry: Shares = field(
@@ -122,7 +128,10 @@ class RenderRecipe:
         }
     )
     background: Shares = field(
-        default_factory=lambda: {"plain": 0.15, "gradient": 0.2, "blurred": 0.45, "bokeh": 0.2}
+        default_factory=lambda: {
+            **{"plain": 0.1, "gradient": 0.14, "wall": 0.42, "leaves": 0.12},
+            **{"blurred": 0.17, "bokeh": 0.05},
+        }
     )
     yaw: float = 16.0
     most_yaw: float = 45.0

@@ -93,7 +93,7 @@ def _draw(d: Draw, seed: int, recipe: RenderRecipe) -> Person:
         skin=skin,
         make_up=looks.make_up(d, recipe.make_up, years, male, skin),
         hair=hair,
-        brows=looks.brows(d, male),
+        brows=looks.brows(d, male, years),
         beard=looks.beard(d, recipe.beard, years, male, hair),
         wear=wear,
         view=view,

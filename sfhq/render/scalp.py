@@ -14,7 +14,7 @@ from sfhq.render.person import Beard, Brows, Hair
 MIDDLE = np.array([0.0, 7.55, 0.45], np.float32)  # of the skull
 # Height of the lower edge of scalp hair over the angle from the front about `MIDDLE`, degrees.
 HAIRLINE = (
-    *((0, 8.02), (25, 8.02), (38, 7.97), (48, 7.83), (57, 7.66), (64, 7.4), (70, 7.1)),
+    *((0, 8.0), (25, 7.99), (38, 7.92), (48, 7.76), (57, 7.58), (64, 7.36), (70, 7.1)),
     *((79, 7.06), (84, 7.3), (88, 7.45), (100, 7.45), (108, 7.3), (115, 7.02), (140, 6.88)),
     (180, 6.84),
 )

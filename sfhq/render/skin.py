@@ -89,11 +89,11 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     chin = spot(rest, (0.0, 6.36, 1.45), (0.16, 0.1, 0.4))
     under = spot(rest, (0.29, 7.15, 1.33), (0.13, 0.05, 0.3))
     lid = spot(rest, (0.31, 7.4, 1.35), (0.14, 0.055, 0.3))
-    blood = skin.haemoglobin * (1 + 0.08 * blotch + 0.04 * fine)
+    blood = skin.haemoglobin * (1 + 0.12 * blotch + 0.06 * fine)
     blood = blood + (0.1 + 0.3 * skin.rosy + 0.3 * made.blush) * cheek
     blood = blood + (0.12 + 0.2 * skin.rosy) * nose + 0.08 * chin + 0.14 * f["ears"]
     blood = blood + (0.06 + 0.18 * skin.bags) * under + 0.05 * lid
-    dark = skin.melanin * (1 + 0.04 * blotch + 0.025 * fine + 0.12 * f["neck"] - 0.12 * cheek)
+    dark = skin.melanin * (1 + 0.05 * blotch + 0.035 * fine + 0.12 * f["neck"] - 0.12 * cheek)
     dark = dark + (0.02 + 0.28 * skin.bags) * under * (0.4 + skin.melanin)
     dark = dark + 0.06 * spot(rest, (0.13, 7.32, 1.35), (0.06, 0.09, 0.3))
     if skin.freckles > 0:
@@ -127,7 +127,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     if made.liner > 0:
         colour = _mix(colour, np.array([0.01, 0.008, 0.008]), 0.9 * made.liner * rim)
     ink = hair_ink(person)
-    for name, strength in (("scalp", 0.95), ("beard", 0.6), ("brows", 0.4)):
+    for name, strength in (("scalp", 0.95), ("beard", 0.6), ("brows", 0.5)):
         if name in shade:
             under = np.minimum(0.4 * ink, 0.3 * colour) + 0.05 * colour
             colour = _mix(colour, under, strength * shade[name])

@@ -13,7 +13,25 @@ from pathlib import Path
 import numpy as np
 
 from sfhq.render import raster
-from sfhq.render.raster import Doubles, Floats, Integers, Ints, Reals, rasterize
+from sfhq.render.raster import (
+    Corners,
+    depth_keys,
+    in_blocks,
+    over_depth,
+    rasterize,
+    snapped,
+    twice_area,
+    weight_planes,
+)
+from sfhq.render.refusals import (
+    Floats,
+    Integers,
+    Ints,
+    Reals,
+    refuse_grid,
+    refuse_mesh,
+    refuse_outside,
+)
 from stylegan2_ops.build import IMPLS, BuildError, Impl, load
 
 SOURCE = Path(__file__).parent / "csrc" / "visibility.cpp"
@@ -55,14 +73,11 @@ def visible(
     if impl not in IMPLS:
         raise ValueError(f"impl is {impl!r}; wanted one of {IMPLS}")
     points, triangles, group = np.asarray(points), np.asarray(triangles), np.asarray(group)
-    _refuse_mesh(points, triangles)
+    refuse_mesh(points, triangles)
     if group.shape != triangles.shape[:1]:
         raise ValueError(f"group has shape {group.shape}; wanted ({len(triangles)},)")
-    raster._refuse_outside("group", group, groups)
-    if width < 1 or height < 1 or width * height >= 2**31:
-        raise ValueError(f"the grid is {width} x {height}; wanted 1 to 2**31 - 1 samples")
-    if not near > 0:
-        raise ValueError(f"near is {near}; wanted more than 0")
+    refuse_outside("group", group, groups)
+    refuse_grid(width, height, near)
     library = None if impl == "ref" else _kernel(impl)
     if library is None:
         return _by_blocks(points, triangles, group, groups, width, height, near)
@@ -78,21 +93,6 @@ def visible(
         *(ctypes.c_void_p(each.ctypes.data) for each in (index, depth)),
     )
     return index, depth
-
-
-def _refuse_mesh(points: Reals, triangles: Integers) -> None:
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"points have shape {points.shape}; wanted (V, 3)")
-    if triangles.ndim != 2 or triangles.shape[1] != 3:
-        raise ValueError(f"triangles have shape {triangles.shape}; wanted (T, 3)")
-    if not np.issubdtype(triangles.dtype, np.integer):
-        raise ValueError(f"triangles are {triangles.dtype}; wanted integers")
-    raster._refuse_odd("points", points)
-    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(points):
-        raise ValueError(
-            f"triangles name points {triangles.min()} to {triangles.max()}; "
-            f"wanted 0 to {len(points) - 1}"
-        )
 
 
 def _kernel(impl: Impl) -> ctypes.CDLL | None:
@@ -113,16 +113,14 @@ def _by_blocks(
     height: int,
     near: float,
 ) -> tuple[Ints, Floats]:
-    # Floats above zero sort as their bits do, so depth and triangle make one number.
-    none = np.uint64(np.float32(np.inf).view(np.uint32)) << np.uint64(32)
+    none = depth_keys(np.full(1, np.inf, np.float32), np.zeros(1, np.int32))[0]
     size = width * height
     best = np.full(groups * size, none)
-    for block in raster._blocks(_most(points, triangles, width, height)):
+    for block in in_blocks(_most(points, triangles, width, height)):
         own = triangles[block]
         corners = np.arange(own.size, dtype=np.int32).reshape(-1, 3)
         fragments = rasterize(points[own].reshape(-1, 3), corners, width, height, near=near)
-        key = fragments.depth.view(np.uint32).astype(np.uint64) << np.uint64(32)
-        key |= (fragments.triangle + block.start).astype(np.uint64)
+        key = depth_keys(fragments.depth, fragments.triangle + np.int32(block.start))
         cell = group[block].astype(np.int64)[fragments.triangle] * size + fragments.pixel
         np.minimum.at(best, cell, key)
     index = np.empty((groups, size), np.int32)
@@ -168,12 +166,12 @@ def barycentric(
     """
     points, triangles = np.asarray(points), np.asarray(triangles)
     which, sample = np.asarray(which), np.asarray(sample)
-    _refuse_mesh(points, triangles)
+    refuse_mesh(points, triangles)
     if which.ndim != 1 or which.shape != sample.shape:
         raise ValueError(
             f"which has shape {which.shape} and sample {sample.shape}; wanted (N,) for both"
         )
-    raster._refuse_outside("which", which, len(triangles))
+    refuse_outside("which", which, len(triangles))
     if width < 1 or (sample.size and sample.min() < 0):
         raise ValueError(
             f"width is {width} and sample goes down to {sample.min(initial=0)}; "
@@ -184,27 +182,13 @@ def barycentric(
         block = slice(start, start + raster.BLOCK)
         of = which[block]
         x, y, z = np.ascontiguousarray(points[triangles[of]].T, np.float64)  # (3, N) each
-        corners = raster._Corners(_snapped(x), _snapped(y), z, of.astype(np.int32))
-        odd = of[(raster._area(corners) == 0) | (z <= 0).any(axis=0)]
+        corners = Corners(snapped(x), snapped(y), z, of.astype(np.int32))
+        odd = of[(twice_area(corners) == 0) | (z <= 0).any(axis=0)]
         if odd.size:
             raise ValueError(
                 f"triangle {odd[0]} covers no sample: it has no area, or a corner that is not in "
                 "front of the camera"
             )
-        row, column = np.divmod(sample[block], width)
-        weights[block] = _weights(raster._planes(corners), row + 0.5, column + 0.5).T
-    return weights
-
-
-def _snapped(places: Doubles) -> Doubles:
-    snapped: Doubles = np.rint(places * raster.SUBSAMPLES) / raster.SUBSAMPLES
-    return snapped
-
-
-def _weights(planes: Doubles, row: Doubles, column: Doubles) -> Doubles:
-    x, y, x_1, y_1, x_2, y_2, near_0, near_1, near_2 = planes
-    right, down = column - x, row - y
-    one, two = right * x_1 + down * y_1, right * x_2 + down * y_2
-    weights: Doubles = np.maximum([(1 - one - two) * near_0, one * near_1, two * near_2], 0)
-    weights /= weights[0] + weights[1] + weights[2]
+        found = np.maximum(over_depth(weight_planes(corners), *np.divmod(sample[block], width)), 0)
+        weights[block] = (found / (found[0] + found[1] + found[2])).T
     return weights
