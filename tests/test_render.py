@@ -22,6 +22,7 @@ from cli import main
 from sfhq.engine import run_stage
 from sfhq.errors import UsageError
 from sfhq.part import Part
+from sfhq.records import Array
 from sfhq.render.render import Render
 
 pytestmark = pytest.mark.skipif(
@@ -227,6 +228,27 @@ def test_a_glint_is_brought_down_and_a_slope_of_light_is_not() -> None:
     out = _tame(_calm(spotted, pure), pure, 1.5)
     assert out.max() < 6
     np.testing.assert_array_equal(_tame(_calm(slope, pure), pure, 1.5), slope)
+
+
+def test_colour_is_softer_than_light() -> None:
+    """A line of another tone keeps its edges; a line of another colour as light loses some."""
+    from sfhq.render.develop import LUMA, camera
+
+    grey = np.full((64, 64, 3), 0.3, np.float32)
+    tone, hue = grey.copy(), grey.copy()
+    tone[:, 32] *= 1.5
+    hue[:, 32] *= np.array([1.5, 1.0, 0.4])
+    plain, toned, coloured = (
+        camera(image, 0.0, np.random.default_rng(0)).astype(np.float64)
+        for image in (grey, tone, hue)
+    )
+    light = (toned - plain) @ LUMA
+    colour = (coloured - plain)[..., 0] - (coloured - plain)[..., 2]
+
+    def kept(line: Array) -> float:
+        return float(line[:, 32].mean() / line[:, 29:36].mean(0).sum())
+
+    assert kept(colour) < 0.9 * kept(light)
 
 
 def test_later_stages_take_the_part(heads: Part, tmp_path: Path) -> None:

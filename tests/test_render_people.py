@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sfhq.render import looks
+from sfhq.render.assets import base_mesh
 from sfhq.render.attributes import (
     ATTRIBUTES,
     COLOURS,
@@ -32,7 +34,7 @@ from sfhq.render.attributes import (
 )
 from sfhq.render.bust import build, deform, macro_weights
 from sfhq.render.draw import AXES, Draw, even
-from sfhq.render.features import EXPRESSIONS, axes, middle, push
+from sfhq.render.features import EXPRESSIONS, MIDDLES, axes, middle, push, shape
 from sfhq.render.limits import FRINGED, span
 from sfhq.render.model import weights_of
 from sfhq.render.person import HAIR_STYLES, Hair, MakeUp, Person, Setting, Wear
@@ -416,6 +418,33 @@ def test_wishes_that_no_one_has_are_told(monkeypatch: pytest.MonkeyPatch) -> Non
     recipe = RenderRecipe(always=("Pale_Skin",), never=("Male",), ancestry={"african": 1.0})
     with pytest.raises(NoSuchPerson, match="seed 7: no person with Pale_Skin, no Male in 3 draws"):
         person(7, recipe)
+
+
+def test_every_target_of_the_face_is_drawn(people: list[Person]) -> None:
+    """Both of two axes with one stem: eyes sit higher or lower, and nearer or farther apart."""
+    drawn = {name for p in people for name in p.shape}
+    for name, axis in axes().items():
+        for value in (1,) if axis.low is None or name in MIDDLES else (-1, 1):
+            assert set(axis.at(value)) & set(base_mesh().targets) <= drawn, axis
+    for name in ("l-eye-trans-up", "l-eye-trans-down", "r-eye-trans-out", "nose-trans-forward"):
+        assert name in drawn
+    assert not {"nose-trans-in", "nose-trans-out", "mouth-trans-in"} & drawn
+
+
+def test_faces_are_drawn_about_the_middle() -> None:
+    shapes = [shape(Draw(seed)) for seed in range(600)]
+    for name, strength in middle().items():
+        stem = name.rpartition("-")[0]
+        ends = {n for n in base_mesh().targets if n.startswith(f"{stem}-") and n != name}
+        mean = np.mean([s.get(name, 0) - sum(s.get(e, 0) for e in ends) for s in shapes])
+        assert abs(mean - strength) < 0.05 or "trans" in name, name
+
+
+def test_children_have_thinner_brows() -> None:
+    young = [looks.brows(Draw(seed), True, 8.0) for seed in range(200)]
+    grown = [looks.brows(Draw(seed), True, 30.0) for seed in range(200)]
+    assert np.mean([b.thickness for b in grown]) - np.mean([b.thickness for b in young]) > 0.15
+    assert np.mean([b.density for b in grown]) - np.mean([b.density for b in young]) > 0.2
 
 
 def test_a_push_moves_a_target_either_way() -> None:
