@@ -150,6 +150,18 @@ def test_thresholds_keep_their_word() -> None:
     assert (p > 0.4)[p >= accept].mean() >= 0.8 and (p <= 0.4)[p <= reject].mean() >= 0.8
 
 
+def test_few_labels_do_not_flatter_a_threshold() -> None:
+    """Of a hundred, the smallest score above which the share happens to hold promises too much."""
+    rng = np.random.default_rng(0)
+    true = []
+    for _ in range(600):
+        p = 1 / (1 + np.exp(-rng.normal(0, 2.5, 100)))
+        accept = thresholds(p, rng.random(100) < p, 0.9)[0]
+        if accept <= 1:
+            true.append(p[p >= accept].mean())
+    assert len(true) > 580 and 0.9 < np.mean(true) < 0.915
+
+
 def test_precision_is_measured_outside() -> None:
     blocks, y = faces(600, noise=0.6)
     found = evaluate_taste(blocks, y, settings=replace(QUICKER, precision=0.9), folds=3)
