@@ -248,7 +248,7 @@ def _lengths(person: Person, rest: Floats, rng: np.random.Generator) -> Floats:
     if hair.style == "tied":
         length = np.linalg.norm(rest - KNOT, axis=1) * 1.12 + 0.1
     if hair.bangs:
-        brow = rest[:, 1] - 7.42 + 0.12
+        brow = rest[:, 1] - 7.42 + 0.04
         length = np.where(_bangs(rest), np.clip(brow, 0.2, 0.75), length)
     out: Floats = length * rng.uniform(0.88, 1.06, len(rest))
     return out

@@ -8,7 +8,6 @@ from sfhq.render.assets import Floats
 from sfhq.render.person import Setting
 
 HEIGHT, WIDTH = 48, 96
-AMBIENT = 0.85  # of the light from everywhere, beside lamps
 
 
 def sphere(setting: Setting, rng: np.random.Generator) -> Floats:
@@ -30,7 +29,7 @@ def sphere(setting: Setting, rng: np.random.Generator) -> Floats:
         "flat": (0.6, 0.45, 0.6, 0.6),
     }[setting.light]
     up = np.clip(0.5 + 0.5 * y, 0, 1)
-    light = AMBIENT * (floor + (sky - floor) * up)[..., None] * cool
+    light = (floor + (sky - floor) * up)[..., None] * cool
     patches = rng.normal(0, 0.18, (6, 12))
     rough = np.kron(patches, np.ones((8, 8)))
     light = light * np.clip(1 + rough, 0.2, None)[..., None]
