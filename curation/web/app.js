@@ -1,6 +1,6 @@
 // The page: one face or a grid, a decision a key, figures beside it.
 
-import { brush, histogram } from "/web/charts.js";
+import { brush, dragging, histogram } from "/web/charts.js";
 import { ACTIONS, actionOf, bind, bindings, nameOf, reset } from "/web/keys.js";
 import { ask, Images, Outbox } from "/web/net.js";
 
@@ -8,8 +8,8 @@ const AHEAD = 12;
 const $ = (id) => document.getElementById(id);
 const state = {
   who: "", part: "", view: "single", queue: [], history: [], shown: null, since: 0, band: null,
-  columns: 6, page: [], here: 0, conflicts: [], asking: false, asked: 0, zoomed: false, overlay: false,
-  blind: false, ended: false,
+  columns: 6, page: [], here: 0, conflicts: [], asking: false, zoomed: false, overlay: false,
+  ended: false, turn: 0, sent: false,
 };
 const images = new Images(160);
 let outbox;
@@ -21,8 +21,10 @@ const client = () => `${mine}-${++counter}`;
 export const marks = [];
 globalThis.sfhq = { state, marks, drained: () => outbox.drained() };
 
+// Whatever else is said, what is not saved yet stays in sight.
 function say(text, trouble = false) {
-  $("status").textContent = text;
+  const unsaved = outbox?.waiting.length ?? 0;
+  $("status").textContent = unsaved > 3 || (unsaved && trouble) ? `${unsaved} unsaved: ${text}` : text;
   $("status").classList.toggle("trouble", trouble);
 }
 
@@ -60,17 +62,25 @@ function show(card) {
   $("empty").textContent = "No face is left to judge. Press g for the grid or v for the review.";
   if (!card) {
     $("photo").replaceChildren();
+    delete $("photo").dataset.face;
     $("caption").textContent = "";
     return;
   }
-  const { image, ready } = images.get(card.face);
-  $("photo").replaceChildren(image);
   $("photo").dataset.face = card.face;
   $("caption").textContent = card.score === null || card.score === undefined ? "" : `score ${card.score.toFixed(2)}`;
+  paint(card);
+}
+
+function paint(card) {
+  const { image, ready } = images.get(card.face);
+  $("photo").replaceChildren(image);
   state.since = performance.now();
   ready.then((fine) => {
     if (state.shown !== card) return;
-    if (!fine) say("This image cannot be shown; skip it, and run the stage that made it again.", true);
+    if (!fine) {
+      missing(card, 250);
+      return;
+    }
     if (state.overlay) drawOverlay(card);
     requestAnimationFrame(() => {
       const channel = new MessageChannel();
@@ -81,6 +91,26 @@ function show(card) {
       channel.port2.postMessage(0);
     });
   });
+}
+
+// In place of an image that did not come: why, and more tries until it comes or is left behind.
+async function missing(card, pause) {
+  const here = () => state.shown === card && state.view === "single";
+  const there = await fetch(images.address(card.face), { cache: "no-store" }).then(() => true, () => false);
+  if (!here()) return;
+  const line = document.createElement("p");
+  line.className = "lost";
+  line.setAttribute("role", "status");
+  line.textContent = there
+    ? "This image cannot be shown; skip it, and run the stage that made it again."
+    : "The server does not answer; the image comes when it is back.";
+  $("photo").replaceChildren(line);
+  await new Promise((resolve) => setTimeout(resolve, pause));
+  if (!here()) return;
+  const fine = await images.get(card.face).ready;
+  if (!here()) return;
+  if (fine) paint(card);
+  else missing(card, Math.min(pause * 2, 5000));
 }
 
 async function drawOverlay(card) {
@@ -149,10 +179,8 @@ async function undoEarlier() {
 function back(cards, view) {
   state.ended = false;
   if (view === "grid") {
-    state.page = cards.map((card) => ({ ...card, keep: (card.score ?? 1) >= 0.5 }));
-    state.here = 0;
+    turnTo(cards);
     if (state.view !== "grid") open("grid", true);
-    else drawGrid();
     return;
   }
   if (state.view !== "single") open("single");
@@ -174,13 +202,26 @@ function remember() {
 // Grid.
 
 async function fillGrid() {
+  const turn = ++state.turn;
   const count = state.columns ** 2;
   const band = state.band ? `&band=${state.band.join(",")}` : "";
-  const { cards } = await ask(`/api/cards?annotator=${encodeURIComponent(state.who)}&mode=grid&count=${count}${band}`);
+  try {
+    const { cards } = await ask(`/api/cards?annotator=${encodeURIComponent(state.who)}&mode=grid&count=${count}${band}`);
+    if (turn === state.turn) turnTo(cards);
+  } catch (problem) {
+    say(problem.message, true);
+    setTimeout(() => { if (turn === state.turn && state.view === "grid") fillGrid(); }, 1000);
+  }
+}
+
+// What was asked for before is no longer wanted.
+function turnTo(cards) {
+  state.turn += 1;
+  state.sent = false;
   state.page = cards.map((card) => ({ ...card, keep: (card.score ?? 1) >= 0.5 }));
   state.here = 0;
   state.since = performance.now();
-  drawGrid();
+  if (state.view === "grid") drawGrid();
 }
 
 function drawGrid() {
@@ -224,7 +265,8 @@ function mark(action) {
 }
 
 function commit() {
-  if (state.view !== "grid" || !state.page.length) return;
+  if (state.view !== "grid" || !state.page.length || state.sent) return;
+  state.sent = true; // until the next page is there
   const page = client();
   const reaction = Math.round((performance.now() - state.since) / state.page.length);
   const answers = state.page.map((card, i) => ({
@@ -367,7 +409,8 @@ let due = 0;
 async function refresh() {
   clearTimeout(due);
   try {
-    draw(await ask(`/api/figures?annotator=${encodeURIComponent(state.who)}`));
+    const figures = await ask(`/api/figures?annotator=${encodeURIComponent(state.who)}`);
+    if (!dragging()) draw(figures);
   } catch (problem) {
     if (problem.status) say(problem.message, true);
   }
@@ -464,8 +507,8 @@ async function begin(name) {
   state.part = found.part;
   $("part").textContent = `${found.part} · ${found.annotator}`;
   outbox = new Outbox(found.part, (count, problem, done) => {
-    if (problem) say(`${count} unsaved: ${problem.message}`, true);
-    else say(count > 3 ? `${count} unsaved` : "saved");
+    if (problem) say(problem.message, true);
+    else say(count ? "saving" : "saved");
     if (done?.training) refresh();
   });
   await outbox.drained();

@@ -32,21 +32,34 @@ export function histogram(place, series, label) {
   return svg;
 }
 
-// Drag over the scores of interest; a click takes the band away.
+// Drag over the scores of interest; a click takes the band away. Its place must not be drawn anew
+// while `dragging()` says that somebody drags.
+let held = false;
+export const dragging = () => held;
+
 export function brush(svg, band, changed) {
-  if (band) {
-    make("rect", { class: "brush", x: band[0] * WIDTH, y: 0, width: Math.max((band[1] - band[0]) * WIDTH, 1), height: BASE }, svg);
-  }
+  let shown = band ? make("rect", { class: "brush", y: 0, height: BASE }, svg) : null;
+  const draw = ([from, to]) => {
+    shown ??= make("rect", { class: "brush", y: 0, height: BASE }, svg);
+    shown.setAttribute("x", from * WIDTH);
+    shown.setAttribute("width", Math.max((to - from) * WIDTH, 1));
+  };
+  if (band) draw(band);
   const at = (event) => {
     const box = svg.getBoundingClientRect();
     return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
   };
   svg.addEventListener("pointerdown", (event) => {
     const start = at(event);
+    const range = (now) => [Math.min(start, at(now)), Math.max(start, at(now))];
+    const move = (now) => draw(range(now));
+    held = true;
     svg.setPointerCapture(event.pointerId);
-    svg.addEventListener("pointerup", (end) => {
-      const stop = at(end);
-      const found = [Math.min(start, stop), Math.max(start, stop)];
+    svg.addEventListener("pointermove", move);
+    svg.addEventListener("lostpointercapture", (end) => {
+      held = false;
+      svg.removeEventListener("pointermove", move);
+      const found = range(end);
       changed(found[1] - found[0] < 0.02 ? null : found.map((v) => Math.round(v * 100) / 100));
     }, { once: true });
   });

@@ -95,6 +95,10 @@ export class Images {
     this.images = new Map();
   }
 
+  address(face, size = 512) {
+    return `/image/${encodeURIComponent(face)}?size=${size}`;
+  }
+
   get(face, size = 512) {
     const key = `${face} ${size}`;
     const known = this.images.get(key);
@@ -105,8 +109,13 @@ export class Images {
     }
     const image = new Image();
     image.alt = "face to judge";
-    image.src = `/image/${encodeURIComponent(face)}?size=${size}`;
-    const entry = { image, ready: image.decode().then(() => true, () => false) };
+    image.src = this.address(face, size);
+    const entry = { image };
+    // One that did not come is asked for anew the next time.
+    entry.ready = image.decode().then(() => true, () => {
+      if (this.images.get(key) === entry) this.images.delete(key);
+      return false;
+    });
     this.images.set(key, entry);
     if (this.images.size > this.most) this.images.delete(this.images.keys().next().value);
     return entry;

@@ -22,6 +22,8 @@ CROWN = np.array([0.0, 8.3, -0.05], np.float32)
 KNOT = np.array([0.0, 7.75, -0.72], np.float32)  # where tied hair meets
 GUIDES = 420
 STRAY = 0.05  # of the strands
+BROW = 7.42  # height of the brows in the rest pose
+FRINGE = (0.0, 0.17)  # how far above the brows bangs are cut, between
 # How far to the front hair behind the ears and shoulders comes, over its height: heights, depths.
 TUCKED = ((5.6, 6.2, 6.8, 7.25, 7.5), (-0.3, -0.15, 0.1, 0.22, 1.5))
 
@@ -248,8 +250,9 @@ def _lengths(person: Person, rest: Floats, rng: np.random.Generator) -> Floats:
     if hair.style == "tied":
         length = np.linalg.norm(rest - KNOT, axis=1) * 1.12 + 0.1
     if hair.bangs:
-        brow = rest[:, 1] - 7.42 + 0.04
-        length = np.where(_bangs(rest), np.clip(brow, 0.2, 0.75), length)
+        cut = BROW + rng.uniform(*FRINGE)
+        fall = np.clip(rest[:, 1] - cut, 0.2, 0.75) * rng.uniform(0.75, 1.06, len(rest))
+        length = np.where(_bangs(rest), fall, length)
     out: Floats = length * rng.uniform(0.88, 1.06, len(rest))
     return out
 
