@@ -33,6 +33,7 @@ REQUIRES = (
     "open_clip_torch",
     "scikit-learn",
     "scipy",
+    "threadpoolctl",
     "click>=8.1",
     "tqdm",
     "ninja",

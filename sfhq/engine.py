@@ -221,10 +221,13 @@ _worker_job: tuple[Stage, Path] | None = None
 
 def _start_worker(work: bytes, threads: int) -> None:
     """Prepare a worker: die with the parent, share the cores, unpack the stage."""
+    from threadpoolctl import threadpool_limits
+
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are yet to be loaded
     global _worker_job
     _worker_job = pickle.loads(work)
+    threadpool_limits(threads)  # for those that are
     if "torch" in sys.modules:  # not every stage needs it
         import torch
 

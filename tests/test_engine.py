@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_info
 from toy_stages import CANDIDATES, SHARD_SIZE, Dedup, Invert, Sample, run_all, tree
 
 from sfhq.engine import funnel, run_stage
@@ -355,6 +356,30 @@ def test_two_workers_give_the_same_bytes(tmp_path: Path, log: Path, finished: Pa
     assert os.getpid() not in pids
     wanted = [f"{stage} {i}" for stage in ("invert", "sample") for i in range(SHARDS)]
     assert sorted(calls(log)) == ["dedup all", *wanted]
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Face: how many threads linear algebra takes where it runs."""
+
+    name: ClassVar[str] = "invert"
+    scope: ClassVar[Scope] = "face"
+
+    def settings(self) -> dict[str, Json]:
+        return {}
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        for record in records:
+            libraries = threadpool_info()
+            most = max(lib["num_threads"] for lib in libraries if lib["user_api"] == "blas")
+            yield replace(record, params={"threads": most})
+
+
+def test_workers_share_the_cores(tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part", "toy")
+    run_stage(Sample(), part, shard_size=SHARD_SIZE)
+    run_stage(Threads(), part, workers=os.cpu_count() or 1)
+    assert {r.params["threads"] for r in part.records("invert") if r.alive} == {1}
 
 
 def test_toy_stages_travel_to_workers() -> None:

@@ -317,8 +317,11 @@ def rotation(yaw: float, pitch: float, roll: float) -> Floats:
 
 def turn(points: Floats, follows: Floats | float, matrix: Floats) -> Floats:
     """Points (..., 3) turned about the neck as far as each follows the head."""
-    turned = (points - PIVOT) @ matrix.T + PIVOT
-    share = np.asarray(follows, np.float32)
-    share = share[..., None] if share.ndim else share
-    out: Floats = (points + share * (turned - points)).astype(np.float32)
-    return out
+    flat = points.reshape(-1, 3)
+    moves = flat @ np.ascontiguousarray(matrix.T - np.eye(3, dtype=np.float32))
+    away = PIVOT - PIVOT @ matrix.T
+    share = np.asarray(follows, np.float32).ravel() if np.ndim(follows) else np.float32(follows)
+    out = np.empty(flat.shape, np.float32)
+    for i in range(3):
+        out[:, i] = flat[:, i] + share * (moves[:, i] + away[i])
+    return out.reshape(points.shape)

@@ -10,6 +10,7 @@ from sfhq.render.assets import Floats
 from sfhq.render.bust import Bust, rotation, topology, turn
 from sfhq.render.eyes import eyeball
 from sfhq.render.person import View
+from sfhq.render.rows import blend
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,8 @@ def posed(points: Floats, follows: Floats | float, view: View) -> Floats:
     if np.ndim(follows) == 0 and follows == 1:
         return head
     body = turn(points, 1.0, body_turn(view))
-    share = np.asarray(follows, np.float32)
-    share = share[..., None] if share.ndim else share
-    out: Floats = (body + share * (head - body)).astype(np.float32)
-    return out
+    share = np.asarray(follows, np.float32).ravel()
+    return blend(body.reshape(-1, 3), head.reshape(-1, 3), share).reshape(points.shape)
 
 
 def frame(bust: Bust, view: View) -> Camera:

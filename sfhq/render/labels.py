@@ -227,8 +227,9 @@ def _share(samples: npt.NDArray[np.bool_], size: int, k: int) -> Floats:
 
 
 def _faces_camera(points: Floats, faces: Ints) -> npt.NDArray[np.bool_]:
-    a, b, c = (points[faces[:, i], :2] for i in range(3))
-    area = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
+    a, b, c = (np.ascontiguousarray(faces[:, i]) for i in range(3))
+    x, y = (np.ascontiguousarray(points[:, i]) for i in range(2))
+    area = (x[b] - x[a]) * (y[c] - y[a]) - (y[b] - y[a]) * (x[c] - x[a])
     facing: npt.NDArray[np.bool_] = area < 0  # y grows down in pictures
     return facing
 

@@ -16,6 +16,7 @@ from sfhq.render.assets import Floats
 from sfhq.render.bust import Bust, topology
 from sfhq.render.mottle import mottle
 from sfhq.render.person import Person
+from sfhq.render.rows import blend, shifted
 
 BASE = np.array([0.74, 0.615, 0.51])
 MELANIN = np.array([1.0, 1.24, 1.5])
@@ -42,9 +43,10 @@ def reflectance(melanin: Floats | float, haemoglobin: Floats | float) -> Floats:
     Args:
         melanin, haemoglobin: optical densities, of one shape.
     """
-    m = np.asarray(melanin)[..., None] * MELANIN
-    h = np.asarray(haemoglobin)[..., None] * HAEMOGLOBIN
-    out: Floats = (BASE * np.exp(-m - h)).astype(np.float32)
+    m, h = np.broadcast_arrays(melanin, haemoglobin)
+    out = np.empty((*m.shape, 3), np.float32)
+    for i in range(3):
+        out[..., i] = BASE[i] * np.exp(-m * MELANIN[i] - h * HAEMOGLOBIN[i])
     return out
 
 
@@ -115,22 +117,22 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
     )
     lip_colour = lip_colour * (1 - made.lipstick) + made.lipstick * np.array(made.lip_colour)
     lip_colour = lip_colour * (1 + 0.08 * mottle(rng, 0.15, stretch=(6.0, 1.0, 1.0)))[:, None]
-    colour = _mix(colour, lip_colour, lips)
+    colour = blend(colour, lip_colour, lips)
     inside = _smooth(f["mouth"], 0.3, 0.7)
-    colour = _mix(colour, np.array([0.2, 0.052, 0.045]) * np.ones_like(colour), inside)
+    colour = blend(colour, np.array([0.2, 0.052, 0.045]), inside)
     rim = _smooth(f["eyelids"], 0.35, 0.8) * (1 - inside)
-    colour = _mix(colour, colour * np.array([0.82, 0.62, 0.58]), 0.6 * rim)
+    colour = blend(colour, colour * np.array([0.82, 0.62, 0.58]), 0.6 * rim)
     if made.shadow > 0:
-        colour = _mix(
+        colour = blend(
             colour, np.array(made.shadow_colour), 0.75 * made.shadow * np.clip(1.3 * lid, 0, 1)
         )
     if made.liner > 0:
-        colour = _mix(colour, np.array([0.01, 0.008, 0.008]), 0.9 * made.liner * rim)
+        colour = blend(colour, np.array([0.01, 0.008, 0.008]), 0.9 * made.liner * rim)
     ink = hair_ink(person)
     for name, strength in (("scalp", 0.95), ("beard", 0.6), ("brows", 0.5)):
         if name in shade:
             under = np.minimum(0.4 * ink, 0.3 * colour) + 0.05 * colour
-            colour = _mix(colour, under, strength * shade[name])
+            colour = blend(colour, under, strength * shade[name])
     points = _relief(person, bust, rng, front, lips)
     return Surface(np.clip(colour, 0.002, 0.95).astype(np.float32), bust.normals, points)
 
@@ -174,16 +176,10 @@ def _relief(
         height = height - 0.005 * age * feet * where * front
         crease = mottle(rng, 0.07, 2, (1.0, 1.6, 1.0))
         height = height - 0.0022 * age * np.abs(crease) * (1 - lips)
-    out: Floats = (bust.points + height[:, None] * bust.normals).astype(np.float32)
-    return out
+    return shifted(bust.points, bust.normals, height.astype(np.float32))
 
 
 def _smooth(x: Floats, low: float, high: float) -> Floats:
     t = np.clip((x - low) / (high - low), 0, 1)
     out: Floats = t * t * (3 - 2 * t)
-    return out
-
-
-def _mix(a: Floats, b: Floats, share: Floats) -> Floats:
-    out: Floats = a + share[:, None] * (b - a)
     return out
