@@ -13,6 +13,7 @@ from curation.reduction import Blocks
 from curation.taste import FEWEST, QUICK, TasteModel, fit_taste
 from sfhq.errors import SfhqError
 from sfhq.records import Array
+from sfhq.workers import die_with_parent
 
 
 def _learn(blocks: Blocks, rows: Array, labels: Array) -> tuple[TasteModel, Array, Array]:
@@ -81,7 +82,7 @@ class Learner:
             return False
         rows, labels = self._labelled()
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), die_with_parent)
         self._trained_on = len(labels)
         self._training = self._pool.submit(_learn, self.blocks, rows, labels)
         return True

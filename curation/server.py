@@ -350,7 +350,7 @@ def new_token() -> str:
 
 
 def free_port(wanted: int = 0) -> socket.socket:
-    """A bound socket on the loopback address.
+    """A socket that listens on the loopback address.
 
     Raises:
         UsageError: the port is taken.
@@ -359,6 +359,7 @@ def free_port(wanted: int = 0) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(("127.0.0.1", wanted))
+        sock.listen(128)  # who comes before the server is up waits, and is not turned away
     except OSError as error:
         sock.close()
         raise UsageError(

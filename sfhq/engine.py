@@ -12,13 +12,12 @@ import os
 import pickle
 import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from sfhq.lock import folder_lock
 from sfhq.part import Part
 from sfhq.records import FaceRecord, Json
 from sfhq.stage import SourceStage, Stage
+from sfhq.workers import die_with_parent
 
 SHARD_SIZE = 32
 OnShard = Callable[[int], None]
@@ -223,7 +223,7 @@ def _start_worker(work: bytes, threads: int) -> None:
     """Prepare a worker: die with the parent, share the cores, unpack the stage."""
     from threadpoolctl import threadpool_limits
 
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are yet to be loaded
     global _worker_job
     _worker_job = pickle.loads(work)
@@ -232,14 +232,6 @@ def _start_worker(work: bytes, threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
-
-
-def _die_with_parent() -> None:
-    """A worker that outlived its killed parent would write beside the run that comes after."""
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _do_unit_in_worker(unit: _Unit) -> int:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from curating import TOKEN, Client, faces_to_judge, serving
 
+from curation.server import free_port
 from curation.session import Session
 
 Served = tuple[Client, Session, str]
@@ -186,3 +194,43 @@ def test_blind_pages_get_no_scores(tmp_path: Path) -> None:
         _, answer, _ = client.ask("GET", "/api/cards?annotator=ann&count=5")
         assert len(answer["cards"]) == 5
         assert all(card["score"] is None for card in answer["cards"])
+
+
+def test_a_page_opened_at_once_waits_for_the_server() -> None:
+    with free_port() as sock:
+        socket.create_connection(sock.getsockname(), timeout=5).close()
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_a_server(tmp_path: Path, end: signal.Signals) -> None:
+    part = faces_to_judge(tmp_path / "part", 40)
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cli", "curate", str(part.root), "--retrain", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert run.stdout is not None
+    children: list[psutil.Process] = []
+    try:
+        found = re.fullmatch(r"(http\S+):(\d+)/\?token=(\S+)\n", run.stdout.readline())
+        assert found is not None
+        client = Client(int(found[2]))
+        answers = [
+            {"face": f"f{i:04d}", "action": ("keep", "reject")[i % 2], "client": f"c{i}"}
+            for i in range(24)
+        ]
+        given = {"annotator": "ann", "answers": answers}
+        cookie = {"Cookie": f"sfhq={found[3]}"}
+        assert client.ask("POST", "/api/labels", given, cookie)[0] == 200
+        while len(children) < 2:  # the worker, and what multiprocessing tracks it with
+            children = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(end)
+        run.wait(30)
+    finally:
+        run.kill()
+        run.wait()
+        run.stdout.close()
+    _, alive = psutil.wait_procs(children, 30)
+    assert alive == []
