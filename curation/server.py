@@ -5,7 +5,9 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import signal
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -369,8 +371,11 @@ def free_port(wanted: int = 0) -> socket.socket:
 
 
 def serve(session: Session, sock: socket.socket, token: str, blind: bool = False) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted or told to end. In the main thread alone."""
     import uvicorn
+
+    # Raised again by uvicorn at its end, it would kill before labels and worker are closed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
     port = sock.getsockname()[1]
     config = uvicorn.Config(

@@ -207,11 +207,11 @@ def test_no_process_outlives_a_server(tmp_path: Path, end: signal.Signals) -> No
     run = subprocess.Popen(
         [sys.executable, "-m", "cli", "curate", str(part.root), "--retrain", "20"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
-    assert run.stdout is not None
+    assert run.stdout is not None and run.stderr is not None
     children: list[psutil.Process] = []
     try:
         found = re.fullmatch(r"(http\S+):(\d+)/\?token=(\S+)\n", run.stdout.readline())
@@ -234,3 +234,10 @@ def test_no_process_outlives_a_server(tmp_path: Path, end: signal.Signals) -> No
         run.stdout.close()
     _, alive = psutil.wait_procs(children, 30)
     assert alive == []
+    with run.stderr:
+        said = run.stderr.read().splitlines()
+    assert said.pop(0) == "40 faces; stop with Ctrl-C, nothing is lost"
+    if end != signal.SIGKILL:  # of that, multiprocessing's tracker speaks
+        interrupted = ["sfhq: interrupted; run the same command again to go on"]
+        assert said == (interrupted if end == signal.SIGINT else [])
+    assert run.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(end, -end)
