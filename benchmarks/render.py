@@ -52,12 +52,17 @@ def peak_memory(process: subprocess.Popen[bytes], done: threading.Event) -> list
 
 
 def speed(counts: dict[int, int], workers: int) -> None:
-    """Whole runs of the command, start included; and without it, from two lengths of run."""
+    """Whole runs of the command, start included; and without it, from two lengths of run.
+
+    Args:
+        counts: faces by size; a third of them is a whole number of shards for each worker.
+        workers: processes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         for size, count in counts.items():
             seconds = {}
             peak = [0.0]
-            for faces in (count // 4, count):
+            for faces in (count // 3, count):
                 target = Path(folder) / f"{size}-{faces}"
                 command = [
                     *(sys.executable, "-c", "from cli import main; main()", "render", str(target)),
@@ -240,7 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["speed", "exact", "faces", "frechet"])
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--count", type=int, default=160, help="faces of a run; at 128 px twice")
+    parser.add_argument("--count", type=int, default=192, help="faces of a run; at 128 px twice")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--most", type=int, default=2000)
     options = parser.parse_args()
