@@ -293,9 +293,15 @@ def test_decisions_wait_for_a_server_that_is_away(part: Part, open_page: Open) -
         for _ in range(8):
             faces.append(shown(page))
             page.keyboard.press("a")
-        page.locator("#status", has_text="8 unsaved").wait_for()
+        page.locator("#status", has_text="8 unsaved: the server does not answer").wait_for()
         assert session.store.events() == []
+        while page.locator("#photo img").count():
+            faces.append(shown(page))
+            page.keyboard.press("a")
+        page.locator("#empty", has_text="when the server answers").wait_for()
         page.context.set_offline(False)
+        page.wait_for_selector("#photo img")
+        assert page.locator("#empty").is_hidden()
         drained(page)
         assert [s.event.face_id for s in session.store.events()] == faces
 

@@ -30,6 +30,7 @@ function say(text, trouble = false) {
 
 // Faces.
 
+let again = 0;
 async function refill() {
   if (state.asking || state.ended || state.queue.length >= AHEAD || state.view !== "single") return;
   state.asking = true;
@@ -42,7 +43,13 @@ async function refill() {
     for (const card of cards) images.get(card.face);
   } catch (problem) {
     say(problem.message, true);
-    setTimeout(refill, 1000);
+    clearTimeout(again);
+    again = setTimeout(refill, 1000);
+    if (!state.shown && state.view === "single") {
+      $("empty").hidden = false;
+      $("empty").textContent = "The next face comes when the server answers.";
+    }
+    return;
   } finally {
     state.asking = false;
   }

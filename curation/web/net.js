@@ -9,7 +9,9 @@ export async function ask(path, body) {
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
   };
-  const answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(30000) });
+  const answer = await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(30000) }).catch(() => {
+    throw new Error("the server does not answer");
+  });
   const value = await answer.json();
   if (!answer.ok) {
     const problem = new Error(value.error ?? `the server answered ${answer.status}`);
