@@ -34,6 +34,7 @@ from sfhq.render.light import HEIGHT, WIDTH, sphere
 from sfhq.render.meshes import ball, coarsen, cut, level_ring, loft, tube
 from sfhq.render.noise import noise
 from sfhq.render.person import Setting
+from sfhq.render.rows import blend, shifted
 from sfhq.render.subdivide import refine, subdivide, triangles
 
 needs_anny = pytest.mark.skipif(
@@ -554,3 +555,15 @@ def test_warmth_makes_the_lamp_orange() -> None:
     ]
     red_to_blue = [s[0] / s[2] for s in sums]
     assert red_to_blue[0] < red_to_blue[1] < red_to_blue[2]
+
+
+def test_rows_are_blended_and_shifted_as_broadcasting_would() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(7, 3)).astype(np.float32) for _ in range(2))
+    share = rng.random(7).astype(np.float32)
+    one = np.array([0.2, 0.5, 0.9], np.float32)
+    for other in (b, one):
+        assert np.allclose(blend(a, other, share), a + share[:, None] * (other - a))
+        assert np.allclose(shifted(a, other, share), a + share[:, None] * other)
+    assert np.allclose(blend(a, b, 0.25), 0.75 * a + 0.25 * b)
+    assert blend(a, b, share).dtype == shifted(a, b, share).dtype == np.float32
