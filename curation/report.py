@@ -153,7 +153,8 @@ def _histograms(scores: Array, labels: Labels) -> str:
     for t in (0.0, 0.5, 1.0):
         bars += f'<text x="{_x(t):.1f}" y="{BASE + 15}" text-anchor="middle">{t:g}</text>'
     bars += f'<text x="{LEFT - 6}" y="{_y(1) + 4:.1f}" text-anchor="end">{top}</text>'
-    bars += f'<text x="{WIDTH - 12}" y="24" text-anchor="end">kept right, rejected left</text>'
+    words = f'<text x="{_x(0.5):.1f}" y="24" text-anchor="middle">kept right, rejected left</text>'
+    bars += words  # in the middle, where a good taste has few faces
     return _frame("Scores by label", bars, "score", "faces", ticks=False)
 
 
