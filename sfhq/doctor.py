@@ -71,6 +71,7 @@ PACKAGES = (
     Package("anny", "anny", "render", "0.6.2", "render"),
     Package("mitsuba", "mitsuba", "render", "3.9", "render"),
     Package("scipy", "scipy"),
+    Package("threadpoolctl", "threadpoolctl"),
 )
 
 
