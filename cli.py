@@ -53,8 +53,8 @@ from sfhq.errors import SfhqError, UsageError
 
 if TYPE_CHECKING:
     from encoders.embed import ImageEncoder
-    from sfhq.recipe import Recipe
-    from sfhq.stage import Stage
+    from sfhq.pipeline.recipe import Recipe
+    from sfhq.pipeline.stage import Stage
 
 
 @click.group(
@@ -107,7 +107,7 @@ def align(
 
 def _align_stage(recipe: Recipe) -> Stage:
     def resolution() -> int:
-        from encoders.pair import load_pair
+        from encoders.e4e.pair import load_pair
 
         return load_pair(recipe).generator.config.resolution
 
@@ -209,8 +209,8 @@ def run(
       sfhq run paintings.zip part-05 --recipe part-05.toml --candidates strict,low
       sfhq run crops/ part-05 --aligned --dry-run
     """
-    from sfhq.part import Part
-    from sfhq.plan import Plan
+    from sfhq.parts.part import Part
+    from sfhq.pipeline.plan import Plan
 
     recipe = read_recipe(recipe_path, **_run_overrides(flags))
     first = ingest_stage(source, recipe)

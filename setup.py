@@ -2,25 +2,12 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-# Listed by hand: what is not named here is not shipped, and tests/test_package.py compares.
 PACKAGES = (
-    "sfhq",
-    "sfhq.commands",
-    "sfhq.export",
+    *find_packages(include=("sfhq*", "stylegan2_ops*", "encoders*", "curation*", "annotate*")),
     "sfhq.models",  # weights, no code
-    "sfhq.render",
-    "sfhq.render.styles",
     "sfhq.samples",  # art to try the toolkit on, no code
-    "sfhq.training",
-    "stylegan2_ops",
-    "stylegan2_ops.triton",  # kernels for CUDA
-    "encoders",
-    "encoders.commands",
-    "curation",
-    "curation.commands",
-    "annotate",
 )
 REQUIRES = (
     "torch>=2.10",
@@ -78,10 +65,12 @@ setup(
         "sfhq": ["py.typed"],
         "sfhq.models": ["*.safetensors", "*.json", "*.md", "*.png"],
         "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md", "LICENSE"],
-        "sfhq.render": ["csrc/*"],
+        "sfhq.render.raster": ["csrc/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
-        "curation": ["py.typed", "csrc/*", "web/*"],
+        "curation": ["py.typed"],
+        "curation.pairs": ["csrc/*"],
+        "curation.page": ["web/*"],
         "annotate": ["py.typed"],
     },
     install_requires=list(REQUIRES),

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from PIL import Image
 
-from annotate.detect import Detection, FaceDetector
-from sfhq.alignment import (
+from sfhq.errors import UsageError
+from sfhq.faces.alignment import (
     FloatArray,
     align_crop,
     apply_transform,
@@ -20,12 +20,12 @@ from sfhq.alignment import (
     quad_size,
     quad_transform,
 )
-from sfhq.errors import UsageError
+from sfhq.faces.detector import Detection, FaceDetector
 from sfhq.images import BadImage
-from sfhq.ingest import source_of
-from sfhq.part import Part
-from sfhq.records import FaceRecord, Json
-from sfhq.stage import Scope
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.stage import Scope
+from sfhq.sources.ingest import source_of
 
 Faces = Literal["best", "single"]
 SQUARE_TOLERANCE = 0.02  # crops cut out of figures are a pixel or two off

@@ -14,8 +14,8 @@ from sfhq.errors import UsageError
 
 if TYPE_CHECKING:
     from annotate.align import Align
-    from sfhq.part import Part
-    from sfhq.recipe import Recipe
+    from sfhq.parts.part import Part
+    from sfhq.pipeline.recipe import Recipe
 
 align_options = options(
     click.option("--size", type=int, help="Pixels of the crop; default: the generator's."),
@@ -72,7 +72,7 @@ def export_command(
     Example:
       sfhq export part-05 SFHQ_part5 --name SFHQ_pt5
     """
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     del layout
     recipe = read_recipe(
@@ -93,8 +93,8 @@ def write_export(part: Part, target: Path, recipe: Recipe) -> str:
     """Write the photos of a part that stayed, with a progress bar; the line that says so."""
     from tqdm import tqdm
 
-    from annotate.detect import face_landmarks
     from sfhq.export.sfhq_layout import export_sfhq
+    from sfhq.faces.detector import face_landmarks
 
     settings = recipe.export
     with tqdm(desc="export    ", unit=" faces", disable=not sys.stderr.isatty()) as bar:

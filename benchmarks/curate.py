@@ -60,7 +60,7 @@ def presses(page: Any, count: int) -> list[float]:
 
 
 def labels(part: Path) -> int:
-    from curation.labels import FILE, LabelStore
+    from curation.labels.store import FILE, LabelStore
 
     with LabelStore(part / FILE, readonly=True) as store:
         return len(store.events())

@@ -16,8 +16,8 @@ import torch
 from timing import Job, measure
 from torch import nn
 
-from encoders.e4e import E4e, E4eConfig, StyleHead
-from encoders.inference import PreparedE4e
+from encoders.e4e.inference import PreparedE4e
+from encoders.e4e.network import E4e, E4eConfig, StyleHead
 from stylegan2_ops.inference import has_fast_bf16
 from stylegan2_ops.memory import keep_freed_memory
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from curation.pairs import BLOCK, all_pairs, greedy_best_first
+from curation.pairs.search import BLOCK, all_pairs, greedy_best_first
 
 Vectors = npt.NDArray[np.float32]
 Found = set[tuple[int, int]]

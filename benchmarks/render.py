@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from sfhq.part import RENDER_FOLDER, Part
+from sfhq.parts.part import RENDER_FOLDER, Part
 
 GROUPS = {
     "jaw": range(0, 17),
@@ -87,10 +87,10 @@ def speed(counts: dict[int, int], workers: int) -> None:
 
 def exact(people: int, size: int) -> None:
     """Shares of classes at a size against those of four times the size, reduced."""
-    from sfhq.render.labels import read
-    from sfhq.render.model import make
-    from sfhq.render.recipe import RenderRecipe
-    from sfhq.render.sampling import person
+    from sfhq.render.labels.classes import read
+    from sfhq.render.people.recipe import RenderRecipe
+    from sfhq.render.people.sampling import person
+    from sfhq.render.scene.model import make
 
     gaps, other, total = [], 0, 0
     for seed in range(people):
@@ -112,10 +112,10 @@ def exact(people: int, size: int) -> None:
 
 def mirrored(people: int, size: int) -> None:
     """How many scenes' labels are the mirrored labels of the mirrored scene, pixel for pixel."""
-    from sfhq.render.labels import ID, read
-    from sfhq.render.model import make, mirror
-    from sfhq.render.recipe import RenderRecipe
-    from sfhq.render.sampling import person
+    from sfhq.render.labels.classes import ID, read
+    from sfhq.render.people.recipe import RenderRecipe
+    from sfhq.render.people.sampling import person
+    from sfhq.render.scene.model import make, mirror
 
     other = np.arange(len(ID))
     for part in ("brow", "eye", "ear"):
@@ -134,7 +134,7 @@ def mirrored(people: int, size: int) -> None:
 
 def faces(root: Path, most_yaw: float) -> None:
     """Share of photographs in which dlib finds a face, and how far its points are off."""
-    from annotate.detect import FaceDetector
+    from sfhq.faces.detector import FaceDetector
 
     part, detector = Part.open(root), FaceDetector()
     found = total = 0
@@ -190,10 +190,10 @@ def frechet(root: Path, photos: Path, most: int) -> None:
     """Frechet distances in EfficientNet-lite0's features, beside those of a flat version."""
     import torch
 
-    from sfhq.render.labels import read
-    from sfhq.render.model import make
-    from sfhq.render.recipe import RenderRecipe
-    from sfhq.render.sampling import person
+    from sfhq.render.labels.classes import read
+    from sfhq.render.people.recipe import RenderRecipe
+    from sfhq.render.people.sampling import person
+    from sfhq.render.scene.model import make
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.metrics import frechet_distance, precision_recall
 

@@ -25,18 +25,18 @@ from typing import Any
 import numpy as np
 import torch
 
-import sfhq.part
-import sfhq.render_batch
+import sfhq.parts.part
+import sfhq.parts.photos
 from curation.dedup import Dedup
-from encoders.e4e import E4e, E4eConfig, load_e4e
+from encoders.e4e.inference import PreparedE4e
+from encoders.e4e.irse import BackboneConfig
+from encoders.e4e.network import E4e, E4eConfig, load_e4e
 from encoders.embed import DlibFaceEncoder, Embed
-from encoders.inference import PreparedE4e
-from encoders.irse import BackboneConfig
-from sfhq.checkpoints import load_generator
-from sfhq.engine import run_stage
-from sfhq.latents import LatentPrior
-from sfhq.part import Part
-from sfhq.sample import Sample
+from sfhq.parts.part import Part
+from sfhq.pipeline.engine import run_stage
+from sfhq.synthesis.latents import LatentPrior
+from sfhq.synthesis.sample import Sample
+from sfhq.weights.checkpoints import load_generator
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.inference import PreparedSynthesis
 
@@ -78,7 +78,7 @@ def measure_cost(faces: int) -> dict[str, float]:
         network.__call__ = clock.wrap("networks", network.__call__)  # type: ignore[method-assign]
     object.__setattr__(prior, "distance", clock.wrap("networks", prior.distance))
     DlibFaceEncoder.__call__ = clock.wrap("networks", DlibFaceEncoder.__call__)  # type: ignore[method-assign]
-    sfhq.part.write_image = clock.wrap("png", sfhq.part.write_image)
+    sfhq.parts.part.write_image = clock.wrap("png", sfhq.parts.part.write_image)
     import encoders.embed
 
     encoders.embed.load_pixels = clock.wrap("png", encoders.embed.load_pixels)

@@ -11,9 +11,9 @@ import time
 import numpy as np
 import numpy.typing as npt
 
-from curation.judge import auc_with_interval
-from curation.order import next_faces
-from curation.taste import TasteSettings, fit_taste
+from curation.page.order import next_faces
+from curation.taste.judge import auc_with_interval
+from curation.taste.model import TasteSettings, fit_taste
 
 QUICK = TasteSettings(folds=3, strengths=(0.003, 0.03), rounds=30)
 GOAL = 0.95

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from curation.pairs import (
+from curation.pairs.search import (
     BLOCK,
     WAYS,
     Progress,
@@ -22,9 +22,9 @@ from curation.pairs import (
 )
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord, Json
-from sfhq.stage import Scope
+from sfhq.parts.part import Part
+from sfhq.parts.records import Array, FaceRecord, Json
+from sfhq.pipeline.stage import Scope
 
 # A threshold means nothing without its encoder. 0.92 is what SFHQ states for CLIP ViT-L/14@336;
 # dlib's was set where augmented copies of a face end and other people begin (docs/dedup.md).

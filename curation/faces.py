@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.ingest import source_of
-from sfhq.part import SYNTHETIC_FOLDER, Part
-from sfhq.records import Array, FaceRecord
+from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.records import Array, FaceRecord
+from sfhq.sources.ingest import source_of
 
 PREFIX = "features_"  # of arrays that hold a feature set
 PREVIEW = 512

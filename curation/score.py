@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 
 from curation.faces import PREFIX
-from curation.taste import TasteModel
+from curation.taste.model import TasteModel
 from sfhq.errors import UsageError
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord, Json
-from sfhq.stage import Scope
+from sfhq.parts.part import Part
+from sfhq.parts.records import Array, FaceRecord, Json
+from sfhq.pipeline.stage import Scope
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from sfhq.errors import UsageError
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord, Json, Pixels
-from sfhq.render_batch import photo_pixels
-from sfhq.stage import Scope
+from sfhq.parts.part import Part
+from sfhq.parts.photos import photo_pixels
+from sfhq.parts.records import Array, FaceRecord, Json, Pixels
+from sfhq.pipeline.stage import Scope
 
 
 class ImageEncoder(Protocol):
@@ -40,13 +40,13 @@ class DlibFaceEncoder:
     @property
     def digest(self) -> str:
         """sha256 of the weights."""
-        from encoders.recognition import recognition_digest
+        from encoders.features.recognition import recognition_digest
 
         return recognition_digest()
 
     def __call__(self, images: list[Pixels]) -> Array:
         """(N, 128) float32."""
-        from encoders.recognition import describe_faces
+        from encoders.features.recognition import describe_faces
 
         return describe_faces(images)[0]
 

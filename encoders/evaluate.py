@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from encoders.e4e import E4e
-from encoders.recognition import describe_faces
+from encoders.e4e.network import E4e
+from encoders.features.recognition import describe_faces
 from sfhq.errors import MissingExtra, UsageError
-from sfhq.records import Array, Pixels
-from sfhq.render_batch import to_pixels
+from sfhq.parts.photos import to_pixels
+from sfhq.parts.records import Array, Pixels
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
 from sfhq.training.photos import Photos

@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import torch
 
-from encoders.e4e import E4e
-from encoders.inference import PreparedE4e
+from encoders.e4e.inference import PreparedE4e
+from encoders.e4e.network import E4e
 from sfhq.errors import UsageError
-from sfhq.part import Part
-from sfhq.records import FaceRecord, Json
-from sfhq.render_batch import load_images
-from sfhq.stage import Scope
+from sfhq.parts.part import Part
+from sfhq.parts.photos import load_images
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.stage import Scope
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import click
 from sfhq.errors import SfhqError, UsageError
 
 if TYPE_CHECKING:
-    from sfhq.engine import Counts
-    from sfhq.part import Part
-    from sfhq.recipe import Recipe
-    from sfhq.stage import Stage
+    from sfhq.parts.part import Part
+    from sfhq.pipeline.engine import Counts
+    from sfhq.pipeline.recipe import Recipe
+    from sfhq.pipeline.stage import Stage
 
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
@@ -106,7 +106,7 @@ def read_recipe(path: Path | None = None, /, **flags: Any) -> Recipe:
         path: a TOML file.
         flags: `table__key` or `key` to values; None for a flag that was not given.
     """
-    from sfhq.recipe import load_recipe
+    from sfhq.pipeline.recipe import load_recipe
 
     return load_recipe(path, {k.replace("__", "."): v for k, v in flags.items()})
 
@@ -132,7 +132,7 @@ def ready_part(folder: Path, stage: str) -> Part:
     Raises:
         UsageError: it is no part, or the stage before has not run; the message says which.
     """
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     part = Part.open(folder)
     needed = NEEDS.get(stage, ())
@@ -145,7 +145,7 @@ def run_with_bar(stage: Stage, part: Part, workers: int, redo: bool, total: int 
     """Run one stage with a progress bar on stderr, of `total` faces where that is known."""
     from tqdm import tqdm
 
-    from sfhq.engine import run_stage
+    from sfhq.pipeline.engine import run_stage
 
     with tqdm(
         total=total, desc=f"{stage.name:<10}", unit=" faces", disable=not sys.stderr.isatty()
@@ -160,7 +160,7 @@ def run_with_bar(stage: Stage, part: Part, workers: int, redo: bool, total: int 
 
 def expected_faces(part: Part, stage: str) -> int | None:
     """How many faces a stage will read; None where nothing is counted before it."""
-    from sfhq.part import ORDER
+    from sfhq.parts.part import ORDER
 
     if stage not in ORDER or ORDER.index(stage) == 0:
         return None

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sfhq import model_store
-from sfhq.model_table import ROWS
+from sfhq.weights import store as model_store
+from sfhq.weights.table import ROWS
 
 State = Literal["ok", "note", "missing", "wrong"]
 PYTHON = (3, 11)

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sfhq.errors import UsageError
 from sfhq.images import COMPOSITE, write_image
-from sfhq.part import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER, Part
-from sfhq.records import FaceRecord
+from sfhq.parts.part import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER, Part
+from sfhq.parts.records import FaceRecord
 
 BACKGROUND = (24, 24, 26)
 TEXT = (225, 225, 225)
@@ -144,7 +144,7 @@ def _fates(part: Part) -> dict[str, str]:
 
 def _picture(part: Part, cell: Cell, side: int) -> Image.Image:
     if cell.record is not None:
-        from sfhq.render.overlay import overlay
+        from sfhq.render.labels.overlay import overlay
 
         return overlay(part, cell.record, side)
     with Image.open(part.image_path(cell.folder, cell.face_id)) as image:

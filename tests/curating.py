@@ -16,10 +16,10 @@ import uvicorn
 from tiny import embedded_part, unit
 
 from curation.faces import Faces
-from curation.labels import FILE, LabelStore
-from curation.server import application, free_port
-from curation.session import Session, SessionSettings
-from sfhq.part import Part
+from curation.labels.store import FILE, LabelStore
+from curation.page.server import application, free_port
+from curation.page.session import Session, SessionSettings
+from sfhq.parts.part import Part
 
 TOKEN = "t" * 32
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.e4e import E4e
+from encoders.e4e.network import E4e
 from stylegan2_ops.generator import Generator
 
 SOURCE = "import pathlib\npathlib.Path({canary!r}).write_text('ran')\n"

@@ -327,7 +327,7 @@ def hostile(canary: Path) -> dict[str, bytes]:
         "names: EXT": program(b"\x82\x01"),
         "names: persistent id in text": program(b"Pmkdir\n"),
         "names: persistent id": program(text("mkdir"), b"Q"),
-        "names: a class of ours": run_by("sfhq.part", "Part", text("/")),
+        "names: a class of ours": run_by("sfhq.parts.part", "Part", text("/")),
         "names: a submodule that is not on the list": run_by("torch._utils", "_rebuild", b"N"),
         "names: torch.load": run_by("torch", "load", text("/etc/passwd")),
         "names: numpy.load": run_by("numpy", "load", text("/etc/passwd")),

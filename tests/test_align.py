@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from annotate.align import Align, Faces, best_of
-from annotate.detect import Detection, FaceDetector, _dlib, _predictor_path
-from sfhq.alignment import apply_transform
-from sfhq.engine import run_stage
 from sfhq.errors import SfhqError, UsageError
-from sfhq.ingest import Ingest
-from sfhq.part import Part
-from sfhq.records import FaceRecord, Json
+from sfhq.faces.alignment import apply_transform
+from sfhq.faces.detector import Detection, FaceDetector, _dlib, _predictor_path
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.engine import run_stage
+from sfhq.sources.ingest import Ingest
 
 
 def installed() -> bool:

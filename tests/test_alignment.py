@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sfhq.alignment import (
+from sfhq.faces.alignment import (
     FloatArray,
     align_crop,
     apply_transform,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from sfhq.records import Array
-from sfhq.render.backdrop import GRID, background
+from sfhq.parts.records import Array
+from sfhq.render.people.recipe import KNOWN
 from sfhq.render.person import Person
-from sfhq.render.recipe import KNOWN
+from sfhq.render.scene.backdrop import GRID, background
 
 KINDS = KNOWN["background"]
 

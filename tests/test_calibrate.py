@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.calibrate import COPIES, calibrate, calibration_page, wilson_upper
+from curation.pairs.calibrate import COPIES, calibrate, calibration_page, wilson_upper
 from sfhq.errors import UsageError
-from sfhq.records import Array, Pixels
+from sfhq.parts.records import Array, Pixels
 
 
 def scenes(count: int, seed: int = 0) -> list[Pixels]:

@@ -13,8 +13,13 @@ import torch.nn.functional as F
 from tiny import inverted_part, tiny_e4e, tiny_generator, tiny_images, tree
 from torch import Tensor
 
-from encoders.e4e import E4e
-from sfhq.candidates import (
+from encoders.e4e.network import E4e
+from sfhq.errors import UsageError
+from sfhq.parts.part import Part
+from sfhq.parts.photos import load_pixels
+from sfhq.parts.records import FaceRecord
+from sfhq.pipeline.engine import run_stage
+from sfhq.synthesis.candidates import (
     DEFAULT_CANDIDATES,
     DONORS,
     LOW_RADIUS,
@@ -23,14 +28,9 @@ from sfhq.candidates import (
     CandidateMaker,
     check_names,
 )
-from sfhq.engine import run_stage
-from sfhq.errors import UsageError
-from sfhq.latents import LatentPrior, sefa_directions
-from sfhq.part import Part
-from sfhq.records import FaceRecord
-from sfhq.render_batch import load_pixels
-from sfhq.sample import Sample
-from sfhq.synthesize import Synthesize, render
+from sfhq.synthesis.latents import LatentPrior, sefa_directions
+from sfhq.synthesis.sample import Sample
+from sfhq.synthesis.synthesize import Synthesize, render
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
 torch.set_num_threads(1)

@@ -541,8 +541,9 @@ def test_the_file_itself(art: Path, networks: Networks, tmp_path: Path) -> None:
 DRIVER = """
 import os, pathlib, random, sys, time
 import cli, dlib, pyarrow.parquet, PIL.PngImagePlugin, tqdm
-import annotate.align, curation.dedup, encoders.e4e, encoders.embed, encoders.recognition
-import sfhq.export.sfhq_layout, sfhq.synthesize
+import annotate.align, curation.dedup, encoders.e4e.network, encoders.embed
+import encoders.features.recognition
+import sfhq.export.sfhq_layout, sfhq.synthesis.synthesize
 root, kills, flags = pathlib.Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 
 def start(part):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from curating import faces_to_judge, liked
 
 import cli
-from sfhq.part import Part
+from sfhq.parts.part import Part
 
 
 def run(*words: object, code: int = 0) -> str:

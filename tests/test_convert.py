@@ -24,14 +24,14 @@ from tiny import E4E, tiny_e4e, tiny_generator
 from torch import Tensor
 
 from cli import main
-from encoders.convert import read_e4e
-from encoders.e4e import E4e, E4eConfig, load_e4e
-from encoders.irse import BackboneConfig
-from sfhq.checkpoints import load_generator
-from stylegan2_ops.convert import GeneratorSource, fingerprint, read_generator
+from encoders.e4e.convert import read_e4e
+from encoders.e4e.irse import BackboneConfig
+from encoders.e4e.network import E4e, E4eConfig, load_e4e
+from sfhq.weights.checkpoints import load_generator
+from stylegan2_ops.foreign.convert import GeneratorSource, fingerprint, read_generator
+from stylegan2_ops.foreign.inert import BadCheckpoint
+from stylegan2_ops.foreign.torch_files import read_weights, sniff
 from stylegan2_ops.generator import Generator, GeneratorConfig
-from stylegan2_ops.inert import BadCheckpoint
-from stylegan2_ops.torch_files import read_weights, sniff
 
 BOTH_KINDS_OF_WIDTH = GeneratorConfig(64, 16, 24, 512, 12, mapping_layers=3, conv_clamp=256.0)
 
@@ -215,8 +215,8 @@ def test_the_three_forms_of_a_generator_have_one_fingerprint(tmp_path: Path) -> 
 def test_arrays_of_numpy(tmp_path: Path, dtype: str, order: str, protocol: int) -> None:
     import pickle
 
-    from stylegan2_ops.inert import as_tensor
-    from stylegan2_ops.unpickle import Unpickler
+    from stylegan2_ops.foreign.inert import as_tensor
+    from stylegan2_ops.foreign.unpickle import Unpickler
 
     values = np.asarray(np.arange(12).reshape(3, 4) % 2, dtype=dtype, order=order)  # type: ignore[call-overload]
     found = as_tensor(Unpickler(pickle.dumps(values, protocol)).load())
@@ -253,7 +253,7 @@ class TestE4e:
         assert torch.equal(source.state["latent_avg"], encoder.latent_avg)
 
     def test_the_full_size_is_recognised(self, tmp_path: Path) -> None:
-        from encoders.convert import _config
+        from encoders.e4e.convert import _config
 
         with torch.device("meta"):
             state = dict(E4e(E4eConfig()).state_dict())

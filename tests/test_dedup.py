@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import embedded_part, finish, tree, unit
 
-import curation.pairs
+import curation.pairs.search
 from curation.dedup import Dedup, verify
-from curation.pairs import exact_cosine, first_violation, greedy_best_first, neighbours_above
-from sfhq.engine import run_stage
+from curation.pairs.search import exact_cosine, first_violation, greedy_best_first, neighbours_above
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord
+from sfhq.parts.part import Part
+from sfhq.parts.records import Array, FaceRecord
+from sfhq.pipeline.engine import run_stage
 
 Order = npt.NDArray[np.int64]
 
@@ -130,7 +130,7 @@ def test_rounding_of_float32_decides_nothing() -> None:
 def test_pairs_are_found_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clustered(100, 8, 0.2, seed=4)
     wanted = list(neighbours_above(vectors, vectors, 0.5))
-    monkeypatch.setattr(curation.pairs, "PAIRS", 7)
+    monkeypatch.setattr(curation.pairs.search, "PAIRS", 7)
     assert list(neighbours_above(vectors, vectors, 0.5)) == wanted
 
 

@@ -10,7 +10,7 @@ import click
 import pytest
 
 import cli
-from sfhq.recipe import load_recipe
+from sfhq.pipeline.recipe import load_recipe
 
 ROOT = Path(cli.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sfhq/models/README.md"]

@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 from test_models import command
 
 import cli
-from sfhq import doctor, model_store
+from sfhq import doctor
 from sfhq.doctor import PACKAGES, Finding, Package, examine, report
-from sfhq.model_table import ROWS, model_row
+from sfhq.weights import store as model_store
+from sfhq.weights.table import ROWS, model_row
 from stylegan2_ops import build
 
 ROOT = Path(cli.__file__).parent

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from tiny import E4E, tiny_e4e, tiny_generator, tiny_images
 from torch import nn
 
-from encoders.e4e import E4e, E4eConfig, count_macs, load_e4e, save_e4e
-from sfhq.checkpoints import (
+from encoders.e4e.network import E4e, E4eConfig, count_macs, load_e4e, save_e4e
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.weights.checkpoints import (
     file_digest,
     load_generator,
     read_checkpoint,
     save_checkpoint,
     save_generator,
 )
-from sfhq.errors import IntegrityError, UsageError
 
 torch.set_num_threads(1)
 
@@ -276,7 +276,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_installation_without_the_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfhq.checkpoints.PACK", tmp_path)
+    monkeypatch.setattr("sfhq.weights.checkpoints.PACK", tmp_path)
     with pytest.raises(UsageError, match="no embedded pack; give --generator FILE"):
         load_generator()
     with pytest.raises(UsageError, match="no embedded pack; give --e4e FILE"):

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from tiny import ToyEncoder, finish, tiny_pixels
 
-import encoders.clip
-from encoders.clip import ClipEncoder
+import encoders.features.clip
 from encoders.embed import DlibFaceEncoder, Embed, ImageEncoder
-from sfhq.engine import run_stage
+from encoders.features.clip import ClipEncoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord, Pixels
+from sfhq.parts.part import Part
+from sfhq.parts.records import Array, FaceRecord, Pixels
+from sfhq.pipeline.engine import run_stage
 
 torch.set_num_threads(1)
 
@@ -140,8 +140,8 @@ def test_clip_weights_are_found_in_the_caches(
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
     assert ClipEncoder().digest == hashlib.sha256(b"weights").hexdigest()
-    assert encoders.clip._cached_weights("ViT-L-14-336") == path
-    assert encoders.clip._cached_weights("RN50") is None
+    assert encoders.features.clip._cached_weights("ViT-L-14-336") == path
+    assert encoders.features.clip._cached_weights("RN50") is None
 
 
 TINY_CLIP = {
@@ -194,7 +194,7 @@ def test_the_digest_of_clip_follows_the_file(tmp_path: Path) -> None:
 
 @pytest.fixture
 def dlib_encoder() -> DlibFaceEncoder:
-    from encoders.recognition import recognition_folder
+    from encoders.features.recognition import recognition_folder
 
     pytest.importorskip("dlib", reason="dlib is not installed")
     try:

@@ -20,12 +20,12 @@ from PIL import Image
 from threadpoolctl import threadpool_info
 from toy_stages import CANDIDATES, SHARD_SIZE, Dedup, Invert, Sample, run_all, tree
 
-from sfhq.engine import funnel, run_stage
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
-from sfhq.part import FORMAT, Part
-from sfhq.records import COLUMNS, FaceRecord, Json, canonical_json, from_columns, to_columns
-from sfhq.stage import Scope, SourceStage
+from sfhq.parts.part import FORMAT, Part
+from sfhq.parts.records import COLUMNS, FaceRecord, Json, canonical_json, from_columns, to_columns
+from sfhq.pipeline.engine import funnel, run_stage
+from sfhq.pipeline.stage import Scope, SourceStage
 
 ROOT = Path(__file__).parent.parent
 FACES = Sample().count

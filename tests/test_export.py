@@ -17,9 +17,9 @@ from tiny import embedded_part, finish, tree, unit
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.export.sfhq_layout import Exported, export_sfhq
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord, Pixels
-from sfhq.render_batch import load_pixels
+from sfhq.parts.part import Part
+from sfhq.parts.photos import load_pixels
+from sfhq.parts.records import Array, FaceRecord, Pixels
 
 COLUMNS = [
     "file_name",

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from curation.faces import Faces
-from encoders.efficientnet import EfficientNetEncoder
 from encoders.embed import DlibFaceEncoder, Embed
-from encoders.geometry import MEASURES, GeometryEncoder, measure
-from sfhq.engine import run_stage
-from sfhq.ingest import Ingest
-from sfhq.part import Part
-from sfhq.records import Pixels
+from encoders.features.efficientnet import EfficientNetEncoder
+from encoders.features.geometry import MEASURES, GeometryEncoder, measure
+from sfhq.parts.part import Part
+from sfhq.parts.records import Pixels
+from sfhq.pipeline.engine import run_stage
+from sfhq.sources.ingest import Ingest
 
 SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
 

@@ -24,11 +24,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from sfhq import doctor, model_fetch, model_store, model_table
+from sfhq import doctor
 from sfhq.errors import IntegrityError, SfhqError, UsageError
-from sfhq.model_fetch import fetch
-from sfhq.model_store import Status, model_path
-from sfhq.model_table import ModelRow
+from sfhq.weights import fetch as model_fetch
+from sfhq.weights import store as model_store
+from sfhq.weights import table as model_table
+from sfhq.weights.fetch import fetch
+from sfhq.weights.store import Status, model_path
+from sfhq.weights.table import ModelRow
 
 ROOT = Path(cli.__file__).parent
 DATA = bytes(range(256)) * 4096  # 1 MiB
@@ -626,8 +629,8 @@ def test_two_at_once(site: Site) -> None:
 
 CHILD = """
 import json, sys
-from sfhq import model_fetch
-from sfhq.model_table import ModelRow
+from sfhq.weights import fetch as model_fetch
+from sfhq.weights.table import ModelRow
 row = ModelRow(**json.loads(sys.argv[1]))
 model_fetch.CHUNK = 1 << 14
 model_fetch.fetch(row, lambda digest, size: False, sys.argv[2])
@@ -725,7 +728,8 @@ def test_the_exit_code_of_other_bytes(
 TERMINAL = """
 import json, sys
 import cli
-from sfhq import model_store, model_table
+from sfhq.weights import store as model_store
+from sfhq.weights import table as model_table
 model_table.ROWS = model_store.ROWS = (model_table.ModelRow(**json.loads(sys.argv.pop())),)
 cli.main(["models", "fetch", "toy"])
 """

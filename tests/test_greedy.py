@@ -21,11 +21,11 @@ from test_convert import WITHOUT_REDUCTION, assert_same, lively
 from tiny import tiny_e4e, tiny_generator
 from torch import Tensor
 
-from encoders.convert import read_e4e
-from stylegan2_ops.convert import read_generator
+from encoders.e4e.convert import read_e4e
+from stylegan2_ops.foreign.convert import read_generator
+from stylegan2_ops.foreign.inert import BadCheckpoint
+from stylegan2_ops.foreign.unpickle import Unpickler
 from stylegan2_ops.generator import GeneratorConfig
-from stylegan2_ops.inert import BadCheckpoint
-from stylegan2_ops.unpickle import Unpickler
 
 
 def repeated(module: str, name: str, value: bytes, count: int) -> bytes:
@@ -174,7 +174,7 @@ def test_many_storages_take_linear_time() -> None:
     """A sum over all that came before took minutes for these."""
     from time import process_time
 
-    from stylegan2_ops.torch_files import read_stream
+    from stylegan2_ops.foreign.torch_files import read_stream
 
     def seconds(many: int) -> float:
         stored_each = b"".join(storage(str(i), 0) for i in range(many))
@@ -190,7 +190,7 @@ def test_many_storages_take_linear_time() -> None:
 
 
 def test_an_array_under_many_names_is_held_once() -> None:
-    from stylegan2_ops.inert import as_tensor
+    from stylegan2_ops.foreign.inert import as_tensor
 
     found = Unpickler(pickle.dumps(np.ones(5, np.float32))).load()
     assert as_tensor(found).data_ptr() == as_tensor(found).data_ptr()

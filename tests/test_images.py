@@ -22,7 +22,7 @@ from sfhq.images import (
     write_atomic,
     write_image,
 )
-from sfhq.records import Pixels
+from sfhq.parts.records import Pixels
 
 
 def saved(image: Image.Image, file_format: str, **options: Any) -> bytes:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoders.e4e import E4e, E4eConfig
-from encoders.inference import PreparedE4e
-from encoders.irse import BackboneConfig
+from encoders.e4e.inference import PreparedE4e
+from encoders.e4e.irse import BackboneConfig
+from encoders.e4e.network import E4e, E4eConfig
 from stylegan2_ops import inference
 from stylegan2_ops.build import Impl, find_compiler
 from stylegan2_ops.generator import Generator, GeneratorConfig

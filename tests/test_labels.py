@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from curation.agreement import (
+from curation.labels.agreement import (
     Share,
     cohen_kappa,
     krippendorff_alpha,
     overall_alpha,
     pairwise_kappa,
 )
-from curation.exchange import export_labels, import_labels, read_rows
-from curation.labels import Action, LabelEvent, LabelStore
+from curation.labels.exchange import export_labels, import_labels, read_rows
+from curation.labels.store import Action, LabelEvent, LabelStore
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 
 
@@ -195,7 +195,7 @@ def test_a_full_disk_says_so_and_keeps_what_is_there(store: LabelStore) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from curation.labels import *
+from curation.labels.store import *
 store = LabelStore(Path(sys.argv[1]))
 start = int(sys.argv[2])
 print("ready", flush=True)

@@ -7,7 +7,7 @@ import torch
 from tiny import tiny_generator
 from torch import Tensor
 
-from sfhq.latents import (
+from sfhq.synthesis.latents import (
     LatentPrior,
     layer_ladder,
     mix_fine_layers,

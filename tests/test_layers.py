@@ -47,6 +47,6 @@ def test_package_imports_only_what_lies_below(package: str) -> None:
 def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text(
-        "import os\ndef f():\n    from sfhq.part import Part\n    import encoders.clip\n"
+        "import os\ndef f():\n    from sfhq.parts.part import Part\n    import encoders.embed\n"
     )
     assert imported(path) == {("os", 1), ("sfhq", 3), ("encoders", 4)}

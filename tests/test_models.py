@@ -18,10 +18,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 import cli
-from sfhq import model_store, model_table
 from sfhq.errors import IntegrityError, SfhqError, UsageError
-from sfhq.model_store import add, model_path, put_in_hub, status, verify
-from sfhq.model_table import ROWS, ModelRow, model_row
+from sfhq.weights import store as model_store
+from sfhq.weights import table as model_table
+from sfhq.weights.store import add, model_path, put_in_hub, status, verify
+from sfhq.weights.table import ROWS, ModelRow, model_row
 
 DATA = b"\x80\x02not weights, but nobody unpickles them" * 100
 NAMES = [row.name for row in ROWS]

@@ -13,11 +13,11 @@ import torch
 from click.testing import CliRunner
 
 import cli
-from encoders.e4e import load_e4e
-from sfhq.checkpoints import PACK, load_generator
+from encoders.e4e.network import load_e4e
 from sfhq.images import read_image
-from sfhq.latents import LatentPrior
-from sfhq.part import Part
+from sfhq.parts.part import Part
+from sfhq.synthesis.latents import LatentPrior
+from sfhq.weights.checkpoints import PACK, load_generator
 from stylegan2_ops.generator import seed_to_z
 
 SAMPLES = Path(cli.__file__).parent / "sfhq" / "samples"
@@ -80,8 +80,8 @@ def test_demo(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_strict_candidates_of_art_have_faces(shared_data: Path, tmp_path: Path) -> None:
-    from annotate.detect import face_landmarks
-    from sfhq.render_batch import load_pixels
+    from sfhq.faces.detector import face_landmarks
+    from sfhq.parts.photos import load_pixels
 
     runner = CliRunner()
     arguments = ["run", str(shared_data / "art"), str(tmp_path / "p"), "--only", "*_art.jpg"]

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from curating import faces_to_judge, liked, serving
 
-from curation.exchange import export_labels
-from curation.labels import FILE, LabelStore
-from curation.session import SessionSettings
-from sfhq.part import Part
+from curation.labels.exchange import export_labels
+from curation.labels.store import FILE, LabelStore
+from curation.page.session import SessionSettings
+from sfhq.parts.part import Part
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -474,12 +474,12 @@ def test_portraits_judged_in_the_page_train_a_model_for_the_rest(
     tmp_path: Path, open_page: Open, shared_data: Path
 ) -> None:
     """Half of the labelled portraits through the page; the model ranks the other half."""
-    from curation.judge import auc_with_interval
-    from encoders.efficientnet import EfficientNetEncoder
+    from curation.taste.judge import auc_with_interval
     from encoders.embed import DlibFaceEncoder, Embed
-    from encoders.geometry import GeometryEncoder
-    from sfhq.engine import run_stage
-    from sfhq.ingest import Ingest
+    from encoders.features.efficientnet import EfficientNetEncoder
+    from encoders.features.geometry import GeometryEncoder
+    from sfhq.pipeline.engine import run_stage
+    from sfhq.sources.ingest import Ingest
 
     part = Part.create(tmp_path / "part")
     run_stage(Ingest(str(shared_data / "portraits"), only="[kr]e[ej]*_*.jpg"), part)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import curation.native
-import curation.pairs
-from curation.bound import (
+import curation.pairs.native
+import curation.pairs.search
+from curation.pairs.bound import (
     Plan,
     float32_slack,
     plan_codes,
@@ -23,8 +23,8 @@ from curation.bound import (
     principal_axes,
     shares,
 )
-from curation.native import AVX2, NONE, VNNI, CodedVectors, levels, path
-from curation.pairs import (
+from curation.pairs.native import AVX2, NONE, VNNI, CodedVectors, levels, path
+from curation.pairs.search import (
     BLOCK,
     WAYS,
     Progress,
@@ -33,7 +33,7 @@ from curation.pairs import (
     search_key,
 )
 from sfhq.kernels import BuildError
-from sfhq.records import Array
+from sfhq.parts.records import Array
 
 
 def have_kernel() -> bool:
@@ -72,7 +72,7 @@ def oracle(vectors: Array, threshold: float) -> set[tuple[int, int]]:
 
 @pytest.mark.parametrize("way", [w for w in WAYS if w != "int8" or have_kernel()])
 @pytest.mark.parametrize("decay", [0.0, 0.5, 1.2])
-def test_every_way_finds_the_pairs_of_float64(way: curation.pairs.Way, decay: float) -> None:
+def test_every_way_finds_the_pairs_of_float64(way: curation.pairs.search.Way, decay: float) -> None:
     vectors = faces(2500, decay=decay)
     wanted = oracle(vectors, 0.92)
     assert len(wanted) > 100
@@ -167,8 +167,8 @@ def test_threads_and_small_pieces_change_nothing(
 ) -> None:
     vectors = faces(9000, 64, seed=5)
     wanted = all_pairs(vectors, 0.9, "f32")
-    monkeypatch.setattr(curation.native, "PANELS", 3)
-    monkeypatch.setattr(curation.native, "CAPACITY", 48 * BLOCK)
+    monkeypatch.setattr(curation.pairs.native, "PANELS", 3)
+    monkeypatch.setattr(curation.pairs.native, "CAPACITY", 48 * BLOCK)
     found = all_pairs(vectors, 0.9, "int8", threads)
     for a, b in zip(wanted, found, strict=True):
         assert np.array_equal(a, b)
@@ -177,7 +177,7 @@ def test_threads_and_small_pieces_change_nothing(
 @needs_kernel
 def test_more_hits_than_room_are_found_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.repeat(faces(2, 64), 300, axis=0)
-    monkeypatch.setattr(curation.native, "CAPACITY", 48 * 600)
+    monkeypatch.setattr(curation.pairs.native, "CAPACITY", 48 * 600)
     i, j, _ = all_pairs(vectors, 0.99, "int8")
     assert len(i) == 2 * 300 * 299 // 2
     assert (i > j).all()
@@ -185,7 +185,7 @@ def test_more_hits_than_room_are_found_in_pieces(monkeypatch: pytest.MonkeyPatch
 
 @needs_kernel
 @pytest.mark.parametrize("way", ["int8", "bf16", "f32"])
-def test_greedy_is_the_same_by_every_way(way: curation.pairs.Way) -> None:
+def test_greedy_is_the_same_by_every_way(way: curation.pairs.search.Way) -> None:
     vectors = faces(3000, 64, seed=6)
     order = np.random.default_rng(7).permutation(3000)
     wanted = greedy_best_first(lambda i: vectors[i], order, 0.9, 500, way="f32")
@@ -200,7 +200,7 @@ def test_greedy_is_the_same_by_every_way(way: curation.pairs.Way) -> None:
 
 @needs_kernel
 @pytest.mark.parametrize("way", ["int8", "f32"])
-def test_frozen_ones_stay_whatever_is_near_them(way: curation.pairs.Way) -> None:
+def test_frozen_ones_stay_whatever_is_near_them(way: curation.pairs.search.Way) -> None:
     vectors = np.repeat(faces(50, 64, seed=8), 4, axis=0)
     order = np.arange(200)
     dropped = greedy_best_first(lambda i: vectors[i], order, 0.999, 64, frozen=10, way=way)
@@ -221,7 +221,7 @@ def test_progress_is_taken_up_and_changes_nothing(tmp_path: Path) -> None:
 
     calls = 0
 
-    def failing(indices: curation.pairs.Places) -> Array:
+    def failing(indices: curation.pairs.search.Places) -> Array:
         nonlocal calls
         calls += 1
         if calls > 40:
@@ -235,7 +235,7 @@ def test_progress_is_taken_up_and_changes_nothing(tmp_path: Path) -> None:
     assert dropped.items() <= wanted.items()
     seen: list[int] = []
 
-    def watched(indices: curation.pairs.Places) -> Array:
+    def watched(indices: curation.pairs.search.Places) -> Array:
         seen.append(len(indices))
         return vectors[indices]
 
@@ -265,13 +265,13 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def missing() -> int:
         raise BuildError("no C++ compiler")
 
-    monkeypatch.setattr(curation.pairs, "path", missing)
+    monkeypatch.setattr(curation.pairs.search, "path", missing)
     yield
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_it_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curation.pairs, "WORTH_CODING", 100)
+    monkeypatch.setattr(curation.pairs.search, "WORTH_CODING", 100)
     vectors = faces(500, 64)
     with pytest.warns(RuntimeWarning, match="no kernel for pairs: no C"):
         i, j, _ = all_pairs(vectors, 0.92)
@@ -293,7 +293,7 @@ def test_of_nothing() -> None:
 KILLED = """
 import sys, numpy as np
 from pathlib import Path
-from curation.pairs import Progress, greedy_best_first, search_key
+from curation.pairs.search import Progress, greedy_best_first, search_key
 vectors = np.load(sys.argv[1])
 order = np.arange(len(vectors))
 rows = lambda i: vectors[i]

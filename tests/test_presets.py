@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from tiny import tiny_pixels
 
-import encoders.presets
-from encoders.presets import CLIP, PRESETS, TIMM, TimmEncoder, preset
+import encoders.features.presets
+from encoders.features.presets import CLIP, PRESETS, TIMM, TimmEncoder, preset
 from sfhq.errors import SfhqError, UsageError
 
 SMALL = "test_vit"  # timm's own smallest
@@ -82,4 +82,4 @@ def test_missing_weights_are_one_line(tmp_path: Path) -> None:
         assert "geometry,efficientnet" in str(caught.value)
     with pytest.raises(UsageError, match="unknown feature set 'preset-3'"):
         preset("preset-3", None)
-    assert encoders.presets.preset("clip", None)[0].name == "clip"
+    assert encoders.features.presets.preset("clip", None)[0].name == "clip"

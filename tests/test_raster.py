@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sfhq.render import raster
-from sfhq.render.raster import Fragments, coverage, nearest, rasterize
-from sfhq.render.ribbons import ribbons
+from sfhq.render.raster import triangles as raster
+from sfhq.render.raster.ribbons import ribbons
+from sfhq.render.raster.triangles import Fragments, coverage, nearest, rasterize
 
 Array = npt.NDArray[np.float64]
 Index = npt.NDArray[np.int32]

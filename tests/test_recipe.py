@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sfhq.candidates import DEFAULT_CANDIDATES
 from sfhq.errors import UsageError
-from sfhq.recipe import Recipe, load_recipe
+from sfhq.pipeline.recipe import Recipe, load_recipe
+from sfhq.synthesis.candidates import DEFAULT_CANDIDATES
 
 
 def write(tmp_path: Path, text: str) -> Path:

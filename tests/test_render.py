@@ -19,10 +19,10 @@ from PIL import Image
 from tiny import tree
 
 from cli import main
-from sfhq.engine import run_stage
 from sfhq.errors import UsageError
-from sfhq.part import Part
-from sfhq.records import Array
+from sfhq.parts.part import Part
+from sfhq.parts.records import Array
+from sfhq.pipeline.engine import run_stage
 from sfhq.render.render import Render
 
 pytestmark = pytest.mark.skipif(
@@ -74,7 +74,7 @@ def test_a_face_does_not_depend_on_the_run_it_is_in(heads: Part, tmp_path: Path)
 
 def test_a_ray_at_the_end_of_the_last_strand_crashes_nothing(tmp_path: Path) -> None:
     """Mitsuba crashes, and with it the worker, on a hit at the end of a file's last curve."""
-    from sfhq.render.scene import _write_curves
+    from sfhq.render.scene.picture import _write_curves
 
     hidden = np.array([0.0, 7.5, 0.4], np.float32)
     rng = np.random.default_rng(0)
@@ -128,10 +128,10 @@ def test_masks_are_files_of_ids(heads: Part) -> None:
 
 @pytest.mark.parametrize("seed", [2, 9, 47])
 def test_left_and_right_swap_in_a_mirror(seed: int) -> None:
-    from sfhq.render.labels import read
-    from sfhq.render.model import make, mirror
-    from sfhq.render.recipe import RenderRecipe
-    from sfhq.render.sampling import person
+    from sfhq.render.labels.classes import read
+    from sfhq.render.people.recipe import RenderRecipe
+    from sfhq.render.people.sampling import person
+    from sfhq.render.scene.model import make, mirror
 
     model = make(person(seed, RenderRecipe()))
     labels, flipped = read(model, 96), read(mirror(model), 96)
@@ -142,9 +142,9 @@ def test_left_and_right_swap_in_a_mirror(seed: int) -> None:
 
 
 def test_left_is_the_subjects_left() -> None:
-    from sfhq.render.labels import read
-    from sfhq.render.model import make
+    from sfhq.render.labels.classes import read
     from sfhq.render.person import Hair, Person
+    from sfhq.render.scene.model import make
 
     labels = read(make(Person(seed=1, hair=Hair(style="bald"))), 96)
     x = np.arange(96)[None] + np.zeros((96, 1))
@@ -155,10 +155,10 @@ def test_left_is_the_subjects_left() -> None:
 
 
 def test_masks_are_those_of_a_larger_picture() -> None:
-    from sfhq.render.labels import read
-    from sfhq.render.model import make
-    from sfhq.render.recipe import RenderRecipe
-    from sfhq.render.sampling import person
+    from sfhq.render.labels.classes import read
+    from sfhq.render.people.recipe import RenderRecipe
+    from sfhq.render.people.sampling import person
+    from sfhq.render.scene.model import make
 
     model = make(person(9, RenderRecipe()))
     small, large = read(model, 64), read(model, 256)
@@ -169,9 +169,9 @@ def test_masks_are_those_of_a_larger_picture() -> None:
 
 
 def test_glasses_are_seen_through() -> None:
-    from sfhq.render.labels import ID, read
-    from sfhq.render.model import make
+    from sfhq.render.labels.classes import ID, read
     from sfhq.render.person import Hair, Person, Wear
+    from sfhq.render.scene.model import make
 
     plain = Person(seed=4, hair=Hair(style="buzz", length=0.05))
     labels = read(make(replace(plain, wear=Wear(glasses="round"))), 128)
@@ -187,9 +187,9 @@ def test_glasses_are_seen_through() -> None:
 
 @pytest.mark.parametrize("style", ["long", "wavy", "curly", "bob"])
 def test_hair_behind_shows_ears_and_what_is_worn(style: str) -> None:
-    from sfhq.render.labels import ID, read
-    from sfhq.render.model import make
+    from sfhq.render.labels.classes import ID, read
     from sfhq.render.person import Hair, Person, Wear
+    from sfhq.render.scene.model import make
 
     hair = Hair(style=style, length=1.8 if style != "bob" else 1.0, wave=0.3, curl=0.3)
     worn = Wear(earrings=True, necklace=True, clothes="tee")
@@ -203,9 +203,9 @@ def test_hair_behind_shows_ears_and_what_is_worn(style: str) -> None:
 
 def test_there_is_light_in_the_mouth() -> None:
     from sfhq.render.develop import FACE, IN_MOUTH, _through_lips
-    from sfhq.render.labels import ID, read
-    from sfhq.render.model import make
+    from sfhq.render.labels.classes import ID, read
     from sfhq.render.person import Person
+    from sfhq.render.scene.model import make
 
     labels = read(make(Person(seed=2, expression={"jawOpen": 0.5})), 128)
     inside = (labels.classes == ID["mouth"]) & (labels.solid > 0.99)
@@ -262,7 +262,7 @@ def test_later_stages_take_the_part(heads: Part, tmp_path: Path) -> None:
 
 
 def test_a_rendered_part_is_a_source(heads: Part, tmp_path: Path) -> None:
-    from sfhq.ingest import Ingest
+    from sfhq.sources.ingest import Ingest
 
     part = Part.create(tmp_path / "part")
     counts = run_stage(Ingest(str(heads.root)), part)
@@ -345,7 +345,7 @@ def test_a_full_disk_is_one_line_and_what_is_done_stays(
 
 
 def test_a_person_whom_nobody_is_does_not_stop_the_others(tmp_path: Path) -> None:
-    from sfhq.render.recipe import RenderRecipe
+    from sfhq.render.people.recipe import RenderRecipe
 
     recipe = RenderRecipe(always=("Double_Chin", "Pointy_Nose", "Goatee", "Pale_Skin", "Gray_Hair"))
     part = Part.create(tmp_path / "part")

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from sfhq.errors import UsageError
-from sfhq.render import assets
-from sfhq.render.assets import PARTS, BaseMesh, Floats, Ints, base_mesh
-from sfhq.render.bust import (
+from sfhq.render.head import assets
+from sfhq.render.head.assets import PARTS, BaseMesh, Floats, Ints, base_mesh
+from sfhq.render.head.bust import (
     EYES,
     PIVOT,
     age_weights,
@@ -30,12 +30,12 @@ from sfhq.render.bust import (
     turn,
     vertex_normals,
 )
-from sfhq.render.light import HEIGHT, WIDTH, sphere
-from sfhq.render.meshes import ball, coarsen, cut, level_ring, loft, tube
-from sfhq.render.noise import noise
+from sfhq.render.head.meshes import ball, coarsen, cut, level_ring, loft, tube
+from sfhq.render.head.noise import noise
+from sfhq.render.head.rows import blend, shifted
+from sfhq.render.head.subdivide import refine, subdivide, triangles
 from sfhq.render.person import Setting
-from sfhq.render.rows import blend, shifted
-from sfhq.render.subdivide import refine, subdivide, triangles
+from sfhq.render.scene.light import HEIGHT, WIDTH, sphere
 
 needs_anny = pytest.mark.skipif(
     importlib.util.find_spec("anny") is None, reason="needs pip install 'sfhq[render]'"

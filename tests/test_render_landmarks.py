@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sfhq.render import labels as classes
-from sfhq.render import landmarks as lm
-from sfhq.render.labels import ID, Labels
-from sfhq.render.landmarks import HIDDEN, MISSING, VISIBLE, mirror
+from sfhq.render.labels import classes
+from sfhq.render.labels import landmarks as lm
+from sfhq.render.labels.classes import ID, Labels
+from sfhq.render.labels.landmarks import HIDDEN, MISSING, VISIBLE, mirror
 from sfhq.render.person import Hair, Person, View, Wear
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +30,7 @@ def blink(strength: float) -> dict[str, float]:
 
 
 def seen(person: Person, size: int = 128) -> tuple[Floats, Labels]:
-    from sfhq.render import model
+    from sfhq.render.scene import model
 
     made = model.make(person)
     found = classes.read(made, size)
@@ -44,8 +44,8 @@ def bald(yaw: float = 0.0, size: int = 128) -> tuple[Floats, Labels]:
 
 def surface(**expression: float) -> Floats:
     """(80, 3) places on the mean adult's face, not posed."""
-    from sfhq.render.assets import ANCESTRIES
-    from sfhq.render.bust import build, macro_weights
+    from sfhq.render.head.assets import ANCESTRIES
+    from sfhq.render.head.bust import build, macro_weights
 
     weights = macro_weights(25, 0.5, dict.fromkeys(ANCESTRIES, 1.0))
     return build({**weights, **expression}).points[lm.vertices()]

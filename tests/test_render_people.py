@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sfhq.render import looks
-from sfhq.render.assets import base_mesh
-from sfhq.render.attributes import (
+from sfhq.render.head.assets import base_mesh
+from sfhq.render.head.bust import build, deform, macro_weights
+from sfhq.render.people import looks
+from sfhq.render.people.attributes import (
     ATTRIBUTES,
     COLOURS,
     EXCLUSIVE,
@@ -32,14 +33,13 @@ from sfhq.render.attributes import (
     measures_of,
     neck_free,
 )
-from sfhq.render.bust import build, deform, macro_weights
-from sfhq.render.draw import AXES, Draw, even
-from sfhq.render.features import EXPRESSIONS, MIDDLES, axes, middle, push, shape
-from sfhq.render.limits import FRINGED, span
-from sfhq.render.model import weights_of
+from sfhq.render.people.draw import AXES, Draw, even
+from sfhq.render.people.features import EXPRESSIONS, MIDDLES, axes, middle, push, shape
+from sfhq.render.people.limits import FRINGED, span
+from sfhq.render.people.recipe import RenderRecipe, check_recipe
+from sfhq.render.people.sampling import NoSuchPerson, attributes_of, person
 from sfhq.render.person import HAIR_STYLES, Hair, MakeUp, Person, Setting, Wear
-from sfhq.render.recipe import RenderRecipe, check_recipe
-from sfhq.render.sampling import NoSuchPerson, attributes_of, person
+from sfhq.render.scene.model import weights_of
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("anny") is None, reason="needs pip install 'sfhq[render]'"
@@ -117,8 +117,8 @@ def test_a_person_is_the_same_whatever_else_is_drawn() -> None:
     person(6, DEFAULT), person(4, wishes), np.random.default_rng(0).random()
     assert [person(5, DEFAULT), person(5, wishes)] == alone
     code = (
-        "from sfhq.render.sampling import person\n"
-        "from sfhq.render.recipe import RenderRecipe as R\n"
+        "from sfhq.render.people.sampling import person\n"
+        "from sfhq.render.people.recipe import RenderRecipe as R\n"
         "import sys\n"
         "print([person(5, R()), person(5, R(always=('Big_Lips',), never=('Young',)))])\n"
         "print({'torch', 'mitsuba', 'anny', 'dlib'} & set(sys.modules))\n"
@@ -414,7 +414,7 @@ def test_wishes_keep_the_balance() -> None:
 
 
 def test_wishes_that_no_one_has_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sfhq.render.sampling.TRIES", 3)
+    monkeypatch.setattr("sfhq.render.people.sampling.TRIES", 3)
     recipe = RenderRecipe(always=("Pale_Skin",), never=("Male",), ancestry={"african": 1.0})
     with pytest.raises(NoSuchPerson, match="seed 7: no person with Pale_Skin, no Male in 3 draws"):
         person(7, recipe)
@@ -516,8 +516,8 @@ def test_mouths_open_with_the_jaw() -> None:
 
 def test_openings_are_those_that_are_seen() -> None:
     """Against the picture: the height of the eye and of the dark between the lips in pixels."""
-    from sfhq.render.labels import ID, read
-    from sfhq.render.model import make
+    from sfhq.render.labels.classes import ID, read
+    from sfhq.render.scene.model import make
 
     plain = Person(seed=1, hair=Hair(style="bald"))
     for units in ({"eyeBlink": 0.0}, {"eyeBlink": 0.4}, {"eyeWide": 0.8}):

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from sfhq.errors import UsageError
-from sfhq.render.attributes import ATTRIBUTES, BEARD_KINDS, EXCLUSIVE, LIMITS, UNKNOWN
-from sfhq.render.features import EXPRESSIONS
-from sfhq.render.limits import ages, ancestries, beards, genders, styles
+from sfhq.render.people.attributes import ATTRIBUTES, BEARD_KINDS, EXCLUSIVE, LIMITS, UNKNOWN
+from sfhq.render.people.features import EXPRESSIONS
+from sfhq.render.people.limits import ages, ancestries, beards, genders, styles
+from sfhq.render.people.recipe import KNOWN, RenderRecipe, check_recipe, load_render_recipe
 from sfhq.render.person import BEARDS, HAIR_STYLES
-from sfhq.render.recipe import KNOWN, RenderRecipe, check_recipe, load_render_recipe
 
 TABLES = ("age", *KNOWN)
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 from curating import TOKEN, Client, faces_to_judge, serving
 
-from curation.server import free_port
-from curation.session import Session
+from curation.page.server import free_port
+from curation.page.session import Session
 
 Served = tuple[Client, Session, str]
 

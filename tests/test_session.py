@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from curating import faces_to_judge, liked
 
-from curation.exchange import export_labels
 from curation.faces import Faces
-from curation.figures import conflicts, figures
-from curation.labels import FILE, Action, LabelStore
-from curation.order import next_faces, spread_out, worth
-from curation.session import Session, SessionSettings
+from curation.labels.exchange import export_labels
+from curation.labels.store import FILE, Action, LabelStore
+from curation.page.figures import conflicts, figures
+from curation.page.order import next_faces, spread_out, worth
+from curation.page.session import Session, SessionSettings
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.part import Part
+from sfhq.parts.part import Part
 
 
 @pytest.fixture(scope="module")

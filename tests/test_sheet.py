@@ -10,8 +10,8 @@ from PIL import Image
 from tiny import finish, tiny_pixels
 
 from sfhq.errors import UsageError
-from sfhq.part import Part
-from sfhq.records import FaceRecord
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord
 from sfhq.sheet import BACKGROUND, DIMMED, GAP, HEADER, write_sheets
 
 CELL = 40

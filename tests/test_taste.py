@@ -12,15 +12,15 @@ from curating import faces_to_judge, liked
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from curation.judge import auc_with_interval, evaluate_taste, near_groups
-from curation.report import taste_page
 from curation.score import Score
-from curation.stack import fit_stack, fold_numbers, thresholds
-from curation.taste import TasteModel, TasteSettings, fit_taste
-from curation.trees import fit_trees
-from sfhq.engine import run_stage
+from curation.taste.judge import auc_with_interval, evaluate_taste, near_groups
+from curation.taste.model import TasteModel, TasteSettings, fit_taste
+from curation.taste.report import taste_page
+from curation.taste.stack import fit_stack, fold_numbers, thresholds
+from curation.taste.trees import fit_trees
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.records import Array
+from sfhq.parts.records import Array
+from sfhq.pipeline.engine import run_stage
 
 QUICKER = TasteSettings(folds=3, strengths=(0.01,), rounds=15)
 

@@ -12,15 +12,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from encoders.e4e import E4eConfig
-from encoders.irse import BackboneConfig
-from encoders.training import E4eRecipe, E4eTraining, load_codes
+from encoders.e4e.irse import BackboneConfig
+from encoders.e4e.network import E4eConfig
+from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
 from sfhq.training.augment import draw_augmentation
-from sfhq.training.codes import PhotoCodes
 from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
-from sfhq.training.generator import (
+from sfhq.training.generator.codes import PhotoCodes
+from sfhq.training.generator.projected import (
+    ProjectedDiscriminator,
+    hinge_discriminator,
+    hinge_generator,
+)
+from sfhq.training.generator.training import (
     GeneratorRecipe,
     GeneratorTraining,
     grow_into,
@@ -29,7 +34,6 @@ from sfhq.training.generator import (
 from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
 from sfhq.training.painterly import STYLES, kuwahara, paint, paint_randomly
 from sfhq.training.photos import Photos, is_held_out, load_photos
-from sfhq.training.projected import ProjectedDiscriminator, hinge_discriminator, hinge_generator
 from sfhq.training.run import run_training
 from stylegan2_ops.generator import Generator, GeneratorConfig, MappingNetwork
 from stylegan2_ops.inference import has_fast_bf16

@@ -15,10 +15,10 @@ import torch
 from hostile import calls, hostile, snapshot, sound_archive, sound_stream
 from tiny import tiny_generator
 
-from stylegan2_ops.convert import read_generator
-from stylegan2_ops.inert import BadCheckpoint
-from stylegan2_ops.torch_files import read_weights, sniff
-from stylegan2_ops.unpickle import Unpickler
+from stylegan2_ops.foreign.convert import read_generator
+from stylegan2_ops.foreign.inert import BadCheckpoint
+from stylegan2_ops.foreign.torch_files import read_weights, sniff
+from stylegan2_ops.foreign.unpickle import Unpickler
 
 
 def test_hostile_and_broken_files_run_nothing(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sfhq.render import raster, visibility
-from sfhq.render.raster import Fragments, nearest, rasterize
-from sfhq.render.ribbons import ribbons
-from sfhq.render.visibility import SOURCE, barycentric, visible
+from sfhq.render.raster import triangles as raster
+from sfhq.render.raster import visibility
+from sfhq.render.raster.ribbons import ribbons
+from sfhq.render.raster.triangles import Fragments, nearest, rasterize
+from sfhq.render.raster.visibility import SOURCE, barycentric, visible
 from stylegan2_ops.build import BuildError, Impl, load
 
 Array = npt.NDArray[np.float64]

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from encoders.e4e import E4e, E4eConfig, save_e4e
-from encoders.irse import BackboneConfig
-from sfhq.checkpoints import save_generator
-from sfhq.part import Part
-from sfhq.records import Array, FaceRecord, Pixels
+from encoders.e4e.irse import BackboneConfig
+from encoders.e4e.network import E4e, E4eConfig, save_e4e
+from sfhq.parts.part import Part
+from sfhq.parts.records import Array, FaceRecord, Pixels
+from sfhq.weights.checkpoints import save_generator
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
 GENERATOR = GeneratorConfig(resolution=32, z_dim=16, w_dim=16, channel_base=256, channel_max=8)

@@ -14,10 +14,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from sfhq.engine import run_stage
-from sfhq.part import Part
-from sfhq.records import FaceRecord, Json
-from sfhq.stage import Scope
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.engine import run_stage
+from sfhq.pipeline.stage import Scope
 
 SHARD_SIZE = 4
 CANDIDATES = 2

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from curation.calibrate import Encoder
+    from curation.pairs.calibrate import Encoder
 
 
 def find_threshold(
@@ -24,9 +24,9 @@ def find_threshold(
         as_json: print the figures as JSON.
         encoder_named: builds the encoder of a name; encoders are not this package's.
     """
-    from curation.calibrate import calibrate, calibration_page, part_photos
+    from curation.pairs.calibrate import calibrate, calibration_page, part_photos
     from sfhq.images import write_atomic
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     opened = Part.open(part)
     name = str(opened.stage_info("embed")["settings"]["encoder"])
@@ -54,7 +54,7 @@ def prove(part: Path, threshold: float | None, published: tuple[Path, ...], as_j
         as_json: print it as JSON.
     """
     from curation.dedup import Dedup, verify
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     opened = Part.open(part)
     used = threshold or opened.stage_info("dedup")["settings"]["threshold"]

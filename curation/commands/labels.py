@@ -41,12 +41,12 @@ def curate(
       sfhq curate part-05
     """
     from curation.faces import Faces
-    from curation.labels import FILE, LabelStore
-    from curation.server import free_port, new_token, serve
-    from curation.session import Session, SessionSettings
-    from curation.taste import TasteModel
+    from curation.labels.store import FILE, LabelStore
+    from curation.page.server import free_port, new_token, serve
+    from curation.page.session import Session, SessionSettings
+    from curation.taste.model import TasteModel
     from sfhq.lock import folder_lock
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     settings = SessionSettings(
         random_share=random_share,
@@ -86,8 +86,8 @@ def labels_export(part: Path, target: Path, events: bool) -> None:
     Example:
       sfhq labels export part-05 labels.csv
     """
-    from curation.exchange import export_labels
-    from curation.labels import FILE, LabelStore
+    from curation.labels.exchange import export_labels
+    from curation.labels.store import FILE, LabelStore
 
     with LabelStore(part / FILE, readonly=True) as store:
         click.echo(f"{export_labels(store, target, current=not events)} rows in {target}")
@@ -107,10 +107,10 @@ def labels_import(part: Path, source: Path, annotator: str) -> None:
     Example:
       sfhq labels import part-05 taste/ --annotator david
     """
-    from curation.exchange import import_labels
     from curation.faces import Faces
-    from curation.labels import FILE, LabelStore
-    from sfhq.part import Part
+    from curation.labels.exchange import import_labels
+    from curation.labels.store import FILE, LabelStore
+    from sfhq.parts.part import Part
 
     faces = Faces.of(Part.open(part), everything=True)
     hashes = {r.face_id: faces.hash_of(i) for i, r in enumerate(faces.records)}

@@ -28,10 +28,10 @@ def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: fl
     Example:
       sfhq taste fit part-05 --precision 0.97
     """
-    from curation.examples import Examples
-    from curation.judge import auc_with_interval
-    from curation.taste import TasteSettings, fit_taste
-    from sfhq.part import Part
+    from curation.taste.examples import Examples
+    from curation.taste.judge import auc_with_interval
+    from curation.taste.model import TasteSettings, fit_taste
+    from sfhq.parts.part import Part
 
     known = Examples.of(Part.open(part), annotator)
     settings = TasteSettings(precision=precision)
@@ -60,12 +60,12 @@ def taste_evaluate(
       sfhq taste evaluate part-05
       sfhq taste evaluate part-05 --report taste.html
     """
-    from curation.examples import Examples
-    from curation.judge import evaluate_taste
-    from curation.report import taste_page
-    from curation.taste import TasteSettings
+    from curation.taste.examples import Examples
+    from curation.taste.judge import evaluate_taste
+    from curation.taste.model import TasteSettings
+    from curation.taste.report import taste_page
     from sfhq.images import write_atomic
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     known = Examples.of(Part.open(part), annotator)
     settings = TasteSettings(precision=precision)

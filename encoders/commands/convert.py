@@ -28,13 +28,13 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
       sfhq models convert ffhq.pkl stylegan2-ffhq.safetensors
       sfhq models convert e4e-ffhq e4e.safetensors --generator-out stylegan2-ffhq.safetensors
     """
-    from encoders.convert import read_e4e
-    from encoders.e4e import save_e4e_state
-    from sfhq.checkpoints import save_generator_state
+    from encoders.e4e.convert import read_e4e
+    from encoders.e4e.network import save_e4e_state
     from sfhq.errors import IntegrityError
-    from stylegan2_ops.convert import GeneratorSource, holds_encoder, read_generator
-    from stylegan2_ops.inert import BadCheckpoint
-    from stylegan2_ops.torch_files import read_weights
+    from sfhq.weights.checkpoints import save_generator_state
+    from stylegan2_ops.foreign.convert import GeneratorSource, holds_encoder, read_generator
+    from stylegan2_ops.foreign.inert import BadCheckpoint
+    from stylegan2_ops.foreign.torch_files import read_weights
 
     path = _weights_file(source)
     if generator_out is not None and generator_out.resolve() == out.resolve():
@@ -77,8 +77,8 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
 
 def _weights_file(source: str) -> Path:
     """A file, or that of a name in the table of models."""
-    from sfhq.model_store import status
-    from sfhq.model_table import ROWS
+    from sfhq.weights.store import status
+    from sfhq.weights.table import ROWS
 
     path = Path(source)
     row = next((row for row in ROWS if row.name == source), None)

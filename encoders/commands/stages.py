@@ -21,8 +21,8 @@ from sfhq.errors import UsageError
 if TYPE_CHECKING:
     from encoders.embed import Embed, ImageEncoder
     from encoders.invert import Invert
-    from sfhq.recipe import Recipe
-    from sfhq.synthesize import Synthesize
+    from sfhq.pipeline.recipe import Recipe
+    from sfhq.synthesis.synthesize import Synthesize
 
 model_options = options(
     click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack."),
@@ -85,9 +85,9 @@ def sample(
     Example:
       sfhq sample part-06 --count 1000 --psi 1.3
     """
-    from encoders.pair import load_pair, load_prior, precision_of
-    from sfhq.part import Part
-    from sfhq.sample import Sample
+    from encoders.e4e.pair import load_pair, load_prior, precision_of
+    from sfhq.parts.part import Part
+    from sfhq.synthesis.sample import Sample
 
     recipe = read_recipe(**model_flags(generator, e4e, precision))
     stage = Sample(
@@ -127,8 +127,8 @@ def invert(
 
 def invert_stage(recipe: Recipe) -> Invert:
     """The stage that a recipe describes, with its encoder."""
+    from encoders.e4e.pair import load_pair
     from encoders.invert import Invert
-    from encoders.pair import load_pair
 
     pair = load_pair(recipe)
     return Invert(pair.encoder, pair.encoder_digest, recipe.synthesize.batch)
@@ -171,8 +171,8 @@ def synthesize(
 
 def synthesize_stage(recipe: Recipe) -> Synthesize:
     """The stage that a recipe describes, with its networks."""
-    from encoders.pair import load_pair, load_prior, precision_of
-    from sfhq.synthesize import Synthesize
+    from encoders.e4e.pair import load_pair, load_prior, precision_of
+    from sfhq.synthesis.synthesize import Synthesize
 
     c = recipe.synthesize
     return Synthesize(
@@ -229,7 +229,7 @@ def image_encoder(recipe: Recipe) -> ImageEncoder:
 
         return DlibFaceEncoder()
     if recipe.embed.encoder == "clip":
-        from encoders.clip import ClipEncoder
+        from encoders.features.clip import ClipEncoder
 
         weights = recipe.models.encoder
         return ClipEncoder(weights=Path(weights) if weights else None)
@@ -239,17 +239,17 @@ def image_encoder(recipe: Recipe) -> ImageEncoder:
 def feature_sets(name: str, weights: Path | None) -> tuple[ImageEncoder, ...]:
     """The encoders of a feature set, or of a preset of several."""
     if name == "geometry":
-        from encoders.geometry import GeometryEncoder
+        from encoders.features.geometry import GeometryEncoder
 
         return (GeometryEncoder(),)
     if name == "efficientnet":
-        from encoders.efficientnet import EfficientNetEncoder
+        from encoders.features.efficientnet import EfficientNetEncoder
 
         return (EfficientNetEncoder(),)
     if name == "dlib-face":
         from encoders.embed import DlibFaceEncoder
 
         return (DlibFaceEncoder(),)
-    from encoders.presets import preset
+    from encoders.features.presets import preset
 
     return preset(name, weights)

@@ -46,14 +46,14 @@ def train_e4e(
 
     import torch
 
-    from encoders.e4e import E4eConfig, save_e4e
-    from encoders.irse import BackboneConfig
-    from encoders.training import E4eRecipe, E4eTraining, load_codes
-    from sfhq.checkpoints import load_generator
+    from encoders.e4e.irse import BackboneConfig
+    from encoders.e4e.network import E4eConfig, save_e4e
+    from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
     from sfhq.training.features import load_feature_pyramid
-    from sfhq.training.generator import check_precision
+    from sfhq.training.generator.training import check_precision
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
+    from sfhq.weights.checkpoints import load_generator
 
     torch.set_flush_denormal(True)
     check_precision(precision, device)
@@ -103,8 +103,13 @@ def train_pack(generator: Path, e4e: Path, out: Path) -> None:
       sfhq train pack --generator runs/g1/generator.safetensors \\
         --e4e runs/e1/e4e.safetensors --out pack
     """
-    from encoders.e4e import load_e4e, save_e4e
-    from sfhq.checkpoints import file_digest, load_generator, read_checkpoint, save_generator
+    from encoders.e4e.network import load_e4e, save_e4e
+    from sfhq.weights.checkpoints import (
+        file_digest,
+        load_generator,
+        read_checkpoint,
+        save_generator,
+    )
 
     network, _ = load_generator(generator)
     encoder, _ = load_e4e(e4e, network.config.num_ws)
@@ -144,10 +149,10 @@ def train_evaluate(
     Example:
       sfhq train evaluate part-05/aligned --psi 0.8 --plot identity.png
     """
-    from encoders.e4e import load_e4e
+    from encoders.e4e.network import load_e4e
     from encoders.evaluate import judge_generator, judge_inversion, plot_identity
-    from sfhq.checkpoints import load_generator
     from sfhq.training.photos import load_photos
+    from sfhq.weights.checkpoints import load_generator
 
     network, _ = load_generator(generator)
     encoder, _ = load_e4e(e4e, network.config.num_ws)

@@ -14,7 +14,7 @@ from sfhq.console import FOLDER, Command
 from sfhq.errors import UsageError
 
 if TYPE_CHECKING:
-    from sfhq.model_store import Status
+    from sfhq.weights.store import Status
 
 
 @click.group(cls=Command)
@@ -78,8 +78,8 @@ def models_list(as_json: bool) -> None:
       sfhq models list
       sfhq models list --json
     """
-    from sfhq.model_store import status, to_dict
-    from sfhq.model_table import ROWS
+    from sfhq.weights.store import status, to_dict
+    from sfhq.weights.table import ROWS
 
     found = [status(row) for row in ROWS]
     if as_json:
@@ -118,8 +118,9 @@ def models_fetch(name: str, accepted: str, pin: bool, url: str | None) -> None:
     """
     from tqdm import tqdm
 
-    from sfhq import model_fetch, model_store
-    from sfhq.model_table import model_row
+    from sfhq.weights import fetch as model_fetch
+    from sfhq.weights import store as model_store
+    from sfhq.weights.table import model_row
 
     row = model_row(name)
     before = model_store.status(row)
@@ -141,7 +142,7 @@ def models_fetch(name: str, accepted: str, pin: bool, url: str | None) -> None:
 
 def _say_where(found: Status) -> None:
     """Print where weights lie, and where a package finds them; what to do next on stderr."""
-    from sfhq.model_store import put_in_hub
+    from sfhq.weights.store import put_in_hub
 
     click.echo(found.path)
     if found.state == "installed":
@@ -170,8 +171,8 @@ def models_add(name: str, file: Path, pin: bool, accepted: str, link: bool) -> N
       sfhq models add e4e-ffhq ~/Downloads/e4e_ffhq_encode.pt
       sfhq models add stylegan2-ffhq-1024-pt stylegan2-ffhq-config-f.pt --pin --link
     """
-    from sfhq import model_store
-    from sfhq.model_table import model_row
+    from sfhq.weights import store as model_store
+    from sfhq.weights.table import model_row
 
     row = model_row(name)
     found = model_store.add(row, file, _trust(pin), link, accepted)
@@ -191,9 +192,9 @@ def models_verify(names: tuple[str, ...]) -> None:
       sfhq models verify
       sfhq models verify bisenet
     """
-    from sfhq import model_store
     from sfhq.errors import IntegrityError
-    from sfhq.model_table import ROWS, model_row
+    from sfhq.weights import store as model_store
+    from sfhq.weights.table import ROWS, model_row
 
     rows = tuple(model_row(name) for name in names) or ROWS
     absent = [row.name for row in rows if model_store.status(row).state == "missing"]
@@ -225,10 +226,10 @@ def models_info(name: str, as_json: bool) -> None:
     Example:
       sfhq models info e4e-ffhq
     """
-    from sfhq import model_store
-    from sfhq.model_table import model_row
-    from stylegan2_ops.inert import BadCheckpoint
-    from stylegan2_ops.torch_files import sniff
+    from sfhq.weights import store as model_store
+    from sfhq.weights.table import model_row
+    from stylegan2_ops.foreign.inert import BadCheckpoint
+    from stylegan2_ops.foreign.torch_files import sniff
 
     found = model_store.status(model_row(name))
     try:

@@ -19,8 +19,8 @@ from sfhq.console import (
 )
 
 if TYPE_CHECKING:
-    from sfhq.ingest import Ingest
-    from sfhq.recipe import Recipe
+    from sfhq.pipeline.recipe import Recipe
+    from sfhq.sources.ingest import Ingest
 
 source_options = options(
     click.option("--only", metavar="GLOB", help="Only files whose name matches."),
@@ -50,7 +50,7 @@ def ingest(
     Example:
       sfhq ingest paintings/ part-05 --only '*.jpg' --licence CC0-1.0
     """
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
 
     recipe = read_recipe(
         ingest__only=only,
@@ -65,7 +65,7 @@ def ingest(
 
 def ingest_stage(source: Path, recipe: Recipe) -> Ingest:
     """The stage that a recipe describes, of the images of `source`."""
-    from sfhq.ingest import Ingest
+    from sfhq.sources.ingest import Ingest
 
     s = recipe.ingest
     return Ingest(str(source), s.only or None, s.limit or None, s.licence, s.provenance)
@@ -110,8 +110,8 @@ def render(
       sfhq run heads part-05                 # its pictures as inspirations
       sfhq sheet heads --labels
     """
-    from sfhq.part import Part
-    from sfhq.render.recipe import load_render_recipe
+    from sfhq.parts.part import Part
+    from sfhq.render.people.recipe import load_render_recipe
     from sfhq.render.render import Render
 
     recipe = load_render_recipe(recipe_path)
@@ -131,8 +131,8 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
     Example:
       sfhq show part-05 --rejections 3
     """
-    from sfhq.engine import funnel
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
+    from sfhq.pipeline.engine import funnel
 
     opened = Part.open(part)
     rows = funnel(opened)
@@ -169,7 +169,7 @@ def sheet(
       sfhq sheet part-05 --out sheet.png --pages 1
       sfhq sheet heads --labels
     """
-    from sfhq.part import Part
+    from sfhq.parts.part import Part
     from sfhq.sheet import write_sheets
 
     for path in write_sheets(

@@ -70,9 +70,8 @@ def train_generator(
 
     import torch
 
-    from sfhq.checkpoints import save_generator
     from sfhq.training.features import load_feature_pyramid
-    from sfhq.training.generator import (
+    from sfhq.training.generator.training import (
         GeneratorRecipe,
         GeneratorTraining,
         check_precision,
@@ -80,6 +79,7 @@ def train_generator(
     )
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
+    from sfhq.weights.checkpoints import save_generator
     from stylegan2_ops.generator import GeneratorConfig
 
     torch.set_flush_denormal(True)

@@ -24,9 +24,9 @@ import numpy as np
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import encode_image, write_atomic
 from sfhq.lock import folder_lock
-from sfhq.part import SYNTHETIC_FOLDER, Part
-from sfhq.records import Array, FaceRecord, Json, Pixels, canonical_json
-from sfhq.render_batch import load_pixels
+from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.photos import load_pixels
+from sfhq.parts.records import Array, FaceRecord, Json, Pixels, canonical_json
 
 Landmarker = Callable[[Pixels], Array | None]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

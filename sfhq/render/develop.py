@@ -11,11 +11,11 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from sfhq.records import Pixels
-from sfhq.render.assets import Floats
-from sfhq.render.backdrop import background
-from sfhq.render.labels import Labels
+from sfhq.parts.records import Pixels
+from sfhq.render.head.assets import Floats
+from sfhq.render.labels.classes import Labels
 from sfhq.render.person import Person
+from sfhq.render.scene.backdrop import background
 
 KERNEL = np.array([1, 2, 1], np.float32) / 4
 LIGHT = 0.97  # where exposure brings the middle irradiance of the face

@@ -20,11 +20,11 @@ from threadpoolctl import ThreadpoolController
 
 from sfhq.errors import UsageError
 from sfhq.images import encode_image, mark_of
-from sfhq.part import ART_FOLDER, RENDER_FOLDER, Part
-from sfhq.records import FaceRecord, Json
-from sfhq.render.assets import need
-from sfhq.render.recipe import RenderRecipe
-from sfhq.stage import Scope
+from sfhq.parts.part import ART_FOLDER, RENDER_FOLDER, Part
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.stage import Scope
+from sfhq.render.head.assets import need
+from sfhq.render.people.recipe import RenderRecipe
 
 REVISION = 3  # of the people: raised when a seed gives another picture
 LICENCE = "CC0-1.0"
@@ -117,7 +117,7 @@ class Render:
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Render the people of one shard."""
-        from sfhq.render.sampling import NoSuchPerson
+        from sfhq.render.people.sampling import NoSuchPerson
 
         for record in records:
             try:
@@ -128,13 +128,13 @@ class Render:
                 yield record.reject(self.name, "no such person", str(error))
 
     def _one(self, record: FaceRecord) -> FaceRecord:
-        from sfhq.render.attributes import attributes, details, measures
         from sfhq.render.develop import develop
-        from sfhq.render.labels import read
-        from sfhq.render.landmarks import landmarks
-        from sfhq.render.model import make
-        from sfhq.render.sampling import person
-        from sfhq.render.scene import render
+        from sfhq.render.labels.classes import read
+        from sfhq.render.labels.landmarks import landmarks
+        from sfhq.render.people.attributes import attributes, details, measures
+        from sfhq.render.people.sampling import person
+        from sfhq.render.scene.model import make
+        from sfhq.render.scene.picture import render
         from sfhq.render.styles import Guides, stylize
 
         seed, style = record.seed or 0, record.candidate

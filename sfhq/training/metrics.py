@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sfhq.records import Array
+from sfhq.parts.records import Array
 
 
 def frechet_distance(a: Array, b: Array) -> float:

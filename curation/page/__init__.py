@@ -1,0 +1,1 @@
+"""The labelling page: a sitting, its server, its figures."""

@@ -1,0 +1,210 @@
+"""Which face a person sees next, and why: what teaches most, random ones, and repeats."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from curation.faces import Faces
+from curation.labels.store import JUDGED, Action, LabelStore
+from curation.page.learning import Learner
+from curation.page.order import next_faces, spread_out
+from curation.taste.reduction import unit_vectors
+from sfhq.errors import UsageError
+from sfhq.parts.records import Array, Json
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How faces are dealt.
+
+    Attributes:
+        random_share: of faces dealt at random: they measure without bias.
+        repeat_share: of faces shown again unannounced: they measure the person.
+        repeat_gap: labels between a face and its repeat.
+        overlap: share of faces that everybody gets, with several people.
+        retrain_every: labels between two trainings.
+        seed: of all choices.
+    """
+
+    random_share: float = 0.08
+    repeat_share: float = 0.03
+    repeat_gap: int = 50
+    overlap: float = 0.1
+    retrain_every: int = 25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("random_share", "repeat_share", "overlap"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} is {value}; wanted a share, 0 to 1")
+        if self.retrain_every < 1 or self.repeat_gap < 0:
+            raise UsageError("retrain_every is to be 1 or more, repeat_gap 0 or more")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A face to be shown.
+
+    Attributes:
+        face_id: the face.
+        reason: why: "uncertain", "random", "repeat", "spread", "grid" or "review".
+        score: what the model gives, if there is one.
+        model: its version.
+    """
+
+    face_id: str
+    reason: str
+    score: float | None
+    model: str
+
+    def to_dict(self, blind: bool) -> dict[str, Json]:
+        """For the page. A repeat looks like any other card, and a blind one has no score."""
+        shown = None if blind or self.reason in ("random", "repeat") else self.score
+        return {"face": self.face_id, "score": shown}
+
+
+@dataclass
+class Desk:
+    """What one person has in front of them.
+
+    Attributes:
+        session: this sitting.
+        dealt: face_id -> what was dealt and not answered.
+    """
+
+    session: str
+    dealt: dict[str, Card] = field(default_factory=dict)
+
+
+class Dealer:
+    """Deals faces to people. One thread at a time may use it.
+
+    Args:
+        faces: who is judged.
+        index: face_id -> place of the face in `faces`.
+        store: where labels are.
+        learner: whose scores say what teaches most.
+        settings: how faces are dealt.
+    """
+
+    def __init__(
+        self,
+        faces: Faces,
+        index: Mapping[str, int],
+        store: LabelStore,
+        learner: Learner,
+        settings: SessionSettings,
+    ) -> None:
+        self.faces, self.index, self.store = faces, index, store
+        self.learner, self.settings = learner, settings
+        blocks, n = learner.blocks, len(faces)
+        self._alike = unit_vectors(blocks) if blocks else np.zeros((n, 1), dtype=np.float32)
+        self._rng = np.random.default_rng(settings.seed)
+        self._common = np.random.default_rng(settings.seed + 1).random(n)
+        self._desks: dict[str, Desk] = {}
+
+    def sit_down(self, annotator: str) -> None:
+        """A person opens the page: what was dealt and not answered goes back."""
+        name = annotator.strip()
+        if not name or len(name) > 64 or not name.isprintable():
+            raise UsageError(f"annotator {annotator!r}; wanted a name of 1 to 64 letters")
+        self._desks[name] = Desk(session=uuid.uuid4().hex[:12])
+
+    def desk(self, annotator: str) -> Desk:
+        """The person's desk; made if need be."""
+        if annotator not in self._desks:
+            self.sit_down(annotator)
+        return self._desks[annotator]
+
+    def deal(
+        self, annotator: str, count: int, band: tuple[float, float] | None, mode: str
+    ) -> list[Card]:
+        """The next faces for a person, as `Session.deal`."""
+        desk = self.desk(annotator)
+        judged = {s.event.face_id for s in self.store.current(annotator)}
+        taken = judged | desk.dealt.keys() | self._elsewhere(annotator)
+        skipped = {
+            s.event.face_id
+            for s in self.store.standing(annotator, desk.session)
+            if s.event.action == Action.SKIP
+        }
+        free = np.array(
+            [i for f, i in self.index.items() if f not in taken and f not in skipped],
+            dtype=np.int64,
+        )
+        if mode == "grid":
+            cards = self._grid(free, count, band)
+        else:
+            cards = self._single(annotator, free, count, band)
+        desk.dealt.update({c.face_id: c for c in cards})
+        return cards
+
+    def card(self, index: int, reason: str) -> Card:
+        """A card of a face, with what the model says of it now."""
+        model, scores = self.learner.model, self.learner.scores
+        version = model.version if model else ""
+        score = round(float(scores[index]), 4) if model else None
+        return Card(self.faces.records[index].face_id, reason, score, version)
+
+    def _elsewhere(self, annotator: str) -> set[str]:
+        """Faces that others have judged or hold, but for the common share."""
+        others = {s.event.face_id for s in self.store.current() if s.event.annotator != annotator}
+        for name, desk in self._desks.items():
+            if name != annotator:
+                others |= desk.dealt.keys()
+        return {f for f in others if self._common[self.index.get(f, 0)] >= self.settings.overlap}
+
+    def _single(
+        self, annotator: str, free: Array, count: int, band: tuple[float, float] | None
+    ) -> list[Card]:
+        cards: list[Card] = []
+        draws = self._rng.random(count)
+        random = draws < self.settings.random_share
+        repeat = draws > 1 - self.settings.repeat_share
+        again = self._to_repeat(annotator) if repeat.any() else []
+        wanted = int((~random).sum())
+        scores, spread = self.learner.scores, self.learner.spread
+        if self.learner.model is not None:
+            reason = "uncertain"
+            best = next_faces(scores, spread, self._alike, free, wanted, self._rng, band)
+        else:
+            reason = "spread"
+            best = spread_out(self._alike, free, wanted, self._rng)
+        left = set(free.tolist())
+        for i in range(count):
+            if repeat[i] and again:
+                cards.append(self.card(self.index[again.pop()], "repeat"))
+                continue
+            if not left:
+                break
+            while best and best[0] not in left:
+                best.pop(0)
+            drawn = random[i] or not best
+            index = int(self._rng.choice(sorted(left))) if drawn else best.pop(0)
+            left.discard(index)
+            cards.append(self.card(index, "random" if random[i] else reason))
+        return cards
+
+    def _to_repeat(self, annotator: str) -> list[str]:
+        """Faces judged long enough ago and never repeated, in random order."""
+        standing = [s.event for s in self.store.standing(annotator) if s.event.action in JUDGED]
+        old = standing[: max(len(standing) - self.settings.repeat_gap, 0)]
+        repeated = {e.face_id for e in standing if e.reason == "repeat"}
+        repeated |= self.desk(annotator).dealt.keys()
+        faces = sorted({e.face_id for e in old} - repeated)
+        faces = [f for f in faces if f in self.index]
+        return [faces[i] for i in self._rng.permutation(len(faces))]
+
+    def _grid(self, free: Array, count: int, band: tuple[float, float] | None) -> list[Card]:
+        scores = self.learner.scores
+        if band is not None:
+            free = free[(scores[free] >= band[0]) & (scores[free] <= band[1])]
+        sure = np.abs(scores[free] - 0.5)
+        best = free[np.argsort(-sure, kind="stable")][:count]
+        # Never sorted by kind: a run of one kind makes people press on without looking.
+        return [self.card(int(i), "grid") for i in self._rng.permutation(best)]

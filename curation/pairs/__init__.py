@@ -1,0 +1,1 @@
+"""All pairs of vectors above a cosine, exactly."""

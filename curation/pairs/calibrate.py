@@ -1,0 +1,303 @@
+"""Find, for an encoder, where copies of a photo end and other photos begin."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageEnhance
+
+from sfhq.errors import UsageError
+from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.records import Array, Json, Pixels
+
+Encoder = Callable[[list[Pixels]], Array]
+MOST_PHOTOS = 300
+FEWEST_PHOTOS = 20
+ALLOWED = 1e-4  # share of pairs of others that may be taken for copies
+BINS = 120
+
+
+def _jpeg(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
+def _reduced(image: Image.Image, share: float) -> Image.Image:
+    width, height = image.size
+    small = image.resize((round(width * share), round(height * share)), Image.Resampling.BOX)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
+
+
+def _cropped(image: Image.Image, share: float) -> Image.Image:
+    width, height = image.size
+    x, y = max(round(width * share), 1), max(round(height * share), 1)
+    return image.crop((x, y, width - x, height - y)).resize(image.size, Image.Resampling.BICUBIC)
+
+
+def _toned(image: Image.Image, brightness: float, colour: float) -> Image.Image:
+    return ImageEnhance.Color(ImageEnhance.Brightness(image).enhance(brightness)).enhance(colour)
+
+
+def _turned(image: Image.Image, degrees: float) -> Image.Image:
+    turned = image.rotate(degrees, Image.Resampling.BICUBIC)
+    return _cropped(turned, 0.03)
+
+
+COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "JPEG of quality 60": partial(_jpeg, quality=60),
+    "reduced to 3/4, JPEG 60, enlarged": lambda i: _jpeg(_reduced(i, 0.75), 60),
+    "3 % cut from every side": partial(_cropped, share=0.03),
+    "brighter and paler": partial(_toned, brightness=1.15, colour=0.8),
+    "turned by 2 degrees": partial(_turned, degrees=2.0),
+    "mirrored": lambda i: i.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+}
+
+
+@dataclass(frozen=True)
+class CopyStatistics:
+    """Cosines of photos with one kind of copy of themselves.
+
+    Attributes:
+        name: how the copies were made.
+        minimum, low, median: of the cosines; `low` is the 5 % quantile.
+        found: share of them above the threshold.
+    """
+
+    name: str
+    minimum: float
+    low: float
+    median: float
+    found: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` found.
+
+    Attributes:
+        encoder: its name.
+        photos: how many were used.
+        pairs: pairs of photos of others.
+        threshold: the smallest cosine that at most `allowed` of these pairs exceed.
+        allowed: that share.
+        taken: pairs of others above the threshold.
+        upper: the largest share of pairs above it that 95 % confidence leaves possible.
+        others_median, others_maximum: of the pairs of others.
+        copies: one a kind.
+        centres, copy_counts, other_counts: (B,) the two histograms, as shares.
+    """
+
+    encoder: str
+    photos: int
+    pairs: int
+    threshold: float
+    allowed: float
+    taken: int
+    upper: float
+    others_median: float
+    others_maximum: float
+    copies: tuple[CopyStatistics, ...]
+    centres: tuple[float, ...]
+    copy_counts: tuple[float, ...]
+    other_counts: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Json]:
+        """For JSON."""
+        return asdict(self)
+
+
+def unit_rows(encoder: Encoder, images: list[Pixels], batch: int = 32) -> Array:
+    """(N, D) float32 unit vectors of images."""
+    found = [
+        np.asarray(encoder(images[i : i + batch]), dtype=np.float32)
+        for i in range(0, len(images), batch)
+    ]
+    vectors: Array = np.concatenate(found)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.maximum(lengths, 1e-12)
+    return vectors
+
+
+def wilson_upper(hits: int, count: int) -> float:
+    """Upper end of the 95 % Wilson interval of a share."""
+    if count == 0:
+        return 1.0
+    z = 1.959964
+    p = hits / count
+    middle = p + z * z / (2 * count)
+    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return min((middle + half) / (1 + z * z / count), 1.0)
+
+
+def calibrate(
+    name: str,
+    encoder: Encoder,
+    images: Sequence[Pixels],
+    people: Sequence[str],
+    allowed: float = ALLOWED,
+) -> Calibration:
+    """Measure copies and others.
+
+    Args:
+        name: the encoder's.
+        encoder: (H, W, 3) uint8 RGB images to (N, D).
+        images: the photos.
+        people: for each, whom or what it shows; pairs of one are left out.
+        allowed: share of pairs of others that may lie above the threshold.
+
+    Raises:
+        UsageError: too few photos, or all of one person.
+    """
+    if len(images) < FEWEST_PHOTOS:
+        raise UsageError(f"{len(images)} photos to calibrate with; wanted {FEWEST_PHOTOS} or more")
+    originals = unit_rows(encoder, list(images))
+    names = np.asarray(people)
+    rows, columns = np.triu_indices(len(images), 1)
+    different = names[rows] != names[columns]
+    if not different.any():
+        raise UsageError("all photos come from one source; wanted photos of different people")
+    others = (originals[rows[different]] * originals[columns[different]]).sum(axis=1)
+    copies: dict[str, Array] = {}
+    for kind, change in COPIES.items():
+        changed = [np.asarray(change(Image.fromarray(image))) for image in images]
+        copies[kind] = (originals * unit_rows(encoder, changed)).sum(axis=1)
+    ordered = np.sort(others)[::-1]
+    threshold = float(ordered[min(int(allowed * len(ordered)), len(ordered) - 1)])
+    threshold = math.ceil(threshold * 1e4) / 1e4  # four digits, to the safe side for others
+    taken = int((others > threshold).sum())
+    everything = np.concatenate(list(copies.values()))
+    low = min(float(others.min()), float(everything.min()))
+    edges = np.linspace(math.floor(low * 20) / 20, 1.0, BINS + 1)
+    return Calibration(
+        encoder=name,
+        photos=len(images),
+        pairs=len(others),
+        threshold=threshold,
+        allowed=allowed,
+        taken=taken,
+        upper=wilson_upper(taken, len(others)),
+        others_median=float(np.median(others)),
+        others_maximum=float(others.max()),
+        copies=tuple(
+            CopyStatistics(
+                name=kind,
+                minimum=float(values.min()),
+                low=float(np.quantile(values, 0.05)),
+                median=float(np.median(values)),
+                found=float((values > threshold).mean()),
+            )
+            for kind, values in copies.items()
+        ),
+        centres=tuple(((edges[:-1] + edges[1:]) / 2).tolist()),
+        copy_counts=_share(everything, edges),
+        other_counts=_share(others, edges),
+    )
+
+
+def _share(values: Array, edges: Array) -> tuple[float, ...]:
+    counts: npt.NDArray[np.int64] = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+    return tuple((counts / max(len(values), 1)).tolist())
+
+
+def part_photos(part: Part, limit: int = MOST_PHOTOS) -> tuple[list[Pixels], list[str]]:
+    """Photos of a part and what each was made from, spread over the part.
+
+    Raises:
+        UsageError: the part has no photos.
+    """
+    from sfhq.parts.photos import load_pixels
+
+    stage = part.stages()[-1] if part.stages() else ""
+    alive = [r for r in part.records(stage) if r.alive] if stage else []
+    alive = [r for r in alive if part.image_path(SYNTHETIC_FOLDER, r.face_id).is_file()]
+    chosen = alive[:: max(len(alive) // limit, 1)][:limit]
+    if not chosen:
+        raise UsageError(f"{part.root}: no photos to calibrate with; run: sfhq run")
+    images = [load_pixels(part, SYNTHETIC_FOLDER, r.face_id) for r in chosen]
+    return images, [r.parent_id or r.face_id for r in chosen]
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Threshold for {encoder}</title>
+<link rel="icon" href="data:,">
+<style>
+:root {{ color-scheme: light dark; --ink: light-dark(#1d2129, #e8eaed);
+  --faint: light-dark(#5b6472, #a3adba); --copy: light-dark(#0b6e4f, #4cc38a);
+  --other: light-dark(#a3411d, #f0955c); --line: light-dark(#d7dbe0, #3a404a);
+  background: light-dark(#fff, #16181d); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }}
+main {{ max-width: 860px; margin: 2rem auto; padding: 0 1rem; }}
+table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
+th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
+th:first-child, td:first-child {{ text-align: left; }}
+p.note {{ color: var(--faint); }}
+svg text {{ fill: var(--faint); font: 12px system-ui, sans-serif; }}
+</style></head><body><main>
+<h1>Near-duplicates by {encoder}</h1>
+<p>At a threshold of <strong>{threshold:.4f}</strong>, {taken} of {pairs:,} pairs of different
+photos are taken for copies (95 % confidence: at most {upper:.2g} of all such pairs).</p>
+{plot}
+<table><thead><tr><th>copy of a photo</th><th>minimum</th><th>5 %</th><th>median</th>
+<th>found</th></tr></thead><tbody>{rows}
+<tr><td>other photos</td><td></td><td></td><td>{others_median:.4f}</td><td></td></tr>
+</tbody></table>
+<p class="note">{photos} photos, {pairs:,} pairs of different sources; the largest cosine of such
+a pair is {others_maximum:.4f}.</p>
+</main></body></html>
+"""
+
+
+def calibration_page(found: Calibration) -> str:
+    """A page with the two histograms and the table; it asks for nothing from elsewhere."""
+    rows = "".join(
+        f"<tr><td>{html.escape(c.name)}</td><td>{c.minimum:.4f}</td><td>{c.low:.4f}</td>"
+        f"<td>{c.median:.4f}</td><td>{100 * c.found:.1f} %</td></tr>"
+        for c in found.copies
+    )
+    return PAGE.format(
+        **{**found.to_dict(), "encoder": html.escape(found.encoder)}, rows=rows, plot=_plot(found)
+    )
+
+
+def _plot(found: Calibration) -> str:
+    width, height, base, left = 820, 260, 220, 10
+    low, high = found.centres[0], 1.0
+
+    def x(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - 2 * left)
+
+    def area(shares: tuple[float, ...]) -> str:
+        top = max(max(shares), 1e-9)
+        points = " ".join(
+            f"{x(c):.1f},{base - (base - 30) * s / top:.1f}"
+            for c, s in zip(found.centres, shares, strict=True)
+        )
+        return f"{x(low):.1f},{base} {points} {x(high):.1f},{base}"
+
+    ticks = "".join(
+        f'<text x="{x(t / 10):.1f}" y="{base + 18}" text-anchor="middle">{t / 10:.1f}</text>'
+        for t in range(math.ceil(low * 10), 11)
+    )
+    at = x(found.threshold)
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Two histograms of cosines: '
+        f'pairs of other photos on the left, copies on the right">'
+        f'<polygon points="{area(found.other_counts)}" fill="var(--other)" fill-opacity=".45"/>'
+        f'<polygon points="{area(found.copy_counts)}" fill="var(--copy)" fill-opacity=".45"/>'
+        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="14" y2="{base}" stroke="currentColor"/>'
+        f'<text x="{at - 6:.1f}" y="24" text-anchor="end">threshold {found.threshold:.4f}</text>'
+        f'<line x1="{left}" x2="{width - left}" y1="{base}" y2="{base}" stroke="currentColor"/>'
+        f"{ticks}"
+        f'<text x="{x(found.others_median):.1f}" y="{base - 6}" text-anchor="middle">'
+        f"other photos</text>"
+        f'<text x="{width - left}" y="{base + 36}" text-anchor="end">cosine; each histogram to '
+        f"its own height, copies at the right</text></svg>"
+    )

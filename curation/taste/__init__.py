@@ -1,0 +1,1 @@
+"""A person's taste as a model: learned, judged, reported."""

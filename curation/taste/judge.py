@@ -1,0 +1,192 @@
+"""How good a taste model is, on labels that had no part in making it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.labels.agreement import Z95, Share
+from curation.taste.learners import Labels
+from curation.taste.model import FEWEST, TasteSettings, check_labels, fit_taste
+from curation.taste.reduction import Blocks
+from curation.taste.stack import fold_numbers
+from sfhq.parts.records import Array, Json
+
+BINS = 10
+
+
+def auc_with_interval(scores: Array, labels: Labels) -> tuple[float, float, float]:
+    """Area under the ROC curve with its 95 % interval.
+
+    Source: DeLong, DeLong and Clarke-Pearson 1988, "Comparing the Areas under Two or More
+    Correlated Receiver Operating Characteristic Curves".
+    """
+    positive, negative = scores[labels], scores[~labels]
+    if len(positive) == 0 or len(negative) == 0:
+        return float("nan"), 0.0, 1.0
+    ordered_n, ordered_p = np.sort(negative), np.sort(positive)
+
+    def placed(values: Array, others: Array) -> Array:
+        low = np.searchsorted(others, values, "left")
+        high = np.searchsorted(others, values, "right")
+        share: Array = (low + high) / (2 * len(others))
+        return share
+
+    over = placed(positive, ordered_n)  # for each keep, share of rejects below it
+    under = 1 - placed(negative, ordered_p)
+    auc = float(over.mean())
+    variance = over.var(ddof=1) / len(over) if len(over) > 1 else 0.0
+    variance += under.var(ddof=1) / len(under) if len(under) > 1 else 0.0
+    half = Z95 * float(np.sqrt(variance))
+    return auc, max(auc - half, 0.0), min(auc + half, 1.0)
+
+
+@dataclass(frozen=True)
+class TasteReport:
+    """What nested cross-validation found; no face was judged by a model that saw its label.
+
+    Attributes:
+        count: labels, kept and rejected.
+        auc: value and 95 % interval.
+        accuracy: at 0.5.
+        precision: what was asked of accepted and rejected faces.
+        accepted: of the faces above the accept thresholds, how many are kept; each threshold
+            was chosen without these faces.
+        rejected: of those below the reject thresholds, how many are rejected.
+        share_accepted, share_rejected: of all faces.
+        calibration: (B, 3) mean score, share kept, count, of equal bins.
+        calibration_error: mean distance of the two, weighted by count.
+        curve: (labels, AUC, low, high) of models fitted on fewer labels.
+        scores: (N,) of each face.
+        disputed: indices of faces whose score contradicts the label most.
+    """
+
+    count: tuple[int, int]
+    auc: tuple[float, float, float]
+    accuracy: Share
+    precision: float
+    accepted: Share
+    rejected: Share
+    share_accepted: float
+    share_rejected: float
+    calibration: tuple[tuple[float, float, int], ...]
+    calibration_error: float
+    curve: tuple[tuple[int, float, float, float], ...]
+    scores: Array
+    disputed: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Json]:
+        """For JSON; without the scores."""
+        found = asdict(self)
+        del found["scores"]
+        return found
+
+
+def _rows(blocks: Blocks, rows: npt.NDArray[np.int64]) -> dict[str, Array]:
+    return {name: block[rows] for name, block in blocks.items()}
+
+
+def evaluate_taste(
+    blocks: Blocks,
+    labels: Labels,
+    groups: npt.NDArray[np.int64] | None = None,
+    settings: TasteSettings | None = None,
+    folds: int = 5,
+    curve: bool = True,
+    say: Callable[[str], None] | None = None,
+) -> TasteReport:
+    """Nested cross-validation: everything, thresholds included, is chosen inside.
+
+    Args:
+        blocks, labels, groups, settings: as `fit_taste`.
+        folds: outer folds.
+        curve: fit on fewer labels as well.
+        say: takes a line of progress.
+
+    Raises:
+        UsageError: too few labels of one kind to learn from what all folds but one hold.
+    """
+    settings = settings or TasteSettings()
+    y = np.asarray(labels, dtype=np.bool_)
+    check_labels(y, math.ceil(FEWEST * folds / (folds - 1)), "measure with")
+    groups = np.arange(len(y)) if groups is None else np.asarray(groups)
+    outer = fold_numbers(y, groups, folds, settings.seed + 1000)
+    scores = np.zeros(len(y))
+    accept, reject = np.zeros(len(y), dtype=bool), np.zeros(len(y), dtype=bool)
+    for number in range(int(outer.max()) + 1):
+        test = np.nonzero(outer == number)[0]
+        train = np.nonzero(outer != number)[0]
+        inner = replace(settings, seed=settings.seed + number)
+        model = fit_taste(_rows(blocks, train), y[train], groups[train], inner)
+        scores[test] = model.score(_rows(blocks, test))
+        accept[test] = scores[test] >= model.accept
+        reject[test] = scores[test] <= model.reject
+        if say is not None:
+            say(f"fold {number + 1} of {int(outer.max()) + 1}")
+    bins = np.clip((scores * BINS).astype(int), 0, BINS - 1)
+    calibration = tuple(
+        (float(scores[bins == b].mean()), float(y[bins == b].mean()), int((bins == b).sum()))
+        for b in range(BINS)
+        if (bins == b).any()
+    )
+    error = sum(abs(s - k) * n for s, k, n in calibration) / len(y)
+    wrong = np.where(y, 1 - scores, scores)
+    return TasteReport(
+        count=(int(y.sum()), int((~y).sum())),
+        auc=auc_with_interval(scores, y),
+        accuracy=Share.of(int(((scores >= 0.5) == y).sum()), len(y)),
+        precision=settings.precision,
+        accepted=Share.of(int(y[accept].sum()), int(accept.sum())),
+        rejected=Share.of(int((~y[reject]).sum()), int(reject.sum())),
+        share_accepted=float(accept.mean()),
+        share_rejected=float(reject.mean()),
+        calibration=calibration,
+        calibration_error=float(error),
+        curve=_curve(blocks, y, groups, settings, outer) if curve else (),
+        scores=scores,
+        disputed=tuple(np.argsort(-wrong, kind="stable")[:24].tolist()),
+    )
+
+
+def _curve(
+    blocks: Blocks,
+    y: Labels,
+    groups: npt.NDArray[np.int64],
+    settings: TasteSettings,
+    outer: Array,
+) -> tuple[tuple[int, float, float, float], ...]:
+    """Models of ever more labels, each judged on the same held-out faces."""
+    test = np.nonzero(outer == 0)[0]
+    rest = np.random.default_rng(settings.seed).permutation(np.nonzero(outer != 0)[0])
+    found = []
+    for share in (0.1, 0.2, 0.4, 0.7, 1.0):
+        some = rest[: int(share * len(rest))]
+        if min(int(y[some].sum()), int((~y[some]).sum())) < 10:
+            continue
+        model = fit_taste(_rows(blocks, some), y[some], groups[some], settings)
+        auc = auc_with_interval(model.score(_rows(blocks, test)), y[test])
+        found.append((len(some), *auc))
+    return tuple(found)
+
+
+def near_groups(vectors: Array, threshold: float = 0.97) -> npt.NDArray[np.int64]:
+    """(N,) group numbers: unit vectors with a cosine above the threshold are of one group."""
+    from curation.pairs.search import all_pairs
+
+    group = np.arange(len(vectors))
+
+    def root(i: int) -> int:
+        while group[i] != i:
+            group[i] = group[group[i]]
+            i = int(group[i])
+        return i
+
+    rows, columns, _ = all_pairs(np.ascontiguousarray(vectors, np.float32), threshold)
+    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
+        a, b = root(i), root(j)
+        group[max(a, b)] = min(a, b)
+    return np.array([root(i) for i in range(len(group))], dtype=np.int64)

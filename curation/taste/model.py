@@ -1,0 +1,306 @@
+"""A person's taste as a model: three learners, stacked on predictions they did not see.
+
+Logistic regression, boosted trees and nearest neighbours each give log odds. Their weights,
+never negative, and the calibration are fitted on out-of-fold predictions, so a member that only
+remembers gets no weight. What is saved is numbers and settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.taste.learners import (
+    MEMBERS,
+    Labels,
+    Line,
+    Members,
+    best_strength,
+    fit_logistic,
+    sigmoid,
+)
+from curation.taste.reduction import Blocks, Reduction, check_blocks, reduce_blocks
+from curation.taste.stack import fit_stack, fold_numbers, stack_out_of_fold, thresholds
+from curation.taste.trees import Trees, fit_trees
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.images import write_atomic
+from sfhq.parts.records import Array, Json
+from sfhq.weights.header import sorted_header
+
+FORMAT = "sfhq-taste-1"
+FEWEST = 8  # labels of each kind
+
+
+@dataclass(frozen=True)
+class TasteSettings:
+    """How a taste is learned.
+
+    Attributes:
+        folds: that out-of-fold predictions come from.
+        strengths: of the logistic regression's C, the best by out-of-fold loss.
+        axes: principal axes a wide feature set is reduced to, for trees and neighbours.
+        rounds, leaves, rate: of the trees.
+        neighbours: of a face.
+        precision: that accepted faces are to have, and rejected ones.
+        seed: of folds and trees.
+    """
+
+    folds: int = 5
+    strengths: tuple[float, ...] = (0.0003, 0.003, 0.03, 0.3)
+    axes: int = 48
+    rounds: int = 80
+    leaves: int = 8
+    rate: float = 0.08
+    neighbours: int = 13
+    precision: float = 0.95
+    seed: int = 0
+
+
+QUICK = TasteSettings(folds=3, strengths=(0.003, 0.03), rounds=40)
+
+
+def check_labels(labels: Labels, fewest: int, use: str) -> None:
+    """Raises UsageError where there are fewer labels of one kind than are needed for a use."""
+    kept, rejected = int(labels.sum()), int((~labels).sum())
+    if min(kept, rejected) < fewest:
+        raise UsageError(
+            f"{kept} kept and {rejected} rejected faces to {use}; wanted {fewest} or more "
+            "of each: label some more"
+        )
+
+
+@dataclass(frozen=True)
+class TasteModel:
+    """A taste, ready to score.
+
+    Attributes:
+        settings: how it was learned.
+        accept, reject: a score from `accept` on is accepted, up to `reject` rejected.
+        counts: labels it was learned from, kept and rejected.
+        out_of_fold: (N,) probabilities of its own labels, none from a model that saw them.
+        weights: (3,) of the members in the stack.
+    """
+
+    settings: TasteSettings
+    accept: float
+    reject: float
+    counts: tuple[int, int]
+    out_of_fold: Array
+    weights: Array
+    offset: float
+    strength: float
+    _reduction: Reduction = field(repr=False)
+    _members: Members = field(repr=False)
+
+    @property
+    def features(self) -> dict[str, int]:
+        """Name of each feature set it needs -> its columns."""
+        return dict(zip(self._reduction.names, self._reduction.widths, strict=True))
+
+    @property
+    def labels(self) -> Labels:
+        """(N,) what it was learned from, in the order of `out_of_fold`."""
+        return self._members.labels
+
+    @property
+    def version(self) -> str:
+        """12 hex digits that name this model by its numbers."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self._arrays().items()):
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:12]
+
+    def _odds(self, blocks: Blocks) -> Array:
+        flat = self._reduction.flat(blocks)
+        return self._members.odds(flat, self._reduction.narrow(flat))
+
+    def score(self, blocks: Blocks) -> Array:
+        """(N,) probability that the person keeps each face.
+
+        Raises:
+            UsageError: other feature sets than it was learned from.
+        """
+        return self.judge(blocks)[0]
+
+    def judge(self, blocks: Blocks) -> tuple[Array, Array]:
+        """(N,) probabilities, and (N,) how far the members disagree, 0 to 0.5."""
+        odds = self._odds(blocks)
+        p = sigmoid(odds @ self.weights + self.offset)
+        spread: Array = sigmoid(odds + self.offset / 3).std(axis=1)
+        return p, spread
+
+    def decide(self, scores: Array) -> list[str]:
+        """For each score one of the words accept, reject and unsure."""
+        return [
+            "accept" if s >= self.accept else "reject" if s <= self.reject else "unsure"
+            for s in scores.tolist()
+        ]
+
+    def _arrays(self) -> dict[str, Array]:
+        r, m, t = self._reduction, self._members, self._members.trees
+        return {
+            "mean": r.mean,
+            "scale": r.scale,
+            "axes": r.axes,
+            "logistic": m.weights,
+            "points": m.points,
+            "labels": m.labels.astype(np.uint8),
+            "tree_feature": t.feature,
+            "tree_threshold": t.threshold,
+            "tree_left": t.left,
+            "tree_right": t.right,
+            "tree_value": t.value,
+            "stack": self.weights,
+            "out_of_fold": self.out_of_fold,
+            "single": np.array([m.intercept, m.prior, t.base, t.depth, self.offset, self.strength]),
+            "cuts": np.array([self.accept, self.reject]),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write numbers and settings as a safetensors file."""
+        from safetensors.numpy import save
+
+        about: dict[str, Json] = {
+            "settings": asdict(self.settings),
+            "features": self.features,
+            "counts": list(self.counts),
+            "version": self.version,
+        }
+        metadata = {"format": FORMAT, "taste": json.dumps(about, sort_keys=True)}
+        arrays = {k: np.ascontiguousarray(v) for k, v in self._arrays().items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, sorted_header(save(arrays, metadata)))
+
+    @classmethod
+    def load(cls, path: Path) -> TasteModel:
+        """Read what `save` wrote.
+
+        Raises:
+            UsageError: there is no such file.
+            IntegrityError: it is damaged or something else.
+        """
+        from safetensors import safe_open
+
+        if not path.is_file():
+            raise UsageError(f"{path}: no such model; make one with: sfhq taste fit")
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"format {metadata.get('format')}, not {FORMAT}")
+                about: dict[str, Any] = json.loads(metadata["taste"])
+                a = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return cls._from(about, a)
+        except Exception as error:
+            raise IntegrityError(
+                f"{path}: not a taste model that can be read ({error}); "
+                "make it again with: sfhq taste fit"
+            ) from None
+
+    @classmethod
+    def _from(cls, about: dict[str, Any], a: dict[str, Array]) -> TasteModel:
+        given = dict(about["settings"])
+        given["strengths"] = tuple(given["strengths"])
+        settings = TasteSettings(**given)
+        intercept, prior, base, depth, offset, strength = a["single"].tolist()
+        trees = Trees(
+            a["tree_feature"],
+            a["tree_threshold"],
+            a["tree_left"],
+            a["tree_right"],
+            a["tree_value"],
+            base,
+            int(depth),
+        )
+        members = Members(
+            a["logistic"],
+            intercept,
+            trees,
+            a["points"],
+            a["labels"].astype(bool),
+            settings.neighbours,
+            prior,
+        )
+        features: dict[str, int] = about["features"]
+        names = tuple(sorted(features))
+        widths = tuple(features[n] for n in names)
+        reduction = Reduction(names, widths, a["mean"], a["scale"], a["axes"])
+        model = cls(
+            settings=settings,
+            accept=float(a["cuts"][0]),
+            reject=float(a["cuts"][1]),
+            counts=(int(about["counts"][0]), int(about["counts"][1])),
+            out_of_fold=a["out_of_fold"],
+            weights=a["stack"],
+            offset=offset,
+            strength=strength,
+            _reduction=reduction,
+            _members=members,
+        )
+        if model.version != about["version"]:
+            raise ValueError("its numbers are not those it was saved with")
+        return model
+
+
+def fit_taste(
+    blocks: Blocks,
+    labels: Labels,
+    groups: npt.NDArray[np.int64] | None = None,
+    settings: TasteSettings | None = None,
+) -> TasteModel:
+    """Learn a taste.
+
+    Args:
+        blocks: name of a feature set -> (N, D) float32.
+        labels: (N,) True for what is kept.
+        groups: (N,) faces of one group, such as near-duplicates, never part between folds.
+        settings: how.
+
+    Raises:
+        UsageError: fewer than 8 labels of one kind.
+    """
+    settings = settings or TasteSettings()
+    y = np.asarray(labels, dtype=np.bool_)
+    if check_blocks(blocks) != len(y):
+        raise UsageError(f"{len(y)} labels for {check_blocks(blocks)} faces")
+    check_labels(y, FEWEST, "learn from")
+    groups = np.arange(len(y)) if groups is None else np.asarray(groups)
+    reduction = reduce_blocks(blocks, settings.axes)
+    flat = reduction.flat(blocks)
+    reduced = reduction.narrow(flat)
+    folds = fold_numbers(y, groups, settings.folds, settings.seed)
+    strength, linear = best_strength(flat, y, folds, settings.strengths)
+    odds = np.zeros((len(y), len(MEMBERS)))
+    for number in range(int(folds.max()) + 1):
+        test = folds == number
+        fold = replace(settings, seed=settings.seed + number)
+        members = _members(linear[number], reduced[~test], y[~test], fold)
+        odds[test] = members.odds(flat[test], reduced[test])
+    weights, offset = fit_stack(odds, y)
+    out_of_fold = stack_out_of_fold(odds, y, folds)
+    accept, reject = thresholds(out_of_fold, y, settings.precision)
+    return TasteModel(
+        settings=settings,
+        accept=accept,
+        reject=reject,
+        counts=(int(y.sum()), int((~y).sum())),
+        out_of_fold=out_of_fold,
+        weights=weights,
+        offset=offset,
+        strength=strength,
+        _reduction=reduction,
+        _members=_members(fit_logistic(flat, y, strength), reduced, y, settings),
+    )
+
+
+def _members(line: Line, reduced: Array, y: Labels, settings: TasteSettings) -> Members:
+    """The three learners, of which the logistic regression is fitted already."""
+    trees = fit_trees(reduced, y, settings.rounds, settings.leaves, settings.rate, settings.seed)
+    points = reduced.astype(np.float32)
+    return Members(*line, trees, points, y, settings.neighbours, float(y.mean()))

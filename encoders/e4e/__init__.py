@@ -1,0 +1,1 @@
+"""e4e: network, fast inference, training, published checkpoints."""

@@ -1,0 +1,183 @@
+"""e4e checkpoints as they were published, as tensors under our names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encoders.e4e.irse import BackboneConfig
+from encoders.e4e.network import COARSE_HEADS, MIDDLE_HEADS, E4e, E4eConfig
+from stylegan2_ops.foreign.convert import NVIDIA, GeneratorSource, fingerprint
+from stylegan2_ops.foreign.fit import MAX_WIDTH
+from stylegan2_ops.foreign.inert import BadCheckpoint, Record, as_tensor, shown
+from stylegan2_ops.foreign.rosinality import MAX_RESOLUTION, from_rosinality
+from stylegan2_ops.foreign.torch_files import file_sha256, read_weights
+from stylegan2_ops.generator import count_ws
+
+MAX_HEADS = count_ws(MAX_RESOLUTION)
+MAX_HALVINGS = 8  # of a map of 256, which the finest head of a 1024-pixel input sees
+MAX_NUMBERS = 1 << 30  # parameters and buffers; the published encoder has 267 million
+SHRINK = (16, 8, 4)  # of the feature maps that the coarse, middle and fine heads look at
+
+
+@dataclass(frozen=True)
+class E4eSource:
+    """An encoder read from a file.
+
+    Attributes:
+        config: its sizes.
+        state: the tensors of `E4e(config)`.
+        notes: format, source_sha256, licence; fingerprint of the generator it was made for.
+        generator: the generator inside the file, or None.
+    """
+
+    config: E4eConfig
+    state: dict[str, Tensor]
+    notes: dict[str, str]
+    generator: GeneratorSource | None
+
+
+def read_e4e(path: Path, value: Any = None) -> E4eSource:
+    """Read an encoder: {"state_dict": {"encoder.*", "decoder.*"}, "latent_avg", "opts"}.
+
+    Args:
+        path: the file.
+        value: what `read_weights` gave of it, where it was read already.
+
+    Raises:
+        BadCheckpoint: damaged, hostile, or not an e4e encoder; one line that names `path`.
+    """
+    value = read_weights(path) if value is None else value
+    try:
+        config, state, generator = _read(value)
+    except BadCheckpoint as error:
+        raise BadCheckpoint(f"{path}: {error}") from None
+    except Exception as error:  # whatever is wrong with it, it is the file's fault
+        said = (str(error).splitlines() or [""])[0]
+        raise BadCheckpoint(f"{path}: not an e4e encoder: {said[:120]}") from None
+    notes = {
+        "format": "e4e checkpoint",
+        "source": path.name,
+        "source_sha256": file_sha256(path),
+        "licence": f"MIT encoder; its generator: {NVIDIA}",
+    }
+    if generator is None:
+        return E4eSource(config, state, notes, None)
+    made = generator[2] | {k: notes[k] for k in ("source", "source_sha256")} | {"licence": NVIDIA}
+    made["fingerprint"] = fingerprint(
+        generator[1]["synthesis.b4.const"], generator[1]["mapping.w_avg"]
+    )
+    notes["fingerprint"] = made["fingerprint"]
+    return E4eSource(config, state, notes, GeneratorSource(generator[0], generator[1], made))
+
+
+def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any]:
+    if not isinstance(value, dict) or not isinstance(value.get("state_dict"), dict):
+        raise BadCheckpoint("holds no 'state_dict'; wanted an e4e checkpoint")
+    options = value.get("opts")
+    if isinstance(options, Record):
+        options = options.state
+    kind = options.get("encoder_type", "") if isinstance(options, dict) else ""
+    if kind and kind != "Encoder4Editing":
+        raise BadCheckpoint(
+            f"made for pSp's encoder {shown(kind, 40)!r}, whose heads do not add to one w; wanted "
+            "e4e's, 'Encoder4Editing'"
+        )
+    if value.get("latent_avg") is None:
+        raise BadCheckpoint("has no latent_avg, without which the encoder's output means nothing")
+    both = {str(k): v for k, v in value["state_dict"].items() if isinstance(v, Tensor)}
+    theirs = _below(both, "encoder.")
+    mean = as_tensor(value["latent_avg"]).float()
+    state = {}
+    for name, tensor in theirs.items():
+        ours = f"encoder.{name}" if name.startswith(("input_layer.", "body.")) else name
+        state[ours] = tensor
+    config = _config(state)
+    mean = mean.reshape(-1, mean.shape[-1])
+    if len(mean) not in (1, config.num_ws):
+        raise BadCheckpoint(f"latent_avg has {len(mean)} rows; wanted 1 or {config.num_ws}")
+    state["latent_avg"] = mean.expand(config.num_ws, -1)
+    decoder = _below(both, "decoder.")
+    generator = from_rosinality(decoder, mean[0]) if decoder else None
+    if generator is not None and generator[0].num_ws != config.num_ws:
+        raise BadCheckpoint(
+            f"{config.num_ws} heads for a generator of {generator[0].num_ws} layers"
+        )
+    return config, _fit(config, state), generator
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+
+
+def _config(state: dict[str, Tensor]) -> E4eConfig:
+    """Sizes from shapes."""
+    units: dict[int, tuple[int, int]] = {}
+    for name, value in state.items():
+        if found := re.fullmatch(r"encoder\.body\.(\d{1,3})\.res_layer\.1\.weight", name):
+            units[int(found[1])] = (int(value.shape[1]), int(value.shape[0]))
+    heads = [n for n in state if re.fullmatch(r"styles\.\d+\.linear\.weight", n)]
+    if not units or not heads:
+        raise BadCheckpoint("holds no e4e encoder (no encoder.body, no encoder.styles)")
+    widths, depths = _stages([units[i] for i in sorted(units)])
+    count = len(heads)
+    convs = sum(
+        bool(re.fullmatch(rf"styles\.{count - 1}\.convs\.\d+\.weight", name)) for name in state
+    )
+    if count > MAX_HEADS or not 0 < convs <= MAX_HALVINGS:
+        raise BadCheckpoint(f"{count} heads of {convs} convolutions; no encoder has so many")
+    group = 0 if count <= COARSE_HEADS else 1 if count <= MIDDLE_HEADS else 2
+    w_dim, head = state["styles.0.linear.weight"].shape
+    if max(w_dim, head, *widths) > MAX_WIDTH:
+        raise BadCheckpoint(f"widths up to {max(w_dim, head, *widths)}; no encoder has so many")
+    return E4eConfig(
+        num_ws=count,
+        input_size=2**convs * SHRINK[group],
+        w_dim=int(w_dim),
+        head_width=int(head),
+        backbone=BackboneConfig(widths, depths),
+    )
+
+
+def _stages(units: list[tuple[int, int]]) -> tuple[Any, Any]:
+    """Widths and depths of four stages from (input, output) channels of the units in order.
+
+    A stage begins where the width changes; the first, whose width is that of the input layer,
+    is the units before that.
+    """
+    widths, depths = [units[0][1]], [0]
+    for before, after in units:
+        if before != after:
+            widths.append(after)
+            depths.append(0)
+        depths[-1] += 1
+    if len(widths) != 4:
+        raise BadCheckpoint(f"a backbone of {len(widths)} widths; wanted 4, as IR-SE-50 has")
+    return tuple(widths), tuple(depths)
+
+
+def _fit(config: E4eConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        wanted = E4e(config).state_dict()
+    numbers = sum(like.numel() for like in wanted.values())
+    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
+        raise BadCheckpoint(f"an encoder of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
+    fitted = {}
+    for name, like in wanted.items():
+        found = state.get(name)
+        if found is None:
+            if name.endswith("num_batches_tracked"):  # files of torch before 0.4.1 lack it
+                fitted[name] = torch.zeros((), dtype=like.dtype)
+                continue
+            raise BadCheckpoint(f"has no {name}")
+        if found.shape != like.shape:
+            raise BadCheckpoint(
+                f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
+            )
+        fitted[name] = found.detach().to(like.dtype, copy=True).contiguous()
+    return fitted

@@ -1,0 +1,248 @@
+"""Encode fast: e4e with its weights folded, packed and shared where heads look at one map.
+
+Each batch norm that follows a convolution is folded into it. The first convolutions of all style
+heads on one feature map are one convolution. The result is the network's own, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoders.e4e.irse import Bottleneck, SqueezeExcite
+from encoders.e4e.network import COARSE_HEADS, MIDDLE_HEADS, E4e, StyleHead
+from stylegan2_ops.build import WORTH_COMPILING, Impl, available
+from stylegan2_ops.inference import PRECISIONS, Precision
+from stylegan2_ops.packed import (
+    Convolution,
+    fits_winograd,
+    pack_conv2d,
+    pack_strided_winograd,
+    pack_winograd,
+)
+
+Step = Callable[[Tensor], Tensor]
+WINOGRAD_FROM = 16  # pixels a side, by measurement at full size
+STRIDED_WINOGRAD_FROM = 32
+
+
+class PreparedE4e:
+    """An encoder made ready for use; later changes of the network are not seen.
+
+    Args:
+        network: in eval mode.
+        precision: "fp32", or "bf16" for convolutions in bfloat16.
+        impl: "native" to do the backbone's 3x3 convolutions by the compiled Winograd kernel where
+            that is faster, "ref" by torch alone, "auto" for the first where it can be had and the
+            encoder is large enough to be worth compiling for.
+
+    Raises:
+        ValueError: an unknown word, or a network in training mode.
+        stylegan2_ops.build.BuildError: "native", and the kernels cannot be built.
+    """
+
+    def __init__(self, network: E4e, precision: Precision = "fp32", impl: Impl = "auto") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision is {precision!r}; wanted one of {PRECISIONS}")
+        if network.training:
+            raise ValueError("the network is in training mode; wanted network.eval()")
+        self.network, self.precision, self.impl = network, precision, impl
+        self.config = network.config
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        size = self.config.input_size
+        worth = impl != "auto" or size >= WORTH_COMPILING
+        self.winograd = precision == "fp32" and worth and available(impl)
+        with torch.inference_mode():
+            self._backbone(network, size)
+            self.latent_avg = network.latent_avg.detach().float()
+            reduce = network.reduce
+            self.reduce: Step = nn.Identity()
+            if isinstance(reduce, nn.Conv2d):
+                self.reduce = self._conv(reduce, size // 16)
+            self.lateral = (
+                self._conv(network.latlayer1, size // 8),
+                self._conv(network.latlayer2, size // 4),
+            )
+            heads = list(network.styles)
+            ends = (COARSE_HEADS, MIDDLE_HEADS, len(heads))
+            bounds = (1, *(min(end, len(heads)) for end in ends))
+            self.first = _Heads(heads[:1], size // 16, self.dtype, self.winograd)
+            self.groups = [
+                _Heads(heads[a:b], size // shrink, self.dtype, self.winograd) if a < b else None
+                for (a, b), shrink in zip(pairwise(bounds), (16, 8, 4), strict=True)
+            ]
+
+    def __reduce__(self) -> tuple[type[PreparedE4e], tuple[E4e, Precision, Impl]]:
+        """Workers get the network and prepare it for themselves."""
+        return PreparedE4e, (self.network, self.precision, self.impl)
+
+    def _conv(self, conv: nn.Conv2d, size: int, norm: nn.BatchNorm2d | None = None) -> Convolution:
+        weight = conv.weight.detach().float()
+        bias = None if conv.bias is None else conv.bias.detach().float()
+        if norm is not None:
+            scale, shift = _affine(norm)
+            weight = weight * scale[:, None, None, None]
+            bias = shift if bias is None else bias * scale + shift
+        plain = conv.stride[0] == 1 and conv.padding[0] == 1 and size >= WINOGRAD_FROM
+        if self.winograd and plain and fits_winograd(weight):
+            return pack_winograd(weight, bias)
+        return pack_conv2d(
+            weight.to(self.dtype),
+            size,
+            None if bias is None else bias.to(self.dtype),
+            conv.stride[0],
+            int(conv.padding[0]),
+        )
+
+    def _backbone(self, network: E4e, size: int) -> None:
+        backbone = network.encoder
+        conv, norm, act = backbone.input_layer
+        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        self.input = self._conv(conv, size, norm)
+        assert isinstance(act, nn.PReLU)
+        self.input_slope = act.weight.detach().to(self.dtype)
+        self.taps = backbone.taps[1:]
+        self.blocks: list[Step] = []
+        for block in backbone.body:
+            assert isinstance(block, Bottleneck)
+            self.blocks.append(self._bottleneck(block, size))
+            stride = block.res_layer[3].stride
+            assert isinstance(stride, tuple)
+            size //= stride[0]
+
+    def _bottleneck(self, block: Bottleneck, size: int) -> Step:
+        before, conv1, act, conv2, after, gate = block.res_layer
+        assert isinstance(before, nn.BatchNorm2d) and isinstance(after, nn.BatchNorm2d)
+        assert isinstance(conv1, nn.Conv2d) and isinstance(conv2, nn.Conv2d)
+        assert isinstance(gate, SqueezeExcite) and isinstance(act, nn.PReLU)
+        scale, shift = (v.to(self.dtype)[:, None, None] for v in _affine(before))
+        first, second = self._conv(conv1, size), self._conv(conv2, size, after)
+        slope = act.weight.detach().to(self.dtype)
+        squeeze = gate.fc1.weight.detach().float().flatten(1)
+        excite = gate.fc2.weight.detach().float().flatten(1)
+        stride = conv2.stride[0]
+        shortcut: Step
+        if isinstance(block.shortcut_layer, nn.Sequential):
+            conv, norm = block.shortcut_layer
+            assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+            shortcut = self._conv(conv, size, norm)
+        else:
+
+            def shortcut(x: Tensor) -> Tensor:
+                return x[:, :, ::stride, ::stride]
+
+        def run(x: Tensor) -> Tensor:
+            # The norm before a padded convolution cannot be folded: its shift would pad too.
+            y = second(F.prelu(first(torch.addcmul(shift, x, scale)), slope))
+            mean = y.mean(dim=(2, 3), dtype=torch.float32)
+            gates = torch.sigmoid(F.relu(mean @ squeeze.t()) @ excite.t())
+            return torch.addcmul(shortcut(x), y, gates.to(y.dtype)[:, :, None, None])
+
+        return run
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor, stage: int | None = None) -> Tensor:
+        """Encode; the same arguments and result as `E4e`.
+
+        Args:
+            images: (N, 3, H, W) in [-1, 1].
+            stage: how many deltas are active; 0 gives the w alone, a preview at less than half
+                of the cost.
+        """
+        config = self.config
+        if images.shape[-1] != config.input_size or images.shape[-2] != config.input_size:
+            images = F.interpolate(
+                images, (config.input_size, config.input_size), mode="bilinear", antialias=True
+            )
+        x = images.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        x = F.prelu(self.input(x), self.input_slope)
+        found: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                found.append(x)
+        c1, c2, c3 = found
+        c3 = self.reduce(c3)
+        w = self.first(c3)[:, 0]
+        active = config.num_ws - 1 if stage is None else min(stage, config.num_ws - 1)
+        maps = [c3]
+        if active >= COARSE_HEADS:
+            maps.append(_enlarge(c3, c2) + self.lateral[0](c2))
+        if active >= MIDDLE_HEADS:
+            maps.append(_enlarge(maps[1], c1) + self.lateral[1](c1))
+        deltas = [torch.zeros_like(w)[:, None]]
+        deltas += [
+            group(features)
+            for group, features in zip(self.groups, maps, strict=False)
+            if group is not None
+        ]
+        joined = torch.cat(deltas, dim=1)[:, : active + 1]  # a partly active group is cut off
+        whole = F.pad(joined, (0, 0, 0, config.num_ws - joined.shape[1]))
+        return w[:, None] + whole + self.latent_avg
+
+
+class _Heads:
+    """Style heads on one feature map; their first convolutions are one."""
+
+    def __init__(
+        self, heads: list[nn.Module], size: int, dtype: torch.dtype, winograd: bool
+    ) -> None:
+        self.count = len(heads)
+        convolutions: list[list[nn.Conv2d]] = []
+        weights, biases = [], []
+        for head in heads:
+            assert isinstance(head, StyleHead)
+            convolutions.append([m for m in head.convs if isinstance(m, nn.Conv2d)])
+            weights.append(head.linear.weight.detach().float() * head.linear.weight_gain)
+            biases.append(head.linear.bias.detach().float() * head.linear.bias_gain)
+        self.weight, self.bias = torch.stack(weights), torch.stack(biases)
+        slope = nn.LeakyReLU().negative_slope
+
+        def pack(members: list[nn.Conv2d], at: int) -> Convolution:
+            weight = torch.cat([m.weight.detach().float() for m in members])
+            bias = torch.cat([_bias(m) for m in members])
+            if winograd and at >= STRIDED_WINOGRAD_FROM:
+                return pack_strided_winograd(weight, at, bias, slope)
+            return pack_conv2d(weight.to(dtype), at, bias.to(dtype), 2, 1, slope)
+
+        self.shared = pack([own[0] for own in convolutions], size)
+        self.rest: list[list[Convolution]] = []
+        for own in convolutions:
+            at, steps = size, []
+            for conv in own[1:]:
+                at //= 2
+                steps.append(pack([conv], at))
+            self.rest.append(steps)
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(N, C, S, S) to (N, heads, w_dim)."""
+        parts = self.shared(features).chunk(self.count, dim=1)
+        ends = []
+        for part, steps in zip(parts, self.rest, strict=True):
+            x = part.contiguous(memory_format=torch.channels_last)
+            for step in steps:
+                x = step(x)
+            ends.append(x.flatten(1).float())
+        stacked = torch.stack(ends)  # (heads, N, width)
+        w = torch.baddbmm(self.bias[:, None], stacked, self.weight.transpose(1, 2))
+        return w.transpose(0, 1)
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a batch norm in eval mode, (C,) each."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.detach().float() * torch.rsqrt(norm.running_var.float() + norm.eps)
+    return scale, norm.bias.detach().float() - norm.running_mean.float() * scale
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    assert conv.bias is not None
+    return conv.bias.detach().float()
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)

@@ -1,0 +1,260 @@
+"""e4e: an image to w_plus, near enough to w to stay editable.
+
+The first style head gives w, the others small deltas to it, one a synthesis layer; their sum is
+counted from the generator's mean latent. Parameter names follow the published files.
+
+Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation"; Richardson et
+al. 2021, "Encoding in Style" for the pyramid and the heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoders.e4e.irse import Backbone, BackboneConfig
+from sfhq.errors import IntegrityError
+from sfhq.weights.checkpoints import (
+    file_digest,
+    pack_path,
+    read_checkpoint,
+    read_header,
+    require_fit,
+    save_checkpoint,
+)
+from stylegan2_ops.layers import FullyConnected
+
+COARSE_HEADS = 3
+MIDDLE_HEADS = 7
+
+
+@dataclass(frozen=True)
+class E4eConfig:
+    """Sizes of an encoder; the defaults are the published one for a 1024-pixel generator.
+
+    Attributes:
+        num_ws: style heads, as many as the generator has w vectors.
+        input_size: height and width the encoder looks at, a power of two from 64.
+        w_dim: width of w.
+        head_width: channels of the pyramid and of the style heads.
+        backbone: widths and depths of the backbone.
+    """
+
+    num_ws: int = 18
+    input_size: int = 256
+    w_dim: int = 512
+    head_width: int = 512
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+
+    def __post_init__(self) -> None:
+        if self.input_size < 64 or self.input_size & (self.input_size - 1):
+            raise ValueError(f"input_size is {self.input_size}; wanted a power of two, 64 or more")
+        if self.num_ws < 1:
+            raise ValueError(f"num_ws is {self.num_ws}; wanted a positive integer")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers by name, as JSON can hold them."""
+        return {
+            "num_ws": self.num_ws,
+            "input_size": self.input_size,
+            "w_dim": self.w_dim,
+            "head_width": self.head_width,
+            "backbone": self.backbone.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> E4eConfig:
+        """The inverse of `to_dict`."""
+        backbone = BackboneConfig(
+            widths=tuple(values["backbone"]["widths"]),
+            depths=tuple(values["backbone"]["depths"]),
+        )
+        return cls(**{**values, "backbone": backbone})
+
+
+class StyleHead(nn.Module):
+    """Stride-2 convolutions down to one pixel, then a linear layer: features to a w.
+
+    Args:
+        in_channels: channels of the feature map.
+        width: channels of the convolutions.
+        w_dim: width of w.
+        spatial: height and width of the feature map, a power of two.
+    """
+
+    def __init__(self, in_channels: int, width: int, w_dim: int, spatial: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(int(math.log2(spatial))):
+            channels = in_channels if index == 0 else width
+            layers += [nn.Conv2d(channels, width, 3, 2, 1), nn.LeakyReLU()]
+        self.convs = nn.Sequential(*layers)
+        self.linear = FullyConnected(width, w_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, S, S) to (N, w_dim)."""
+        w: Tensor = self.linear(self.convs(x).flatten(1))
+        return w
+
+
+class E4e(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] to w_plus (N, num_ws, w_dim).
+
+    Args:
+        config: sizes.
+
+    `latent_avg`, (num_ws, w_dim), is the generator's mean latent, added to every output.
+    """
+
+    latent_avg: Tensor
+
+    def __init__(self, config: E4eConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths, head = config.backbone.widths, config.head_width
+        self.encoder = Backbone(config.backbone)
+        self.reduce = nn.Identity() if widths[3] == head else nn.Conv2d(widths[3], head, 1)
+        self.latlayer1 = nn.Conv2d(widths[2], head, 1)
+        self.latlayer2 = nn.Conv2d(widths[1], head, 1)
+        self.styles = nn.ModuleList()
+        for index in range(config.num_ws):
+            shrink = 16 if index < COARSE_HEADS else 8 if index < MIDDLE_HEADS else 4
+            spatial = config.input_size // shrink
+            self.styles.append(StyleHead(head, head, config.w_dim, spatial))
+        self.register_buffer("latent_avg", torch.zeros(config.num_ws, config.w_dim))
+
+    def forward(self, images: Tensor, stage: int | None = None) -> Tensor:
+        """Encode.
+
+        Args:
+            images: (N, 3, H, W) in [-1, 1]; resized to `input_size` (bilinear, antialiased)
+                where they are not.
+            stage: how many deltas are active: 0 gives one w for all layers, which is the
+                start of training and a cheap preview; None gives all.
+
+        Returns:
+            (N, num_ws, w_dim).
+        """
+        config = self.config
+        if images.shape[-1] != config.input_size or images.shape[-2] != config.input_size:
+            images = F.interpolate(
+                images, (config.input_size, config.input_size), mode="bilinear", antialias=True
+            )
+        c1, c2, c3 = self.encoder(images)
+        c3 = self.reduce(c3)
+        w = self.styles[0](c3)
+        active = config.num_ws - 1 if stage is None else min(stage, config.num_ws - 1)
+        layers = [w]
+        p2 = _enlarge(c3, c2) + self.latlayer1(c2) if active >= COARSE_HEADS else c3
+        p1 = _enlarge(p2, c1) + self.latlayer2(c1) if active >= MIDDLE_HEADS else p2
+        for index in range(1, config.num_ws):
+            if index > active:
+                layers.append(w)
+                continue
+            features = c3 if index < COARSE_HEADS else p2 if index < MIDDLE_HEADS else p1
+            layers.append(w + self.styles[index](features))
+        return torch.stack(layers, dim=1) + self.latent_avg
+
+
+def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
+
+
+def count_macs(config: E4eConfig) -> int:
+    """Multiply-adds of one encoding, convolutions and linear layers only."""
+    total = 0
+
+    def hook(module: nn.Module, _: Any, output: Tensor) -> None:
+        nonlocal total
+        if isinstance(module, nn.Conv2d):
+            total += output.numel() * module.weight[0].numel()
+        elif isinstance(module, FullyConnected):
+            total += output.numel() * module.weight.shape[1]
+
+    with torch.device("meta"):
+        network = E4e(config)
+        for module in network.modules():
+            module.register_forward_hook(hook)
+        network(torch.empty(1, 3, config.input_size, config.input_size))
+    return total
+
+
+def save_e4e(
+    path: Path, network: E4e, notes: Mapping[str, str] | None = None, half: bool = False
+) -> None:
+    """Write an encoder with its configuration."""
+    save_checkpoint(path, "e4e", network.config.to_dict(), network.state_dict(), notes, half)
+
+
+def save_e4e_state(
+    path: Path, config: E4eConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
+) -> None:
+    """Write tensors that came from elsewhere as an encoder, in full precision.
+
+    Raises:
+        IntegrityError: they are not those of an encoder of that configuration.
+    """
+    with torch.device("meta"):
+        network = E4e(config)
+    require_fit(network, state)
+    save_checkpoint(path, "e4e", config.to_dict(), state, notes)
+
+
+def require_pair(generator: Path | None = None, e4e: Path | None = None) -> None:
+    """Refuse an encoder that was made for another generator.
+
+    Either header may say so: by a fingerprint of the generator's weights, which every form of a
+    published generator shares, or by the digest of the generator's file. Where neither is said,
+    nothing is refused.
+
+    Args:
+        generator: a safetensors file; None for the embedded pack.
+        e4e: a safetensors file; None for the embedded pack.
+    """
+    generator, e4e = generator or pack_path("generator"), e4e or pack_path("e4e")
+    ours = read_header(generator, "generator").get("fingerprint")
+    notes = read_header(e4e, "e4e")
+    wanted, what = notes.get("fingerprint"), "fingerprint"
+    if not (ours and wanted):
+        if "generator" not in notes:
+            return
+        ours, wanted, what = file_digest(generator), notes["generator"], "sha256"
+    if ours != wanted:
+        raise IntegrityError(
+            f"{e4e}: made for the generator of {what} {wanted[:16]}, and {generator} has "
+            f"{ours[:16]}: its latents mean nothing there; give --generator and --e4e that "
+            "belong together"
+        )
+
+
+def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, str]:
+    """An encoder in eval mode and the sha256 of its file.
+
+    Args:
+        path: a safetensors file; None for the embedded pack.
+        num_ws: w vectors that the generator takes, to be checked.
+
+    Raises:
+        IntegrityError: damaged, or made for a generator of another resolution.
+    """
+    checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
+    try:
+        network = E4e(E4eConfig.from_dict(checkpoint.architecture))
+        network.load_state_dict(checkpoint.state)
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        raise IntegrityError(
+            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+        ) from None
+    if num_ws is not None and network.config.num_ws != num_ws:
+        raise IntegrityError(
+            f"{checkpoint.path}: encodes {network.config.num_ws} layers, the generator has "
+            f"{num_ws}; give the encoder that was trained for this generator"
+        )
+    return network.eval().requires_grad_(False), checkpoint.digest

@@ -1,0 +1,312 @@
+"""Train e4e for a generator, so that photographs and paintings invert.
+
+Half of each batch is made by the generator, whose true latent is known; half are photos, painted
+over now and then, which must come back as the photo. Where the photos' codes of the generator's
+own training are at hand, they are targets too. Deltas join one after the other, and a
+discriminator in w keeps every layer near what the mapping gives. At first only known latents
+teach, which needs no rendering and so shows the encoder three times as many images.
+
+Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation".
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from encoders.e4e.network import E4e, E4eConfig
+from sfhq.errors import UsageError
+from sfhq.training.augment import draw_augmentation
+from sfhq.training.features import FeaturePyramid, perceptual_distance
+from sfhq.training.generator.training import fast_convolutions
+from sfhq.training.painterly import paint_randomly
+from sfhq.training.photos import Photos
+from stylegan2_ops.generator import Generator
+
+
+@dataclass(frozen=True)
+class E4eRecipe:
+    """Settings of a training run.
+
+    Attributes:
+        config: sizes of the encoder.
+        images: encoded images in all.
+        batch: images a step, half photos, half generated.
+        seed: seeds everything.
+        rendered_from: share of the run after which the losses on rendered images join.
+        lr: Adam's step size.
+        pixel_weight: squared error.
+        feature_weight: perceptual distance.
+        latent_weight: squared error to known latents, in units of their variance.
+        delta_weight: length of the deltas.
+        adversarial_weight: latent discriminator.
+        progressive_from: share of the run after which deltas start to join.
+        progressive_to: share after which all are in.
+        painted: share of photos that are painted over.
+        ema_images: half-life of the averaged encoder.
+        precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
+    """
+
+    config: E4eConfig
+    images: int = 60_000
+    batch: int = 16
+    seed: int = 0
+    rendered_from: float = 0.35
+    lr: float = 1e-3
+    pixel_weight: float = 1.0
+    feature_weight: float = 1.0
+    latent_weight: float = 0.5
+    delta_weight: float = 2e-3
+    adversarial_weight: float = 0.02
+    progressive_from: float = 0.45
+    progressive_to: float = 0.8
+    painted: float = 0.4
+    ema_images: int = 2_000
+    precision: str = "fp32"
+
+
+def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
+    """The photos' latents that a generator's training left, (2N, w_dim).
+
+    Args:
+        path: `codes.pt` of the run.
+        names: the photos wanted, in order.
+
+    Raises:
+        UsageError: no such file, or of other photos.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; wanted codes.pt of a generator's run")
+    saved = torch.load(path, weights_only=True)
+    if tuple(saved["names"]) != names:
+        raise UsageError(f"{path}: codes of other photos; give the folders the generator had")
+    codes: Tensor = saved["codes"]
+    return codes
+
+
+class LatentDiscriminator(nn.Module):
+    """w (N, w_dim) to a logit (N, 1): drawn from the mapping, or not."""
+
+    def __init__(self, w_dim: int, width: int = 256) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(3):
+            layers += [nn.Linear(w_dim if index == 0 else width, width), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, w: Tensor) -> Tensor:
+        """Logits, positive for real."""
+        logits: Tensor = self.body(w)
+        return logits
+
+
+class E4eTraining:
+    """State of a run.
+
+    Args:
+        recipe: settings.
+        generator: the frozen generator.
+        photos: training photos at the generator's resolution.
+        features: frozen feature pyramid.
+        codes: (2N, w_dim) latents of the N photos and of their mirror images, or None.
+        device: where the networks run; all draws are made on the CPU, the same everywhere.
+    """
+
+    def __init__(
+        self,
+        recipe: E4eRecipe,
+        generator: Generator,
+        photos: Photos,
+        features: FeaturePyramid,
+        codes: Tensor | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.recipe, self.device = recipe, torch.device(device)
+        last = torch.channels_last
+        self.generator = generator.to(memory_format=last).to(self.device)
+        self.features = features.to(memory_format=last).to(self.device)
+        self.photos, self.codes = photos, codes
+        torch.manual_seed(recipe.seed)
+        self.rng = torch.Generator().manual_seed(recipe.seed)
+        self.encoder = E4e(recipe.config)
+        self.encoder.latent_avg.copy_(generator.latent_avg.expand_as(self.encoder.latent_avg))
+        with torch.no_grad():
+            z = self._draw_z(4096)
+            drawn = torch.cat([generator.mapping(c) for c in z.split(512)])
+            self.spread = drawn.var(dim=0).mean()
+            for name, weight in self.encoder.styles.named_parameters():
+                if name.endswith("linear.weight"):
+                    weight.mul_(0.1)
+        self.encoder.to(memory_format=last).to(self.device)
+        self.averaged = copy.deepcopy(self.encoder).requires_grad_(False).eval()
+        self.judge = LatentDiscriminator(recipe.config.w_dim).to(self.device)
+        self.optimiser = torch.optim.Adam(
+            self.encoder.parameters(), lr=recipe.lr, betas=(0.9, 0.99)
+        )
+        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99))
+        self.images = 0
+        self.steps = 0
+
+    def _draw_z(self, count: int) -> Tensor:
+        z = torch.randn(count, self.generator.config.z_dim, generator=self.rng)
+        return z.to(self.device)
+
+    @property
+    def total(self) -> int:
+        """Images after which the training ends."""
+        return self.recipe.images
+
+    @property
+    def stage(self) -> int:
+        """How many deltas are active."""
+        recipe = self.recipe
+        span = recipe.progressive_to - recipe.progressive_from
+        share = (self.images / recipe.images - recipe.progressive_from) / span
+        return round(min(max(share, 0.0), 1.0) * (recipe.config.num_ws - 1))
+
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Inputs, wanted images, known w, and which rows have one."""
+        recipe = self.recipe
+        half = recipe.batch // 2
+        indices = torch.randint(len(self.photos), (half,), generator=self.rng)
+        flipped = torch.rand(half, generator=self.rng) < 0.5
+        photos = self.photos.batch(indices, flipped)
+        with torch.no_grad():
+            w = self.generator.mapping(self._draw_z(half))
+            with self._fast():
+                made = self.generator.synthesis(self.generator.broadcast(w))
+            made = made.float().clamp(-1, 1).cpu()
+        wanted = torch.cat([photos, made])
+        colour = draw_augmentation(len(wanted), self.rng, 0.5)
+        shown = paint_randomly(wanted, self.rng, recipe.painted)
+        moved = colour(shown)
+        keep = torch.rand(len(wanted), generator=self.rng) < 0.5
+        shown = torch.where(keep[:, None, None, None], shown, moved)
+        known = torch.zeros(len(wanted), w.shape[1])
+        has = torch.zeros(len(wanted), dtype=torch.bool)
+        known[half:], has[half:] = w.cpu(), True
+        if self.codes is not None:
+            known[:half] = self.codes[indices + flipped * len(self.photos)]
+            has[:half] = True
+        return (
+            shown.to(self.device),
+            wanted.to(self.device),
+            known.to(self.device),
+            has.to(self.device),
+        )
+
+    def step(self) -> dict[str, float]:
+        """One update of encoder and latent discriminator."""
+        recipe = self.recipe
+        shown, wanted, known, has = self._batch()
+        progress = self.images / recipe.images
+        for group in self.optimiser.param_groups:
+            group["lr"] = recipe.lr * min(1.0, (1.0 - progress) / 0.4 + 0.02)
+        with self._fast():
+            w_plus = self.encoder(shown, self.stage)
+        w_plus = w_plus.float()
+        error = (w_plus - known[:, None]).square().mean(dim=(1, 2)) / self.spread
+        latent = (error * has).sum() / has.sum().clamp(min=1)
+        deltas = (w_plus - w_plus[:, :1]).square().sum(dim=2).clamp(min=1e-12).sqrt()
+        delta = deltas.sum(dim=1).mean() / self.spread.sqrt()
+        flat = w_plus.flatten(0, 1)
+        report = self._train_judge(flat.detach())
+        fooled = F.softplus(-self.judge(flat)).mean()
+        loss = (
+            recipe.latent_weight * latent
+            + recipe.delta_weight * delta
+            + recipe.adversarial_weight * fooled
+        )
+        if progress >= recipe.rendered_from:
+            pixel, feature = self._rendered_losses(w_plus, wanted)
+            loss = loss + recipe.pixel_weight * pixel + recipe.feature_weight * feature
+            report |= {"pixel": float(pixel.detach()), "feature": float(feature.detach())}
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        self.images += len(shown)
+        self.steps += 1
+        self._average(len(shown))
+        return report | {
+            "latent": float(latent.detach()),
+            "delta": float(delta.detach()),
+            "stage": float(self.stage),
+        }
+
+    def _rendered_losses(self, w_plus: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        with self._fast():
+            rendered = self.generator.synthesis(w_plus)
+            with torch.no_grad():
+                target = self.features(wanted)
+            found = self.features(rendered)
+        return (rendered.float() - wanted).square().mean(), perceptual_distance(
+            found, target
+        ).mean()
+
+    def _fast(self) -> torch.autocast:
+        return fast_convolutions(self.device, self.recipe.precision)
+
+    def _train_judge(self, fake: Tensor) -> dict[str, float]:
+        with torch.no_grad():
+            real = self.generator.mapping(self._draw_z(len(fake)))
+        real.requires_grad_(self.steps % 16 == 0)
+        logits = self.judge(real)
+        loss = F.softplus(-logits).mean() + F.softplus(self.judge(fake)).mean()
+        if real.requires_grad:
+            (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+            loss = loss + 10.0 / 2 * 16 * slope.square().sum(dim=1).mean() * float(self.spread)
+        self.judge_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.judge_optimiser.step()
+        return {"judge": float(loss.detach())}
+
+    @torch.no_grad()
+    def _average(self, count: int) -> None:
+        half_life = min(self.recipe.ema_images, max(self.images * 0.1, 1.0))
+        share = 1.0 - 0.5 ** (count / half_life)
+        for ours, new in zip(self.averaged.parameters(), self.encoder.parameters(), strict=True):
+            ours.lerp_(new, share)
+        kept = zip(self.averaged.buffers(), self.encoder.buffers(), strict=True)
+        for buffer, fresh in kept:
+            if buffer.is_floating_point():
+                buffer.lerp_(fresh, share)
+            else:
+                buffer.copy_(fresh)
+
+    def grid(self) -> Tensor:
+        """Rows: photos, what comes back; painted photos, what comes back."""
+        rng = torch.Generator().manual_seed(1)
+        photos = self.photos.batch(torch.arange(12) * 41 % len(self.photos))
+        painted = paint_randomly(photos, rng, 1.0)
+        rows = []
+        for shown in (photos, painted):
+            rows += [shown, self.generator.synthesis(self.averaged(shown.to(self.device))).cpu()]
+        return torch.stack(rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs."""
+        return {
+            "images": self.images,
+            "steps": self.steps,
+            "encoder": self.encoder.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "judge": self.judge.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "judge_optimiser": self.judge_optimiser.state_dict(),
+            "rng": self.rng.get_state(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for name in ("encoder", "averaged", "judge", "optimiser", "judge_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.images, self.steps = state["images"], state["steps"]
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["torch_rng"])

@@ -1,0 +1,1 @@
+"""Images to vectors: recognition, CLIP and other features."""

@@ -1,0 +1,64 @@
+"""EfficientNet-lite0 features of whole images, for tastes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from sfhq.parts.records import Array, Pixels
+
+SIZE = 224
+
+
+@lru_cache(maxsize=1)
+def _pyramid() -> Any:
+    from sfhq.training.features import load_feature_pyramid
+
+    return load_feature_pyramid(SIZE)
+
+
+@dataclass(frozen=True)
+class EfficientNetEncoder:
+    """What is in an image and roughly where: the two last taps, in a grid of 2 by 2.
+
+    Needs the `[train]` extra, which carries the weights.
+    """
+
+    name: str = "efficientnet"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights as they are used."""
+        digest = hashlib.sha256()
+        for value in _pyramid().state_dict().values():
+            digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def __call__(self, images: list[Pixels]) -> Array:
+        """(N, 1728) float32 unit vectors, averaged over each image and its mirror image."""
+        import torch
+        import torch.nn.functional as F
+        from PIL import Image
+
+        from sfhq.parts.photos import to_tensor
+
+        small = [
+            np.asarray(Image.fromarray(i).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+            for i in images
+        ]
+        x = to_tensor(np.stack(small))
+        with torch.inference_mode():
+            halves = []
+            # A mirror image has its left where the image has its right: the sum tells neither.
+            for side in (x, x.flip(3)):
+                taps = _pyramid()(side)[2:]
+                grids = [F.adaptive_avg_pool2d(t, 2) for t in taps]
+                halves.append([g.flatten(1) for g in grids])
+            # Each tap weighs the same, whatever its numbers' size.
+            parts = [F.normalize((a + b) / 2, dim=1) for a, b in zip(*halves, strict=True)]
+            vectors: Array = F.normalize(torch.cat(parts, dim=1), dim=1).numpy()
+        return vectors

@@ -1,0 +1,1 @@
+"""Where faces are: dlib's detectors and landmarks, and the FFHQ crop."""

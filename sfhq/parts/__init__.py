@@ -1,0 +1,1 @@
+"""A dataset part on disk: its records, arrays and images, and how they are read."""

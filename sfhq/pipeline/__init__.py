@@ -1,0 +1,1 @@
+"""Stages and how they run: declarations, recipes, lineage, shards, resume, workers."""

@@ -1,0 +1,1 @@
+"""Hair of the scalp and of the face."""

@@ -1,0 +1,1 @@
+"""The head itself: mesh, eyes, skin, and its measures."""

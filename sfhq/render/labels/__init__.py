@@ -1,0 +1,1 @@
+"""Exact labels of a rendered person: classes, landmarks."""

@@ -1,0 +1,1 @@
+"""Whom to draw: recipes of shares, attributes, random numbers."""

@@ -1,0 +1,1 @@
+"""Which triangle each sample of an image sees."""

@@ -1,0 +1,1 @@
+"""A person before the camera: surfaces, light, backdrop, picture."""

@@ -1,0 +1,1 @@
+"""What people wear: clothes, glasses, hats, jewellery."""

@@ -1,0 +1,373 @@
+"""Bring images in: a folder, a list of paths or a zip becomes the first records of a part."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import TracebackType
+from typing import ClassVar
+
+from PIL import Image
+
+from sfhq.errors import UsageError
+from sfhq.images import BadImage, read_image
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.stage import Scope
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MAX_BYTES = 256 * 2**20  # of one file once unpacked; keeps a zip bomb out of memory
+WANTED = "a folder of images, a .txt list of paths or a .zip of images"
+
+
+class Source:
+    """Where images come from, opened for reading. Use it in a `with` block.
+
+    Nothing is ever unpacked to disk.
+
+    Args:
+        root: a folder; a .txt with one path a line, relative to the list's own folder; or
+            a .zip.
+
+    Raises:
+        UsageError: the root is missing, or is none of these.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._base = root
+        self._archive: zipfile.ZipFile | None = None
+        if root.is_dir():
+            return
+        if not root.exists():
+            raise UsageError(f"{root}: no such file or folder; wanted {WANTED}; check the path")
+        suffix = root.suffix.lower()
+        if suffix == ".txt":
+            self._base = root.parent
+        elif suffix == ".zip":
+            try:
+                self._archive = zipfile.ZipFile(root)
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+                raise UsageError(
+                    f"{root}: not a readable zip archive ({error}); pack it again, or give the "
+                    "folder of images"
+                ) from None
+        else:
+            raise UsageError(
+                f"{root}: a single file; wanted {WANTED}; give its folder and --only '{root.name}'"
+            )
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._archive is not None:
+            self._archive.close()
+
+    def names(self, skip: Path | None = None) -> list[str]:
+        """Names of the images, sorted and each once, as records carry them.
+
+        In folders and archives these are the files with an image's suffix whose path has no
+        hidden component; in a list, every line that is not blank.
+
+        Args:
+            skip: a folder to leave out, for a part that lies inside its own source.
+
+        Raises:
+            UsageError: there are none, or the list names files that do not exist.
+        """
+        if self._archive is not None:
+            found = [i.filename for i in self._archive.infolist() if not i.is_dir()]
+        elif (self.root / "part.json").is_file():
+            return self._rendered()
+        elif self.root.is_dir():
+            found = list(_walk(self.root, skip))
+        else:
+            return self._listed()
+        names = sorted({name for name in found if _is_candidate(name)})
+        if not names:
+            raise UsageError(
+                f"{self.root}: no images among its {len(found)} files; wanted some of "
+                f"{' '.join(SUFFIXES)}; check the path"
+            )
+        return names
+
+    def _rendered(self) -> list[str]:
+        """What a rendered part offers: each face in its style."""
+        part = Part.open(self.root)
+        if "render" not in part.stages():
+            raise UsageError(
+                f"{self.root}: a part; wanted {WANTED}, or a part made by sfhq render; "
+                "give its images/ folder"
+            )
+        names = sorted(r.source for r in part.records("render") if r.alive)
+        if not names:
+            raise UsageError(f"{self.root}: no face was rendered; run: sfhq render {self.root}")
+        return names
+
+    def _listed(self) -> list[str]:
+        try:
+            lines = self.root.read_text("utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{self.root}: cannot read the list ({error}); wanted UTF-8 text, one path a line"
+            ) from None
+        numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+        if not numbered:
+            raise UsageError(f"{self.root}: an empty list; wanted one path a line; fill it")
+        missing = [(n, name) for n, name in numbered if not (self._base / name).exists()]
+        if missing:
+            n, name = missing[0]
+            raise UsageError(
+                f"{self.root}: {len(missing)} of {len(numbered)} entries do not exist, first line "
+                f"{n}: {name}; wanted paths relative to {self._base}; correct the list"
+            )
+        return sorted({name for _, name in numbered})
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file.
+
+        Args:
+            name: one of `names`.
+
+        Raises:
+            BadImage: "source missing", "unreadable file", "unsafe name" or "file too large";
+                the message names the file.
+        """
+        try:
+            data = self._read_file(name) if self._archive is None else self._read_member(name)
+        except (KeyError, FileNotFoundError, NotADirectoryError):
+            raise BadImage("source missing", f"{name}: not found in {self.root}") from None
+        except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+            # RuntimeError is an encrypted member, or a compression this Python lacks.
+            raise BadImage("unreadable file", f"{name}: {_one_line(e)}") from None
+        if len(data) > MAX_BYTES:
+            raise BadImage("file too large", f"{name}: over {MAX_BYTES:,} bytes; reduce it first")
+        return data
+
+    def _read_file(self, name: str) -> bytes:
+        path = self._base / name
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
+            raise OSError(errno.EINVAL, "not a regular file")
+        with open(path, "rb") as file:
+            return file.read(MAX_BYTES + 1)
+
+    def _read_member(self, name: str) -> bytes:
+        assert self._archive is not None
+        if _is_unsafe(name):
+            raise BadImage(
+                "unsafe name", f"{name}: absolute or with '..'; pack it again by relative paths"
+            )
+        with self._archive.open(name) as file:
+            return file.read(MAX_BYTES + 1)
+
+    def image(self, record: FaceRecord) -> Image.Image:
+        """The decoded source of a record, upright 8-bit RGB.
+
+        Raises:
+            BadImage: the reasons of `read` and `read_image`, or "source changed" where the
+                bytes are not those the record was made from; the message names the file.
+        """
+        data = self.bytes_of(record)
+        try:
+            return read_image(data)
+        except BadImage as error:
+            raise BadImage(error.reason, f"{record.source}: {error}") from None
+
+    def bytes_of(self, record: FaceRecord) -> bytes:
+        """The bytes a record was made from; as `image`, without decoding."""
+        data = self.read(record.source)
+        found = hashlib.sha256(data).hexdigest()
+        if found != record.source_sha256:
+            raise BadImage(
+                "source changed",
+                f"{record.source}: sha256 {found[:16]}, at ingest "
+                f"{record.source_sha256[:16] or 'unreadable'}; put the old file back, or run: "
+                "sfhq ingest --redo",
+            )
+        return data
+
+
+def source_of(part: Part) -> Source:
+    """The source a part was ingested from; of a rendered part its own folder.
+
+    Raises:
+        UsageError: nothing was ingested, or the source has gone.
+    """
+    if "render" in part.stages():
+        return Source(part.root)
+    return Source(Path(part.stage_info("ingest")["settings"]["source"]))
+
+
+def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
+    """The bytes of one record's source, checked against the digest taken at ingest.
+
+    For many records open the source once: `with source_of(part) as source`.
+
+    Args:
+        part_or_root: the part, or the root of its source.
+        record: as ingest left it.
+
+    Raises:
+        BadImage: "source missing", "source changed" and the other reasons of `Source.read`.
+        UsageError: nothing was ingested, or the whole source has gone.
+    """
+    source = source_of(part_or_root) if isinstance(part_or_root, Part) else Source(part_or_root)
+    with source:
+        return source.bytes_of(record)
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """The stage that starts a part from images.
+
+    Exact copies of an earlier file are rejected here, so that nothing later has to care.
+
+    Attributes:
+        source: a folder, a .txt list of paths or a .zip.
+        only: take the file names that match this pattern, such as "keep_*.jpg".
+        limit: take the first so many, in sorted order.
+        licence: licence of the images, an SPDX id where there is one.
+        provenance: where they come from, in the user's words.
+    """
+
+    name: ClassVar[str] = "ingest"
+    scope: ClassVar[Scope] = "face"
+
+    source: str
+    only: str | None = None
+    limit: int | None = None
+    licence: str = ""
+    provenance: str = ""
+
+    @property
+    def root(self) -> Path:
+        """The source as an absolute path."""
+        return Path(self.source).expanduser().resolve()
+
+    def settings(self) -> dict[str, Json]:
+        """What decides the records; `files` tells when the source has gained or lost some."""
+        listed = "\0".join(self.names()).encode(errors="surrogateescape")
+        return {
+            "source": str(self.root),
+            "files": hashlib.sha256(listed).hexdigest(),
+            "only": self.only,
+            "limit": self.limit,
+            "licence": self.licence,
+            "provenance": self.provenance,
+        }
+
+    def names(self, skip: Path | None = None) -> list[str]:
+        """Names of the images to take, sorted; reads no image.
+
+        Args:
+            skip: a folder to leave out.
+
+        Raises:
+            UsageError: the source is missing, damaged or empty, nothing matches `only`, or
+                `limit` is not positive.
+        """
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit {self.limit}: wanted 1 or more; leave it out for all")
+        with Source(self.root) as source:
+            names = source.names(skip)
+        if self.only is not None:
+            matching = [n for n in names if fnmatchcase(PurePosixPath(n).name, self.only)]
+            if not matching:
+                raise UsageError(
+                    f"{self.root}: none of its {len(names)} images matches --only '{self.only}'; "
+                    f"the first is {PurePosixPath(names[0]).name}; give a wider pattern"
+                )
+            names = matching
+        return names[: self.limit]
+
+    def seeds(self, part: Part) -> Iterator[FaceRecord]:
+        """One record an image, with the digest of its bytes; copies name the first of them.
+
+        Raises:
+            UsageError: as `names`, at the call and not at the first record.
+        """
+        return self._seeds(self.names(skip=part.root))
+
+    def _seeds(self, names: list[str]) -> Iterator[FaceRecord]:
+        first: dict[str, str] = {}
+        with Source(self.root) as source:
+            for name in names:
+                try:
+                    digest = hashlib.sha256(source.read(name)).hexdigest()
+                except BadImage:  # rejected with its reason when it is decoded
+                    digest = ""
+                other = first.setdefault(digest, name) if digest else name
+                yield FaceRecord(
+                    face_id=hashlib.sha256((digest + name).encode()).hexdigest()[:16],
+                    source=name,
+                    source_sha256=digest,
+                    licence=self.licence,
+                    provenance=self.provenance,
+                    params={} if other == name else {"duplicate_of": other},
+                )
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        """Decode each image to know that it can be used, and how large it is."""
+        with Source(self.root) as source:
+            for record in records:
+                yield self._check(source, record)
+
+    def _check(self, source: Source, record: FaceRecord) -> FaceRecord:
+        other = record.params.get("duplicate_of")
+        if other is not None:
+            detail = f"{record.source}: the same bytes as {other}"
+            return record.reject(self.name, "exact duplicate", detail)
+        try:
+            image = source.image(record)
+        except BadImage as error:
+            return record.reject(self.name, error.reason, str(error))
+        return replace(record, width=image.width, height=image.height)
+
+
+def _walk(root: Path, skip: Path | None) -> Iterator[str]:
+    """Files below a folder, as POSIX paths relative to it; parts within it are passed over."""
+    avoid = None if skip is None else skip.resolve()
+    for folder, folders, files in os.walk(root):
+        here = Path(folder)
+        folders[:] = [
+            f
+            for f in folders
+            if not f.startswith(".")
+            and (here / f).resolve() != avoid
+            and not (here / f / "part.json").is_file()
+        ]
+        for file in files:
+            name = (here / file).relative_to(root).as_posix()
+            # A name that is not UTF-8 cannot be stored; it ends as a missing source.
+            yield name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_candidate(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any(p.startswith(".") and p not in (".", "..") for p in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
+
+
+def _is_unsafe(name: str) -> bool:
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    rooted = posix.is_absolute() or bool(windows.anchor)
+    return rooted or ".." in posix.parts or ".." in windows.parts
+
+
+def _one_line(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,1 @@
+"""From latents to photographs: sampling, candidates, the prior over latents."""

@@ -1,0 +1,1 @@
+"""Train a StyleGAN2 generator on hundreds of photos."""

@@ -1,0 +1,386 @@
+"""Train a StyleGAN2 generator on hundreds of photos, on a CPU if need be.
+
+Each step decodes the codes of some photos (which must look like them) and some drawn codes
+(which must look like photos); discriminators on frozen features and on few pixels judge both.
+The generator grows by doubling: the new block's image branch starts at zero, so nothing jumps.
+At the end the mapping network is written down so that z gives the distribution of the codes.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfhq.errors import UsageError
+from sfhq.training.augment import draw_augmentation
+from sfhq.training.features import FeaturePyramid, perceptual_distance
+from sfhq.training.generator.codes import PhotoCodes
+from sfhq.training.generator.projected import (
+    PixelDiscriminator,
+    ProjectedDiscriminator,
+    hinge_discriminator,
+    hinge_generator,
+)
+from sfhq.training.photos import Photos
+from stylegan2_ops.generator import Generator, GeneratorConfig
+
+# Pixels at which the features look, by resolution; a blurred 32-pixel face needs no 112.
+FEATURE_SIZES = {32: 64, 64: 96}
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    """Settings of a training run.
+
+    Attributes:
+        config: the generator at its final resolution.
+        phases: (resolution, images) in order; images counts reconstructed photos.
+        batch: photos a step.
+        drawn: drawn codes a step, once the adversary has started.
+        seed: seeds everything.
+        code_dim: dimensions of the photos' codes.
+        jitter: noise on a photo's code, in standard deviations of the codes.
+        pixel_weight, feature_weight, adversarial_weight: factors of the losses.
+        adversarial_from: images after which the adversary starts, at `adversarial_start` of its
+            weight, which it reaches in full after `adversarial_full` of the run.
+        lr, code_lr, discriminator_lr: Adam's step sizes.
+        momentum: Adam's first beta for the generator.
+        augmentation: strength, 0 to 1.
+        ema_images: half-life of the averaged generator.
+        mixing: probability of style mixing in drawn codes.
+        precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
+    """
+
+    config: GeneratorConfig
+    phases: tuple[tuple[int, int], ...] = ((64, 60_000), (128, 30_000))
+    batch: int = 16
+    seed: int = 0
+    code_dim: int = 128
+    jitter: float = 0.15
+    pixel_weight: float = 4.0
+    feature_weight: float = 3.0
+    adversarial_weight: float = 1.0
+    adversarial_from: int = 4_000
+    adversarial_start: float = 0.15
+    adversarial_full: float = 0.8
+    drawn: int = 8
+    lr: float = 2e-3
+    momentum: float = 0.8
+    code_lr: float = 3e-2
+    discriminator_lr: float = 2e-4
+    augmentation: float = 1.0
+    ema_images: int = 5_000
+    mixing: float = 0.3
+    pixel_sizes: tuple[int, ...] = field(default=(16, 64))
+    precision: str = "fp32"
+
+
+class GeneratorTraining:
+    """State of a run: networks, optimisers, counters, randomness.
+
+    Args:
+        recipe: settings.
+        photos: training photos at the final resolution or above.
+        features: frozen feature pyramid.
+        device: where the networks run; all draws are made on the CPU, the same everywhere.
+    """
+
+    def __init__(
+        self,
+        recipe: GeneratorRecipe,
+        photos: Photos,
+        features: FeaturePyramid,
+        device: str = "cpu",
+    ) -> None:
+        self.recipe, self.device = recipe, torch.device(device)
+        self.features = features.to(self.device).to(memory_format=torch.channels_last)
+        self.all_photos = photos
+        if recipe.config.mapping_layers != 1:
+            raise ValueError(
+                f"mapping_layers is {recipe.config.mapping_layers}; codes need a mapping of 1 layer"
+            )
+        torch.manual_seed(recipe.seed)
+        self.rng = torch.Generator().manual_seed(recipe.seed)
+        self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
+        self.images = 0
+        self.steps = 0
+        self.phase = -1
+        self.discriminators = (
+            nn.ModuleList(
+                [ProjectedDiscriminator(), *(PixelDiscriminator(s) for s in recipe.pixel_sizes)]
+            )
+            .to(self.device)
+            .to(memory_format=torch.channels_last)
+        )
+        self.d_optimiser = torch.optim.Adam(
+            self.discriminators.parameters(), lr=recipe.discriminator_lr, betas=(0.0, 0.99)
+        )
+        self.code_optimiser = torch.optim.SparseAdam(
+            list(self.codes.table.parameters()), lr=recipe.code_lr, betas=(0.5, 0.99)
+        )
+        self.order = torch.empty(0, dtype=torch.long)
+        self.generator: Generator
+        self.averaged: Generator
+        self._enter(0)
+
+    def _enter(self, phase: int) -> None:
+        """Start a phase: build the generator of its resolution from the one before."""
+        resolution = self.recipe.phases[phase][0]
+        if phase == 0 or resolution != self.recipe.phases[self.phase][0]:
+            grown = Generator(_at_resolution(self.recipe.config, resolution)).to(self.device)
+            averaged = copy.deepcopy(grown)
+            if phase > 0:
+                grow_into(self.generator, grown)
+                averaged.load_state_dict(grown.state_dict())
+                grow_into(self.averaged, averaged)
+            else:
+                averaged.load_state_dict(grown.state_dict())
+            averaged = averaged.requires_grad_(False).eval()
+            self.generator = grown.to(memory_format=torch.channels_last)
+            self.averaged = averaged.to(memory_format=torch.channels_last)
+            self.g_optimiser = torch.optim.Adam(
+                self.generator.synthesis.parameters(),
+                lr=self.recipe.lr,
+                betas=(self.recipe.momentum, 0.99),
+            )
+            self.photos = self.all_photos.at(resolution)
+            self.features.size = FEATURE_SIZES.get(resolution, 112)
+        self.phase = phase
+
+    @property
+    def total(self) -> int:
+        """Images of all phases together."""
+        return sum(images for _, images in self.recipe.phases)
+
+    def _next_indices(self) -> Tensor:
+        if len(self.order) < self.recipe.batch:
+            self.order = torch.randperm(2 * self.codes.count, generator=self.rng)
+        chosen, self.order = (
+            self.order[: self.recipe.batch],
+            self.order[self.recipe.batch :],
+        )
+        return chosen
+
+    def _drawn_w_plus(self, count: int) -> Tensor:
+        """w_plus of drawn codes, some with the fine layers of another draw, (count, L, D)."""
+        layers = self.generator.config.num_ws
+        first = self.codes.to_w(self.codes.draw(count, self.rng))
+        second = self.codes.to_w(self.codes.draw(count, self.rng).flip(0))
+        cut = torch.randint(2, layers, (count, 1), generator=self.rng)
+        never = torch.rand(count, 1, generator=self.rng) >= self.recipe.mixing
+        cut = torch.where(never, layers, cut)
+        coarse = torch.arange(layers)[None] < cut  # (count, L)
+        return torch.where(coarse[..., None], first[:, None], second[:, None])
+
+    def step(self) -> dict[str, float]:
+        """One update of generator, codes and discriminators; the losses by name."""
+        recipe = self.recipe
+        ends = [sum(n for _, n in recipe.phases[: i + 1]) for i in range(len(recipe.phases))]
+        wanted = next((i for i, end in enumerate(ends) if self.images < end), len(ends) - 1)
+        if wanted != self.phase:
+            self._enter(wanted)
+        adversarial = self.images >= recipe.adversarial_from
+        indices = self._next_indices()
+        n = len(indices)
+        real = self.photos.batch(indices % self.codes.count, indices >= self.codes.count)
+        real = real.to(self.device)
+        codes = self.codes.of(indices, recipe.jitter, self.rng)
+        w_plus = self.generator.broadcast(self.codes.to_w(codes).to(self.device))
+        if adversarial:
+            w_plus = torch.cat([w_plus, self._drawn_w_plus(recipe.drawn).to(self.device)])
+        with self._fast():
+            fake = self.generator.synthesis(w_plus, noise_mode="random")
+        fake = fake.float()
+        pixel = (fake[:n] - real).abs().mean()
+        augmentation = draw_augmentation(n, self.rng, recipe.augmentation)
+        real = augmentation(real)
+        views = [augmentation(fake[:n])]
+        if adversarial:
+            more = draw_augmentation(recipe.drawn, self.rng, recipe.augmentation)
+            views.append(more(fake[n:]))
+        view = torch.cat(views)
+        with self._fast():
+            fake_features = self.features(view)
+            with torch.no_grad():
+                real_features = self.features(real)
+        feature = perceptual_distance([f[:n] for f in fake_features], real_features).mean()
+        loss = recipe.pixel_weight * pixel + recipe.feature_weight * feature
+        report = {"pixel": float(pixel.detach()), "feature": float(feature.detach())}
+        if adversarial:
+            d_loss = hinge_discriminator(
+                self._judge(real_features, real),
+                self._judge([f.detach() for f in fake_features], view.detach()),
+            )
+            self.d_optimiser.zero_grad(set_to_none=True)
+            d_loss.backward()
+            self.d_optimiser.step()
+            self.discriminators.requires_grad_(False)
+            g_loss = hinge_generator(self._judge(fake_features, view))
+            self.discriminators.requires_grad_(True)
+            loss = loss + self._adversarial_weight() * g_loss
+            report |= {"d": float(d_loss.detach()), "g": float(g_loss.detach())}
+        self.g_optimiser.zero_grad(set_to_none=True)
+        self.code_optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        progress = self.images / self.total
+        decay = 1.0 if progress < 0.7 else max(0.15, 1.0 - (progress - 0.7) / 0.3)
+        for group in self.g_optimiser.param_groups:
+            group["lr"] = recipe.lr * decay
+        for group in self.code_optimiser.param_groups:
+            group["lr"] = recipe.code_lr * decay
+        self.g_optimiser.step()
+        self.code_optimiser.step()
+        self.images += n
+        self.steps += 1
+        self._average(n)
+        if self.steps % 20 == 0:
+            self.codes.refresh()
+        return report
+
+    def _adversarial_weight(self) -> float:
+        """Low at first: a strong adversary pulls the reconstructions off their photos."""
+        recipe = self.recipe
+        full = max(recipe.adversarial_full * self.total, recipe.adversarial_from + 1.0)
+        grown = (self.images - recipe.adversarial_from) / (full - recipe.adversarial_from)
+        share = recipe.adversarial_start + (1.0 - recipe.adversarial_start) * min(grown, 1.0)
+        return recipe.adversarial_weight * share
+
+    def _fast(self) -> torch.autocast:
+        return fast_convolutions(self.device, self.recipe.precision)
+
+    def _judge(self, features: list[Tensor], images: Tensor) -> list[Tensor]:
+        logits: list[Tensor] = []
+        with self._fast():
+            for discriminator in self.discriminators:
+                if isinstance(discriminator, ProjectedDiscriminator):
+                    logits += discriminator(features)
+                else:
+                    logits.append(discriminator(images))
+        return [logit.float() for logit in logits]
+
+    @torch.no_grad()
+    def _average(self, count: int) -> None:
+        half_life = min(self.recipe.ema_images, max(self.images * 0.1, 1.0))
+        keep = 0.5 ** (count / half_life)
+        for ours, new in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
+            ours.lerp_(new, 1.0 - keep)
+
+    def grid(self) -> Tensor:
+        """Rows: photos, their codes decoded, then three rows of draws; always the same ones."""
+        columns = 12
+        rng = torch.Generator().manual_seed(7)
+        index = torch.arange(columns) * 37 % self.codes.count
+        drawn = torch.randn(3 * columns, len(self.codes.mean), generator=rng)
+        codes = torch.cat([self.codes.table.weight[index], self.codes.gaussian(drawn)])
+        w = self.codes.to_w(codes).to(self.device)
+        made = self.averaged.synthesis(self.averaged.broadcast(w)).cpu()
+        rows = torch.cat([self.photos.batch(index), made])
+        return rows.reshape(5, columns, *rows.shape[1:])
+
+    def finish(self) -> Generator:
+        """The averaged generator, its mapping drawing from the distribution of the codes."""
+        generator = self.averaged.cpu().eval()
+        self.codes.write_mapping(generator.mapping)
+        return generator.requires_grad_(False)
+
+    @torch.no_grad()
+    def latents(self) -> Tensor:
+        """(2N, w_dim) w of the N photos and of their mirror images."""
+        return self.codes.to_w(self.codes.table.weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs to go on as if it had not stopped."""
+        return {
+            "images": self.images,
+            "steps": self.steps,
+            "phase": self.phase,
+            "generator": self.generator.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "codes": self.codes.state_dict(),
+            "discriminators": self.discriminators.state_dict(),
+            "g_optimiser": self.g_optimiser.state_dict(),
+            "d_optimiser": self.d_optimiser.state_dict(),
+            "code_optimiser": self.code_optimiser.state_dict(),
+            "order": self.order,
+            "rng": self.rng.get_state(),
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        if state["phase"] != self.phase:
+            self.phase = -1
+            for phase in range(state["phase"] + 1):
+                self._enter(phase)
+        for name in (
+            "generator",
+            "averaged",
+            "codes",
+            "discriminators",
+            "g_optimiser",
+            "d_optimiser",
+            "code_optimiser",
+        ):
+            getattr(self, name).load_state_dict(state[name])
+        self.images, self.steps, self.order = state["images"], state["steps"], state["order"]
+        self.rng.set_state(state["rng"])
+        torch.set_rng_state(state["torch_rng"])
+
+
+def fast_convolutions(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which networks are trained at a precision, "fp32" or "bf16"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def check_precision(precision: str, device: str = "cpu") -> None:
+    """Refuse a precision that this machine would only be slow at.
+
+    Raises:
+        UsageError: bf16 on a CPU without bfloat16 instructions, where a convolution falls back
+            to a path 30 times slower.
+    """
+    if precision == "bf16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise UsageError(
+            "--precision bf16: this CPU has no AVX-512 for bfloat16; use --precision fp32"
+        )
+
+
+def parse_phases(text: str, resolution: int) -> tuple[tuple[int, int], ...]:
+    """Pairs of resolution and images from text such as "32:16000,64:26000".
+
+    Raises:
+        UsageError: not such a list, or it does not double up to `resolution`.
+    """
+    try:
+        phases = tuple((int(r), int(n)) for r, n in (p.split(":") for p in text.split(",")))
+    except ValueError:
+        raise UsageError(f"phases {text}: wanted resolution:images, such as 64:60000") from None
+    sizes = [r for r, _ in phases]
+    doubling = all(b in (a, 2 * a) for a, b in pairwise(sizes))
+    if not doubling or sizes[-1] != resolution or any(n < 1 for _, n in phases):
+        raise UsageError(f"phases {text}: wanted doubling resolutions that end at {resolution}")
+    return phases
+
+
+def _at_resolution(config: GeneratorConfig, resolution: int) -> GeneratorConfig:
+    return GeneratorConfig(**{**asdict(config), "resolution": resolution})
+
+
+@torch.no_grad()
+def grow_into(small: Generator, large: Generator) -> None:
+    """Copy a generator into one of twice its resolution, whose image then is the small one's.
+
+    The new block keeps its own initial weights except for its image branch, which is zeroed.
+    """
+    state = large.state_dict()
+    state.update({k: v for k, v in small.state_dict().items() if k in state})
+    last = f"synthesis.b{large.config.resolution}.torgb"
+    for name in (f"{last}.weight", f"{last}.bias"):
+        if name not in small.state_dict():
+            state[name] = torch.zeros_like(state[name])
+    large.load_state_dict(state)

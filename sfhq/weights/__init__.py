@@ -1,0 +1,1 @@
+"""Weights files: the table of what others trained, fetching, the store, checkpoints of ours."""

@@ -1,0 +1,224 @@
+"""Weights as safetensors with what they are in the header; the embedded pack by default.
+
+A file's header says its kind, its architecture as JSON, and where it came from, so that no
+number has to be guessed and nothing has to be unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sfhq.errors import IntegrityError, UsageError
+from sfhq.images import write_atomic
+from sfhq.weights.header import sorted_header
+from stylegan2_ops.generator import Generator, GeneratorConfig
+
+PACK = Path(__file__).parents[1] / "models"
+MAX_HEADER = 10_000_000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A weights file, read.
+
+    Attributes:
+        path: the file.
+        kind: what it is, such as "generator" or "e4e".
+        architecture: numbers that build the network.
+        state: float32 tensors by name.
+        digest: sha256 of the file.
+        notes: other header entries.
+    """
+
+    path: Path
+    kind: str
+    architecture: dict[str, Any]
+    state: dict[str, Tensor]
+    digest: str
+    notes: dict[str, str]
+
+
+def pack_path(kind: str) -> Path:
+    """The embedded pack's file of a kind."""
+    return PACK / f"{kind}.safetensors"
+
+
+@lru_cache(maxsize=16)
+def _digest(path: Path, _size: int, _mtime: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, remembered while its size and time stay the same."""
+    stat = path.stat()
+    return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def save_checkpoint(
+    path: Path,
+    kind: str,
+    architecture: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    notes: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a network as safetensors, atomically.
+
+    Args:
+        path: the file to write.
+        kind: what it is.
+        architecture: numbers that build the network.
+        state: its tensors.
+        notes: other facts for the header.
+        half: store floats of more than one dimension as float16, half the size.
+    """
+    from safetensors.torch import save
+
+    tensors = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu()
+        if half and tensor.is_floating_point() and tensor.ndim > 1:
+            tensor = tensor.half()
+        tensors[name] = tensor.contiguous().clone()
+    header = {
+        "kind": kind,
+        "architecture": json.dumps(dict(architecture), sort_keys=True),
+        **(notes or {}),
+    }
+    write_atomic(path, sorted_header(save(tensors, metadata=header)))
+
+
+def _refuse_foreign(path: Path, kind: str) -> None:
+    """Refuse what is no safetensors file, by its content, and say what would make it one."""
+    if not path.is_file():
+        advice = "leave the option out for the embedded pack"
+        if path.parent == PACK:
+            advice = f"this installation has no embedded pack; give --{kind} FILE"
+        raise UsageError(f"{path}: no such weights file; {advice}")
+    with open(path, "rb") as file:
+        start = file.read(8)
+    if int.from_bytes(start, "little") <= min(MAX_HEADER, path.stat().st_size) and len(start) == 8:
+        return
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        what = "a PyTorch checkpoint" if start.startswith(b"PK") else "a pickle"
+        raise IntegrityError(
+            f"{path}: {what}, which may run code when it is read; convert it once with: "
+            f"sfhq models convert {path} {path.with_suffix('.safetensors').name}"
+        )
+    raise IntegrityError(
+        f"{path}: not a safetensors file; wanted one written by sfhq train or sfhq models convert"
+    )
+
+
+def read_header(path: Path, kind: str) -> dict[str, str]:
+    """The header of a file that `save_checkpoint` wrote, without its tensors.
+
+    Raises:
+        UsageError, IntegrityError: as `read_checkpoint`.
+    """
+    from safetensors import safe_open
+
+    _refuse_foreign(path, kind)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return dict(opened.metadata() or {})
+    except Exception as error:
+        raise IntegrityError(f"{path}: damaged weights file ({type(error).__name__})") from None
+
+
+def read_checkpoint(path: Path, kind: str) -> Checkpoint:
+    """Read a file that `save_checkpoint` wrote.
+
+    Raises:
+        UsageError: there is no such file.
+        IntegrityError: it is no safetensors file, or of another kind.
+    """
+    from safetensors import safe_open
+
+    _refuse_foreign(path, kind)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            header = dict(opened.metadata() or {})
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except Exception as error:
+        raise IntegrityError(f"{path}: damaged weights file ({type(error).__name__})") from None
+    if header.get("kind") != kind or "architecture" not in header:
+        raise IntegrityError(
+            f"{path}: holds {header.get('kind', 'an unknown network')!r}; wanted {kind!r}"
+        )
+    floats = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
+    try:
+        architecture = json.loads(header.pop("architecture"))
+        if not isinstance(architecture, dict):
+            raise ValueError
+    except ValueError:
+        raise IntegrityError(
+            f"{path}: its header's architecture is no JSON table; wanted one written by sfhq train"
+        ) from None
+    return Checkpoint(path, header.pop("kind"), architecture, floats, file_digest(path), header)
+
+
+def save_generator(
+    path: Path, generator: Generator, notes: Mapping[str, str] | None = None, half: bool = False
+) -> None:
+    """Write a generator with its configuration."""
+    save_checkpoint(
+        path, "generator", generator.config.to_dict(), generator.state_dict(), notes, half
+    )
+
+
+def save_generator_state(
+    path: Path, config: GeneratorConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
+) -> None:
+    """Write tensors that came from elsewhere as a generator, in full precision.
+
+    Raises:
+        IntegrityError: they are not those of a generator of that configuration.
+    """
+    with torch.device("meta"):
+        network = Generator(config)
+    require_fit(network, state)
+    save_checkpoint(path, "generator", config.to_dict(), state, notes)
+
+
+def require_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Refuse tensors whose names or shapes are not a network's.
+
+    Args:
+        network: may be on the meta device, where it takes no memory.
+        state: tensors by name.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise IntegrityError(
+                f"{name}: shape {given.get(name, 'none')}; wanted {wanted.get(name, 'none')}"
+            )
+
+
+def load_generator(path: Path | None = None) -> tuple[Generator, str]:
+    """A generator in eval mode and the sha256 of its file.
+
+    Args:
+        path: a safetensors file; None for the embedded pack.
+    """
+    checkpoint = read_checkpoint(path or pack_path("generator"), "generator")
+    try:
+        generator = Generator(GeneratorConfig(**checkpoint.architecture))
+        generator.load_state_dict(checkpoint.state)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise IntegrityError(
+            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+        ) from None
+    return generator.eval().requires_grad_(False), checkpoint.digest

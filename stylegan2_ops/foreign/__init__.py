@@ -1,0 +1,1 @@
+"""Generators in the layouts of others, read without running anything in the files."""

@@ -1,0 +1,81 @@
+"""A generator's tensors under the official names: its numbers from their shapes, and a check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from stylegan2_ops.foreign.inert import BadCheckpoint
+from stylegan2_ops.generator import Generator, GeneratorConfig
+
+MAX_LAYERS = 64
+MAX_WIDTH = 8192  # of z and w
+MAX_NUMBERS = 1 << 28  # parameters and buffers; the 1024-pixel network has 33 million
+FILTER = (1.0, 3.0, 3.0, 1.0)
+
+State = dict[str, Tensor]
+
+
+def config_of(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConfig:
+    """The numbers that give the shapes of tensors under the official names."""
+    blocks = {
+        int(found.group(1)): name
+        for name in state
+        if (found := re.fullmatch(r"synthesis\.b(\d{1,4})\.conv1\.weight", name))
+    }
+    if not blocks or "synthesis.b4.const" not in state or "mapping.fc0.weight" not in state:
+        raise BadCheckpoint("holds no StyleGAN2 generator (no b4.const, conv1 or fc0)")
+    widths = {resolution: int(state[name].shape[0]) for resolution, name in blocks.items()}
+    resolution, widest = max(widths), max(widths.values())
+    layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in state)
+    first = state["mapping.fc0.weight"]
+    if layers > MAX_LAYERS or max(first.shape) > MAX_WIDTH:
+        raise BadCheckpoint(f"{layers} mapping layers of {max(first.shape)}; no generator has so")
+    return GeneratorConfig(
+        resolution=resolution,
+        z_dim=int(first.shape[1]),
+        w_dim=int(first.shape[0]),
+        # A width is base // resolution, or the cap: the base is at least their product.
+        channel_base=max(r * width for r, width in widths.items()),
+        channel_max=widest,
+        mapping_layers=layers,
+        conv_clamp=clamp,
+    )
+
+
+def fit_state(config: GeneratorConfig, state: State) -> State:
+    """Float32 copies of exactly the tensors that the network has.
+
+    Raises:
+        BadCheckpoint: one is missing or of another shape, or a filter is not [1, 3, 3, 1].
+    """
+    with torch.device("meta"):
+        wanted = Generator(config).state_dict()
+    numbers = sum(like.numel() for like in wanted.values())
+    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
+        raise BadCheckpoint(f"a generator of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
+    fitted: State = {}
+    for name, like in wanted.items():
+        found = state.get(name)
+        if found is None:
+            raise BadCheckpoint(f"has no {name}")
+        if found.numel() != like.numel() or (found.ndim and found.shape != like.shape):
+            raise BadCheckpoint(
+                f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
+            )
+        value = found.detach().to(torch.float32, copy=True).reshape(like.shape).contiguous()
+        if not bool(torch.isfinite(value).all()):
+            raise BadCheckpoint(f"{name} is not finite")
+        if name.endswith("resample_filter") and not torch.allclose(value, low_pass(), atol=1e-6):
+            raise BadCheckpoint(f"{name} is another filter; wanted [1, 3, 3, 1]")
+        fitted[name] = value
+    return fitted
+
+
+def low_pass() -> Tensor:
+    """The filter of every published generator, (4, 4), sum 1."""
+    taps = torch.tensor(FILTER)
+    return torch.outer(taps, taps) / taps.sum() ** 2
