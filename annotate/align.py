@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -24,8 +25,12 @@ from sfhq.faces.detector import Detection, FaceDetector
 from sfhq.images import BadImage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.stage import Scope
-from sfhq.sources.ingest import source_of
+from sfhq.parts.source import source_of
+from sfhq.pipeline.settings import option
+from sfhq.pipeline.stage import Kind, Stage
+
+if TYPE_CHECKING:
+    from sfhq.pipeline.recipe import Recipe
 
 Faces = Literal["best", "single"]
 SQUARE_TOLERANCE = 0.02  # crops cut out of figures are a pixel or two off
@@ -42,7 +47,29 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True)
-class Align:
+class AlignSettings:
+    """See `Align`."""
+
+    size: Annotated[
+        int | None, option("Pixels of the crop.", least=1, default="the generator's, at least 256")
+    ] = None
+    faces: Annotated[
+        Literal["best", "single"],
+        option("Of several faces take the best, or reject the image."),
+    ] = "best"
+    min_face: Annotated[int, option("Smallest crop in pixels of the source.", least=0)] = 64
+    max_padding: Annotated[
+        float, option("Largest share of the crop outside the source.", least=0, most=1)
+    ] = 0.35
+    aligned: Annotated[bool, option("The images are FFHQ crops already.")] = False
+    detector: Annotated[
+        Literal["auto", "hog", "cnn"],
+        option("dlib's detector: HOG, the CNN, or the CNN where HOG finds nothing."),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class Align(Stage[AlignSettings]):
     """The stage that turns a source image into an aligned crop.
 
     Writes the image `aligned`, (size, size, 3); the array `landmarks`, (68, 2) float32 in
@@ -61,7 +88,12 @@ class Align:
     """
 
     name: ClassVar[str] = "align"
-    scope: ClassVar[Scope] = "face"
+    kind: ClassVar[Kind] = "faces"
+    arrays: ClassVar[tuple[str, ...]] = ("landmarks", "transform")
+    images: ClassVar[tuple[str, ...]] = ("aligned",)
+    Settings: ClassVar[type[Any]] = AlignSettings
+    shares: ClassVar[tuple[str, ...]] = ("models",)
+    examples: ClassVar[tuple[str, ...]] = ("sfhq align part-05 --faces single --min-face 128",)
 
     detector: Detector
     size: int = 1024
@@ -69,6 +101,19 @@ class Align:
     min_face: int = 64
     max_padding: float = 0.35
     aligned: bool = False
+
+    @classmethod
+    def build(cls, settings: AlignSettings, recipe: Recipe, part: Path) -> Align:
+        """The stage that a recipe describes, with its detector."""
+        from sfhq.weights.header import generator_resolution
+
+        return cls.load(
+            size=settings.size or max(256, generator_resolution(recipe.models.generator)),
+            faces=settings.faces,
+            min_face=settings.min_face,
+            max_padding=settings.max_padding,
+            aligned=settings.aligned,
+        )
 
     @classmethod
     def load(
@@ -98,7 +143,7 @@ class Align:
     def settings(self) -> dict[str, Json]:
         """What decides the crops."""
         return {
-            "detector": self.detector.settings(),
+            **self.detector.settings(),
             "size": self.size,
             "faces": self.faces,
             "min_face": self.min_face,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,20 +22,49 @@ from curation.pairs.search import (
 )
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
+from sfhq.parts.lineage import require_complete
 from sfhq.parts.part import Part
-from sfhq.parts.records import Array, FaceRecord, Json
-from sfhq.pipeline.stage import Scope
+from sfhq.parts.records import Array, ColumnType, FaceRecord, Json
+from sfhq.pipeline.settings import option
+from sfhq.pipeline.stage import Scope, Stage
 
 # A threshold means nothing without its encoder. 0.92 is what SFHQ states for CLIP ViT-L/14@336;
 # dlib's was set where augmented copies of a face end and other people begin (docs/dedup.md).
 THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
 
 
+if TYPE_CHECKING:
+    from sfhq.pipeline.recipe import Recipe
+
+
 @dataclass(frozen=True)
-class Dedup:
+class DedupSettings:
+    """See `Dedup`."""
+
+    threshold: Annotated[
+        float | None,
+        option(
+            "Cosine above which two photos are near-duplicates.",
+            least=-1,
+            most=1,
+            default="the encoder's own",
+        ),
+    ] = None
+    published: Annotated[
+        tuple[Path, ...],
+        option("An earlier part: its photos stay, and nothing near them does. May be repeated."),
+    ] = ()
+    way: Annotated[
+        Literal["auto", "int8", "bf16", "f32"],
+        option("Arithmetic of the search for pairs; changes the speed only."),
+    ] = "auto"
+
+
+@dataclass(frozen=True)
+class Dedup(Stage[DedupSettings]):
     """Keeps the best of every group of near-duplicates.
 
-    Best is the highest `score`; without scores, the smallest `realism`; ties go by face id.
+    Best is the highest `score`; without scores, the smallest `prior_distance`; ties go by face id.
     The audit table, `audit/dedup.parquet` with `dropped`, `kept`, `similarity` and, where the
     kept one is in a published part, that `part`, names for every dropped photo the one that
     stays in its stead. A search that was killed goes on where it last saved.
@@ -51,6 +80,19 @@ class Dedup:
 
     name: ClassVar[str] = "dedup"
     scope: ClassVar[Scope] = "part"
+    reads: ClassVar[tuple[str, ...]] = ("embedding",)
+    wants: ClassVar[tuple[str, ...]] = ("score",)
+    columns: ClassVar[Mapping[str, ColumnType]] = {
+        "duplicate_of": "text",
+        "duplicate_similarity": "number",
+    }
+    Settings: ClassVar[type[Any]] = DedupSettings
+    examples: ClassVar[tuple[str, ...]] = (
+        "sfhq dedup part-05",
+        "sfhq dedup part-05 --published part-01 --published part-02",
+        "sfhq dedup part-05 --verify",
+        "sfhq dedup part-05 --calibrate --report calibration.html",
+    )
 
     threshold: float | None = None
     block: int = BLOCK
@@ -62,6 +104,16 @@ class Dedup:
             raise UsageError(f"way is {self.way!r}; wanted one of {', '.join(WAYS)}")
         if self.threshold is not None and not -1.0 <= self.threshold <= 1.0:
             raise UsageError(f"threshold is {self.threshold}; wanted a cosine, -1 to 1")
+
+    @classmethod
+    def build(cls, settings: DedupSettings, recipe: Recipe, part: Path) -> Dedup:
+        """The stage that a recipe describes."""
+        return cls(threshold=settings.threshold, published=settings.published, way=settings.way)
+
+    def check(self, part: Part) -> None:
+        """Refuse published parts that cannot be compared, and an encoder without a threshold."""
+        self.threshold_for(part)
+        published_parts(part, self.published)
 
     def settings(self) -> dict[str, Json]:
         """The threshold as given, and the names of the published parts."""
@@ -85,15 +137,19 @@ class Dedup:
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Yield all records in order, near-duplicates rejected."""
-        part.stage_info("embed")  # says so in one line where there are no embeddings
         threshold = self.threshold_for(part)
         vectors = Vectors(part)
         names: list[tuple[str, str]] = []  # (published part or "", face id)
+        shards: list[int] = []
         for other in published_parts(part, self.published):
             names.extend((other.name, face_id) for face_id in vectors.add_published(other))
         frozen = len(names)
         ranks: list[tuple[float, float, str]] = []
-        places = list(_light(records, vectors, names, ranks))
+        for record in records:  # of each only what ranking needs
+            vectors.add(record.shard, record.rows["embedding"])
+            names.append(("", record.face_id))
+            ranks.append(rank(record))
+            shards.append(record.shard)
         ranked = sorted(range(len(ranks)), key=ranks.__getitem__)
         order = np.asarray([*range(frozen), *(frozen + i for i in ranked)], dtype=np.int64)
         progress = Progress(
@@ -106,17 +162,31 @@ class Dedup:
         )
         _write_audit(part, names, dropped)
         progress.finish()
-        for index, (shard, row) in enumerate(places, start=frozen):
-            record = vectors.record(shard, row)
+        for index, shard in enumerate(shards, start=frozen):
+            record = FaceRecord(names[index][1], shard=shard)
             if index in dropped:
                 winner, cosine = dropped[index]
+                kept = _full_name(names[winner])
+                record = record.with_columns(duplicate_of=kept, duplicate_similarity=cosine)
                 yield record.reject(
                     self.name,
                     "near-duplicate",
-                    f"cosine {cosine:.4f} with {_full_name(names[winner])} is above {threshold}",
+                    f"cosine {cosine:.4f} with {kept} is above {threshold}",
                 )
             else:
                 yield record
+
+
+def rank(record: FaceRecord) -> tuple[float, float, str]:
+    """What near-duplicates are compared by; the smallest one stays."""
+    worst = float("inf")
+    score = record.about.get("score")
+    distance = record.prior_distance
+    return (
+        worst if score is None else -score,
+        worst if distance is None else distance,
+        record.face_id,
+    )
 
 
 def _full_name(name: tuple[str, str]) -> str:
@@ -155,8 +225,6 @@ class Vectors:
         self.part = part
         self._parts = [part]
         self.places: list[tuple[int, int, int]] = []  # part, shard, row
-        self._shard = -1
-        self._records: list[FaceRecord] = []
 
     def add(self, shard: int, row: int) -> None:
         """Register the next index: its shard, and its row in the embedding's array."""
@@ -166,8 +234,8 @@ class Vectors:
         """Register all photos of another part that stayed; their face ids."""
         self._parts.append(other)
         ids = []
-        for record in other.records(other.stages()[-1]):
-            if record.alive and "embedding" in record.rows:
+        for record in other.faces():
+            if "embedding" in record.rows:
                 place = (len(self._parts) - 1, record.shard, record.rows["embedding"])
                 self.places.append(place)
                 ids.append(record.face_id)
@@ -188,34 +256,6 @@ class Vectors:
                 result = np.empty((len(indices), values.shape[1]), dtype=np.float32)
             result[places] = values
         return np.empty((0, 0), dtype=np.float32) if result is None else result
-
-    def record(self, shard: int, position: int) -> FaceRecord:
-        """The record at a position of an upstream shard."""
-        if shard != self._shard:
-            self._shard = shard
-            self._records = self.part.read_shard(self.part.before("dedup"), shard)
-        return self._records[position]
-
-
-def _light(
-    records: Iterable[FaceRecord],
-    vectors: Vectors,
-    names: list[tuple[str, str]],
-    ranks: list[tuple[float, float, str]],
-) -> Iterator[tuple[int, int]]:
-    """Keep of each record only what ranking needs; yields where to find it again."""
-    worst = float("inf")
-    positions: dict[int, dict[str, int]] = {}
-    for record in records:
-        if record.shard not in positions:
-            shard = vectors.part.read_shard(vectors.part.before("dedup"), record.shard)
-            positions = {record.shard: {r.face_id: i for i, r in enumerate(shard)}}
-        vectors.add(record.shard, record.rows["embedding"])
-        names.append(("", record.face_id))
-        score = worst if record.score is None else -record.score
-        realism = worst if record.realism is None else record.realism
-        ranks.append((score, realism, record.face_id))
-        yield record.shard, positions[record.shard][record.face_id]
 
 
 def _write_audit(
@@ -257,10 +297,10 @@ def verify(part: Part, threshold: float, published: Sequence[Path] = ()) -> int:
     for other in published_parts(part, published):
         names.extend(f"{other.name}/{i}" for i in vectors.add_published(other))
     frozen = len(names)
-    for record in part.records("dedup"):
-        if record.alive:
-            vectors.add(record.shard, record.rows["embedding"])
-            names.append(record.face_id)
+    require_complete(part, "dedup")
+    for record in part.faces():
+        vectors.add(record.shard, record.rows["embedding"])
+        names.append(record.face_id)
     if len(names) == frozen:
         return 0
     everything = vectors.rows(np.arange(len(names)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import UsageError
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.photos import read_photo
 from sfhq.parts.records import Array, FaceRecord
-from sfhq.sources.ingest import source_of
 
 PREFIX = "features_"  # of arrays that hold a feature set
 PREVIEW = 512
+POINTS = "landmarks_68"  # array of the stage `detect`, in pixels of the photo
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,10 @@ class Faces:
 
     Attributes:
         part: the part.
-        stage: whose records these are.
-        records: one a face.
+        records: one a face, with all that stages say of it.
     """
 
     part: Part
-    stage: str
     records: tuple[FaceRecord, ...]
 
     @classmethod
@@ -39,16 +37,22 @@ class Faces:
 
         Args:
             part: the part.
-            everything: those that near-duplicates or scores removed as well.
+            everything: also those that near-duplicates or scores removed.
 
         Raises:
             UsageError: nothing is left.
         """
-        stages = [s for s in part.stages() if not everything or s not in ("score", "dedup")]
-        records = tuple(r for r in part.records(stages[-1]) if r.alive) if stages else ()
+        records: tuple[FaceRecord, ...] = ()
+        if part.stages():
+            about = {s for s in part.stages() if part.stage_info(s)["kind"] == "about"}
+            records = tuple(
+                r
+                for r in part.faces(rejected=everything)
+                if r.alive or (everything and r.rejected_by in about)
+            )
         if not records:
-            raise UsageError(f"{part.root}: no faces to judge; run: sfhq run")
-        return cls(part, stages[-1], records)
+            raise UsageError(f"{part.root}: no faces to judge; run: sfhq run SOURCE {part.root}")
+        return cls(part, records)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -64,16 +68,7 @@ class Faces:
         Raises:
             IntegrityError: it is lost or was changed.
         """
-        record = self.records[index]
-        for folder in (SYNTHETIC_FOLDER, "aligned"):
-            path = self.part.image_path(folder, record.face_id)
-            if folder in record.hashes:
-                return _read(path, record.hashes[folder])
-        try:
-            with source_of(self.part) as source:
-                return source.image(record)
-        except Exception as error:
-            raise IntegrityError(f"{record.source}: {error}") from None
+        return Image.fromarray(read_photo(self.part, self.records[index]))
 
     def preview(self, index: int, size: int = PREVIEW) -> bytes:
         """JPEG of at most `size` pixels a side."""
@@ -107,9 +102,11 @@ class Faces:
     def landmarks(self, index: int) -> list[list[float]] | None:
         """(K, 2) points as shares of the image's size, where the part has them."""
         record = self.records[index]
-        if "landmarks_image" not in record.rows:
+        if POINTS not in record.rows:
             return None
-        points = np.asarray(self.part.row("landmarks_image", record), dtype=np.float64)
+        points = np.asarray(self.part.row(POINTS, record), dtype=np.float64)
+        if not np.isfinite(points).all():
+            return None
         width, height = self.image(index).size
         shares: list[list[float]] = (points / [width, height]).round(5).tolist()
         return shares
@@ -118,14 +115,3 @@ class Faces:
         """The segmentation's file, where the part has one."""
         path = self.part.image_path("segmentations", self.records[index].face_id)
         return path if path.is_file() else None
-
-
-def _read(path: Path, digest: str) -> Image.Image:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise IntegrityError(f"{path}: lost ({error.strerror}); run the stage again") from None
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise IntegrityError(f"{path}: changed since it was made; run the stage again")
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        return image.convert("RGB")

@@ -13,8 +13,8 @@ from PIL import Image
 from encoders.e4e.network import E4e
 from encoders.features.recognition import describe_faces
 from sfhq.errors import MissingExtra, UsageError
-from sfhq.parts.photos import to_pixels
 from sfhq.parts.records import Array, Pixels
+from sfhq.tensors import to_pixels
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
 from sfhq.training.photos import Photos

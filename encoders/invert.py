@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
-
-from encoders.e4e.inference import PreparedE4e
-from encoders.e4e.network import E4e
-from sfhq.errors import UsageError
 from sfhq.parts.part import Part
 from sfhq.parts.photos import load_images
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.stage import Scope
+from sfhq.pipeline.settings import option
+from sfhq.pipeline.stage import Kind, Stage, positive
+
+if TYPE_CHECKING:
+    from encoders.e4e.inference import PreparedE4e
+    from encoders.e4e.network import E4e
+    from sfhq.pipeline.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Invert:
+class InvertSettings:
+    """See `Invert`."""
+
+    batch: Annotated[int, option("Faces at a time; bounds the memory.", least=1)] = 8
+
+
+@dataclass(frozen=True)
+class Invert(Stage[InvertSettings]):
     """e4e on every aligned face; the latent goes to `arrays/inverted/`, (num_ws, w_dim).
 
     Attributes:
@@ -29,23 +38,37 @@ class Invert:
     """
 
     name: ClassVar[str] = "invert"
-    scope: ClassVar[Scope] = "face"
+    kind: ClassVar[Kind] = "faces"
+    reads: ClassVar[tuple[str, ...]] = ("aligned",)
+    arrays: ClassVar[tuple[str, ...]] = ("inverted",)
+    Settings: ClassVar[type[Any]] = InvertSettings
+    shares: ClassVar[tuple[str, ...]] = ("models",)
+    examples: ClassVar[tuple[str, ...]] = ("sfhq invert part-05",)
 
     encoder: E4e | PreparedE4e
     encoder_digest: str
     batch: int = 8
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
+        positive("batch", self.batch, "faces at a time")
+
+    @classmethod
+    def build(cls, settings: InvertSettings, recipe: Recipe, part: Path) -> Invert:
+        """The stage that a recipe describes, with its encoder."""
+        from encoders.e4e.pair import load_pair
+
+        pair = load_pair(recipe.models)
+        return cls(pair.encoder, pair.encoder_digest, settings.batch)
 
     def settings(self) -> dict[str, Json]:
         """The encoder's digest and precision; the batch does not change the result."""
-        precision = self.encoder.precision if isinstance(self.encoder, PreparedE4e) else "fp32"
+        precision = getattr(self.encoder, "precision", "fp32")
         return {"encoder": self.encoder_digest, "precision": precision}
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Add `inverted` to every record."""
+        import torch
+
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
             images = load_images(part, chunk, "aligned", self.encoder.config.input_size)

@@ -9,7 +9,8 @@ import errno
 import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,10 +19,9 @@ import click
 from sfhq.errors import SfhqError, UsageError
 
 if TYPE_CHECKING:
-    from sfhq.parts.part import Part
-    from sfhq.pipeline.engine import Counts
+    from sfhq.pipeline.engine import OnShard
     from sfhq.pipeline.recipe import Recipe
-    from sfhq.pipeline.stage import Stage
+    from sfhq.pipeline.run import Ended
 
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
@@ -92,8 +92,16 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 # What a command that runs a stage takes, and hands to `run_and_report`.
 run_options = options(
-    click.option("--workers", default=1, show_default=True, help="Processes that do shards."),
-    click.option("--redo", is_flag=True, help="Delete this stage's records and all after it."),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Number of worker processes.",
+    ),
+    click.option(
+        "--redo", is_flag=True, help="Do this stage again, and drop the stages that read it."
+    ),
     click.option("--strict", is_flag=True, help="Exit with 3 when faces were rejected."),
     click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON."),
 )
@@ -116,84 +124,63 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(n.strip() for n in text.split(",") if n.strip())
 
 
-NEEDS = {  # any of these, whose images and arrays a stage reads
-    "invert": ("align",),
-    "synthesize": ("invert",),
-    "align": ("ingest", "render"),
-    "embed": ("synthesize", "sample", "align", "ingest", "render"),
-    "score": ("embed",),
-    "dedup": ("embed",),
-}
-
-
-def ready_part(folder: Path, stage: str) -> Part:
-    """The part in a folder, once it holds what a stage reads.
-
-    Raises:
-        UsageError: it is no part, or the stage before has not run; the message says which.
-    """
-    from sfhq.parts.part import Part
-
-    part = Part.open(folder)
-    needed = NEEDS.get(stage, ())
-    if needed and not set(needed) & set(part.stages()):
-        part.stage_info(needed[0])  # says which command is missing
-    return part
-
-
-def run_with_bar(stage: Stage, part: Part, workers: int, redo: bool, total: int | None) -> Counts:
-    """Run one stage with a progress bar on stderr, of `total` faces where that is known."""
+@contextmanager
+def progress_bar(name: str, faces: int | None) -> Iterator[OnShard]:
+    """A bar on stderr while a stage runs, of `faces` faces where that is known."""
     from tqdm import tqdm
 
-    from sfhq.pipeline.engine import run_stage
-
     with tqdm(
-        total=total, desc=f"{stage.name:<10}", unit=" faces", disable=not sys.stderr.isatty()
+        total=faces, desc=f"{name:<10}", unit=" faces", disable=not sys.stderr.isatty()
     ) as bar:
 
-        def advance(faces: int) -> None:
-            bar.update(faces)
+        def advance(done: int) -> None:
+            bar.update(done)
 
-        counts = run_stage(stage, part, workers=workers, redo=redo, on_shard=advance)
-    return counts
-
-
-def expected_faces(part: Part, stage: str) -> int | None:
-    """How many faces a stage will read; None where nothing is counted before it."""
-    from sfhq.parts.part import ORDER
-
-    if stage not in ORDER or ORDER.index(stage) == 0:
-        return None
-    alive = part.stage_info(part.before(stage)).get("counts", {}).get("alive")
-    return int(alive) if alive is not None else None
+        yield advance
 
 
-def run_and_report(
-    stage: Stage,
-    part: Part,
+def run_stages(
+    names: Sequence[str] | None,
+    recipe: Recipe,
+    part: Path,
     *,
     workers: int,
     redo: bool,
     strict: bool,
     as_json: bool,
-    total: int | None = None,
+    finish: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the one stage of a command and print its counts.
+    """Run stages and print their counts as they end.
 
     Args:
-        stage: to run.
-        part: to run it on.
+        names: of the stages; None for those of a whole run.
+        recipe: their settings.
+        part: folder of the part.
         workers, redo, strict, as_json: of `run_options`.
-        total: faces to expect, of a stage that makes them itself.
+        finish: what is left to do at the end of a whole run.
     """
-    if total is None:
-        total = expected_faces(part, stage.name)
-    counts = run_with_bar(stage, part, workers, redo, total)
+    from sfhq.pipeline import Pipeline
+
+    def told(ended: Ended) -> None:
+        if not as_json:
+            click.echo(counts_line(ended.stage, ended.counts.to_dict()))
+
+    pipeline = Pipeline.from_recipe(recipe, names)
+    single = names is not None
+    ended = pipeline.run(
+        part,
+        workers=workers,
+        redo=redo,
+        progress=progress_bar,
+        on_end=told,
+        may_end_empty=single,
+    )
+    finish()
     if as_json:
-        click.echo(json.dumps({"stage": stage.name, **counts.to_dict()}, sort_keys=True))
-    else:
-        click.echo(counts_line(stage.name, counts.to_dict()))
-    if strict and counts.rejected:
+        rows = [{"stage": e.stage, **e.counts.to_dict()} for e in ended]
+        value = rows[0] if single else {"part": str(part), "stages": rows}
+        click.echo(json.dumps(value, sort_keys=True))
+    if strict and any(e.counts.rejected for e in ended):
         sys.exit(EXIT_REJECTIONS)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sfhq.errors import UsageError
 from sfhq.images import COMPOSITE, write_image
+from sfhq.parts.lineage import faces_stage
 from sfhq.parts.part import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER, Part
+from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
 
 BACKGROUND = (24, 24, 26)
@@ -52,12 +55,11 @@ def write_sheets(
     for option, number in (("rows", rows), ("cell", cell), ("pages", pages)):
         if number is not None and number < 1:
             raise UsageError(f"{option} is {number}; wanted 1 or more")
-    last = next((s for s in reversed(part.stages()) if s != "ingest"), None)
-    if last is None:
-        raise UsageError(f"{part.root}: no images to show yet; run: sfhq align")
+    if not part.stages() or part.stages() == ["ingest"]:
+        raise UsageError(f"{part.root}: no images to show yet; run: sfhq align {part.root}")
     if labels and "render" not in part.stages():
         raise UsageError(f"{part.root}: no exact labels to show; they come with: sfhq render")
-    lines = _heads(part, labels) if labels or last == "render" else _lines(part)
+    lines = _heads(part, labels) if labels or faces_stage(part) == "render" else _lines(part)
     written: list[Path] = []
     while page := list(islice(lines, rows)):
         number = len(written) + 1
@@ -73,13 +75,14 @@ def write_sheets(
 
 
 class Cell(NamedTuple):
-    """A picture: its folder and face, what stands above it, why the face was refused."""
+    """A picture: the face, its folder ("" for an overlay of labels), what stands above it, and why
+    the face was refused.
+    """
 
+    record: FaceRecord
     folder: str
-    face_id: str
     caption: str = ""
     refused: str = ""
-    record: FaceRecord | None = None  # of an overlay, which is drawn from it
 
 
 def _lines(part: Part) -> Iterator[list[Cell]]:
@@ -93,7 +96,7 @@ def _lines(part: Part) -> Iterator[list[Cell]]:
     fates = _fates(part)
     faces = (r for r in part.records(stage) if folder in r.hashes)
     while row := list(islice(faces, 8)):
-        yield [Cell(folder, r.face_id, "", fates.get(r.face_id, "")) for r in row]
+        yield [Cell(r, folder, "", fates.get(r.face_id, "")) for r in row]
 
 
 def _heads(part: Part, labels: bool) -> Iterator[list[Cell]]:
@@ -107,10 +110,10 @@ def _heads(part: Part, labels: bool) -> Iterator[list[Cell]]:
             refused = fates.get(record.face_id, "")
             styled = ART_FOLDER in record.hashes
             folder = ART_FOLDER if styled else RENDER_FOLDER
-            row.append(Cell(folder, record.face_id, refused=refused))
+            row.append(Cell(record, folder, refused=refused))
             if labels:
-                row.append(Cell(RENDER_FOLDER, record.face_id))
-                row.append(Cell("", record.face_id, record=record))
+                row.append(Cell(record, RENDER_FOLDER))
+                row.append(Cell(record, ""))
         yield row
 
 
@@ -118,37 +121,35 @@ def _families(part: Part) -> Iterator[list[Cell]]:
     fates = _fates(part)
     candidates = (r for r in part.records("synthesize") if SYNTHETIC_FOLDER in r.hashes)
     for parent, family in groupby(candidates, key=lambda r: r.parent_id):
-        row = [Cell("aligned", parent, "art")]
+        row: list[Cell] = []
         for record in family:
+            if not row:  # a candidate's record still names its parent's crop
+                row.append(Cell(replace(record, face_id=parent), "aligned", "art"))
             refused = fates.get(record.face_id, "")
-            row.append(Cell(SYNTHETIC_FOLDER, record.face_id, _caption(record), refused))
+            row.append(Cell(record, SYNTHETIC_FOLDER, _caption(record), refused))
         yield row
 
 
 def _caption(record: FaceRecord) -> str:
     return (
-        record.candidate if record.realism is None else f"{record.candidate} {record.realism:.2f}"
+        record.candidate
+        if record.prior_distance is None
+        else f"{record.candidate} {record.prior_distance:.2f}"
     )
 
 
 def _fates(part: Part) -> dict[str, str]:
     """face id -> reason, for those refused after they had an image."""
-    return {
-        r.face_id: r.reason
-        for stage in part.stages()
-        if stage not in ("ingest", "align")
-        for r in part.records(stage)
-        if not r.alive
-    }
+    return {r.face_id: r.reason for r in part.faces(rejected=True) if not r.alive}
 
 
 def _picture(part: Part, cell: Cell, side: int) -> Image.Image:
-    if cell.record is not None:
+    if not cell.folder:
         from sfhq.render.labels.overlay import overlay
 
         return overlay(part, cell.record, side)
-    with Image.open(part.image_path(cell.folder, cell.face_id)) as image:
-        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    picture = Image.fromarray(read_pixels(part, cell.record, cell.folder))
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
 def _draw(part: Part, page: list[list[Cell]], cell: int) -> Image.Image:

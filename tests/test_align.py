@@ -17,7 +17,7 @@ from sfhq.faces.detector import Detection, FaceDetector, _dlib, _predictor_path
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
-from sfhq.sources.ingest import Ingest
+from sfhq.ingest import Ingest
 
 
 def installed() -> bool:

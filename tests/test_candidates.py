@@ -30,7 +30,8 @@ from sfhq.synthesis.candidates import (
 )
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
 from sfhq.synthesis.sample import Sample
-from sfhq.synthesis.synthesize import Synthesize, render
+from sfhq.synthesis.candidates import render
+from sfhq.synthesis.synthesize import Synthesize
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from encoders.features.geometry import MEASURES, GeometryEncoder, measure
 from sfhq.parts.part import Part
 from sfhq.parts.records import Pixels
 from sfhq.pipeline.engine import run_stage
-from sfhq.sources.ingest import Ingest
+from sfhq.ingest import Ingest
 
 SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
 

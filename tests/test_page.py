@@ -479,7 +479,7 @@ def test_portraits_judged_in_the_page_train_a_model_for_the_rest(
     from encoders.features.efficientnet import EfficientNetEncoder
     from encoders.features.geometry import GeometryEncoder
     from sfhq.pipeline.engine import run_stage
-    from sfhq.sources.ingest import Ingest
+    from sfhq.ingest import Ingest
 
     part = Part.create(tmp_path / "part")
     run_stage(Ingest(str(shared_data / "portraits"), only="[kr]e[ej]*_*.jpg"), part)

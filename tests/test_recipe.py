@@ -8,7 +8,7 @@ import pytest
 
 from sfhq.errors import UsageError
 from sfhq.pipeline.recipe import Recipe, load_recipe
-from sfhq.synthesis.candidates import DEFAULT_CANDIDATES
+from sfhq.synthesis.names import DEFAULT_CANDIDATES
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -262,7 +262,7 @@ def test_later_stages_take_the_part(heads: Part, tmp_path: Path) -> None:
 
 
 def test_a_rendered_part_is_a_source(heads: Part, tmp_path: Path) -> None:
-    from sfhq.sources.ingest import Ingest
+    from sfhq.ingest import Ingest
 
     part = Part.create(tmp_path / "part")
     counts = run_stage(Ingest(str(heads.root)), part)

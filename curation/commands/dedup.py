@@ -1,28 +1,58 @@
-"""What `sfhq dedup` does besides running its stage: prove the result, calibrate the threshold."""
+"""What `sfhq dedup` does besides its stage: prove the result, calibrate the threshold."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfhq import stages
+from sfhq.commands.stages import StageCommand
+from sfhq.console import FOLDER
+from sfhq.errors import UsageError
+
 if TYPE_CHECKING:
-    from curation.pairs.calibrate import Encoder
+    from sfhq.pipeline.recipe import Recipe
+
+OPTIONS = (
+    click.Option(["--verify"], is_flag=True, help="Only prove that no two kept photos are closer."),
+    click.Option(
+        ["--calibrate"], is_flag=True, help="Only find the threshold that fits the encoder."
+    ),
+    click.Option(["--report"], type=FOLDER, help="Where --calibrate writes its page."),
+)
 
 
-def find_threshold(
-    part: Path, report: Path, as_json: bool, encoder_named: Callable[[str], Encoder]
-) -> None:
+def dedup_command() -> StageCommand:
+    """The command of the stage, with what it can do besides."""
+    return StageCommand(stages.row("dedup"), OPTIONS, _instead)
+
+
+def _instead(recipe: Recipe, part: Path, flags: dict[str, Any]) -> bool:
+    """Do what the flags ask for instead of the stage; False where they ask for nothing."""
+    from curation.dedup import Dedup
+
+    if flags["verify"] and flags["calibrate"]:
+        raise UsageError("--verify and --calibrate do different things; give one of them")
+    settings = recipe.table(Dedup)
+    if flags["calibrate"]:
+        find_threshold(
+            part, flags["report"] or part / "audit" / "calibration.html", flags["as_json"]
+        )
+    elif flags["verify"]:
+        prove(part, settings.threshold, settings.published, flags["as_json"])
+    return bool(flags["verify"] or flags["calibrate"])
+
+
+def find_threshold(part: Path, report: Path, as_json: bool) -> None:
     """Find the threshold that fits the encoder of a part, print it and write a page of figures.
 
     Args:
         part: folder of an embedded part.
         report: the page to write.
         as_json: print the figures as JSON.
-        encoder_named: builds the encoder of a name; encoders are not this package's.
     """
     from curation.pairs.calibrate import calibrate, calibration_page, part_photos
     from sfhq.images import write_atomic
@@ -31,7 +61,7 @@ def find_threshold(
     opened = Part.open(part)
     name = str(opened.stage_info("embed")["settings"]["encoder"])
     images, sources = part_photos(opened)
-    found = calibrate(name, encoder_named(name), images, sources)
+    found = calibrate(name, stages.network("image encoder")(name), images, sources)
     report.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(report, calibration_page(found).encode())
     if as_json:
@@ -57,7 +87,9 @@ def prove(part: Path, threshold: float | None, published: tuple[Path, ...], as_j
     from sfhq.parts.part import Part
 
     opened = Part.open(part)
-    used = threshold or opened.stage_info("dedup")["settings"]["threshold"]
+    used = threshold
+    if used is None:
+        used = opened.stage_info("dedup")["settings"]["threshold"]
     limit = Dedup(used).threshold_for(opened)
     count = verify(opened, limit, published)
     if as_json:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sfhq.console import FOLDER, Command, ready_part, run_and_report, run_options
+from sfhq.console import FOLDER, Command
 
 
 @click.group(cls=Command)
@@ -113,22 +112,3 @@ def taste_report(
     """
     page = out or part / "curation" / "taste.html"
     ctx.invoke(taste_evaluate, part=part, annotator=annotator, precision=precision, report=page)
-
-
-@click.command()
-@click.argument("part", type=FOLDER)
-@click.option("--model", "model_file", type=FOLDER, help="[default: PART/curation/taste...]")
-@click.option("--drop", is_flag=True, help="Remove faces that the model rejects.")
-@run_options
-def score(part: Path, model_file: Path | None, drop: bool, **flags: Any) -> None:
-    """Score every face of PART: accept, reject or unsure.
-
-    \b
-    Example:
-      sfhq score part-05 --drop
-    """
-    from curation.score import Score
-
-    model = model_file or part / "curation" / "taste.safetensors"
-    stage = Score.load(model, drop)
-    run_and_report(stage, ready_part(part, "score"), **flags)

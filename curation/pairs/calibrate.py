@@ -213,15 +213,13 @@ def part_photos(part: Part, limit: int = MOST_PHOTOS) -> tuple[list[Pixels], lis
     Raises:
         UsageError: the part has no photos.
     """
-    from sfhq.parts.photos import load_pixels
+    from sfhq.parts.photos import read_pixels
 
-    stage = part.stages()[-1] if part.stages() else ""
-    alive = [r for r in part.records(stage) if r.alive] if stage else []
-    alive = [r for r in alive if part.image_path(SYNTHETIC_FOLDER, r.face_id).is_file()]
+    alive = [r for r in part.faces() if SYNTHETIC_FOLDER in r.hashes] if part.stages() else []
     chosen = alive[:: max(len(alive) // limit, 1)][:limit]
     if not chosen:
         raise UsageError(f"{part.root}: no photos to calibrate with; run: sfhq run")
-    images = [load_pixels(part, SYNTHETIC_FOLDER, r.face_id) for r in chosen]
+    images = [read_pixels(part, r, SYNTHETIC_FOLDER) for r in chosen]
     return images, [r.parent_id or r.face_id for r in chosen]
 
 

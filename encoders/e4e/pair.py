@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import NamedTuple
 
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.network import load_e4e, require_pair
 from sfhq.errors import UsageError
-from sfhq.pipeline.recipe import Recipe
-from sfhq.synthesis.latents import LatentPrior
+from sfhq.pipeline.recipe import ModelSettings
 from sfhq.weights.checkpoints import load_generator
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision, has_fast_bf16
@@ -18,47 +16,44 @@ from stylegan2_ops.memory import keep_freed_memory
 
 
 class Pair(NamedTuple):
-    """A generator, an encoder into its latent space, and the sha256 of the weights of each."""
+    """A generator, an encoder into its latent space, the sha256 of both weights files, and the
+    number format of their convolutions.
+    """
 
     generator: Generator
     generator_digest: str
     encoder: PreparedE4e
     encoder_digest: str
+    precision: Precision
 
 
 @functools.lru_cache(maxsize=1)
-def load_pair(recipe: Recipe) -> Pair:
+def load_pair(models: ModelSettings) -> Pair:
     """The networks of a recipe; those of the embedded pack where it names none.
+
+    Args:
+        models: the recipe's table.
 
     Raises:
         UsageError: no such file, or a precision that this machine does not have.
         IntegrityError: damaged weights, or networks that do not belong together.
     """
     keep_freed_memory()
-    models, precision = recipe.models, precision_of(recipe)
-    paths = [Path(path) if path else None for path in (models.generator, models.e4e)]
-    generator, digest = load_generator(paths[0])
-    encoder, encoder_digest = load_e4e(paths[1], generator.config.num_ws)
-    require_pair(*paths)
-    return Pair(generator, digest, PreparedE4e(encoder, precision), encoder_digest)
+    precision = precision_of(models)
+    generator, digest = load_generator(models.generator)
+    encoder, encoder_digest = load_e4e(models.e4e, generator.config.num_ws)
+    require_pair(models.generator, models.e4e)
+    return Pair(generator, digest, PreparedE4e(encoder, precision), encoder_digest, precision)
 
 
-@functools.lru_cache(maxsize=1)
-def load_prior(recipe: Recipe) -> LatentPrior:
-    """The prior over latents of a recipe's generator."""
-    return LatentPrior.of(load_pair(recipe).generator)
-
-
-def precision_of(recipe: Recipe) -> Precision:
+def precision_of(models: ModelSettings) -> Precision:
     """Of the networks' convolutions.
 
     Raises:
-        UsageError: an unknown word, or bf16 where it would be slower than fp32.
+        UsageError: bf16 where it would be slower than fp32.
     """
-    if recipe.models.precision == "fp32":
+    if models.precision == "fp32":
         return "fp32"
-    if recipe.models.precision != "bf16":
-        raise UsageError(f"precision {recipe.models.precision!r}: wanted fp32 or bf16")
     if not has_fast_bf16():
         raise UsageError(
             "precision bf16: this CPU has neither AVX512-BF16 nor AMX; leave it at fp32"

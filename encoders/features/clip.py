@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sfhq.errors import SfhqError
+from sfhq.faces.found import FoundFaces
 from sfhq.parts.records import Array, Pixels
 from sfhq.weights.checkpoints import file_digest
 from sfhq.weights.store import status
@@ -35,6 +37,7 @@ class ClipEncoder:
     model: str = MODEL
     weights: Path | None = None
     name: str = "clip"
+    reads_faces: bool = False
 
     @property
     def digest(self) -> str:
@@ -51,7 +54,7 @@ class ClipEncoder:
             )
         return path
 
-    def __call__(self, images: list[Pixels]) -> Array:
+    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
         """(N, D) float32; D is 768 for ViT-L-14-336."""
         import torch
         from PIL import Image

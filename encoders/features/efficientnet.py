@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from sfhq.faces.found import FoundFaces
 from sfhq.parts.records import Array, Pixels
 
 SIZE = 224
@@ -29,6 +31,7 @@ class EfficientNetEncoder:
     """
 
     name: str = "efficientnet"
+    reads_faces: bool = False
 
     @property
     def digest(self) -> str:
@@ -38,13 +41,13 @@ class EfficientNetEncoder:
             digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def __call__(self, images: list[Pixels]) -> Array:
+    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
         """(N, 1728) float32 unit vectors, averaged over each image and its mirror image."""
         import torch
         import torch.nn.functional as F
         from PIL import Image
 
-        from sfhq.parts.photos import to_tensor
+        from sfhq.tensors import to_tensor
 
         small = [
             np.asarray(Image.fromarray(i).resize((SIZE, SIZE), Image.Resampling.BICUBIC))

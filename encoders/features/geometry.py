@@ -61,6 +61,7 @@ class GeometryEncoder:
     """`MEASURES` of each image; shares of the image's or the face's size, so size is free."""
 
     name: str = "geometry"
+    reads_faces: bool = True
 
     @property
     def digest(self) -> str:
@@ -68,7 +69,7 @@ class GeometryEncoder:
         path = recognition_folder() / "shape_predictor_68_face_landmarks.dat"
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def __call__(self, images: list[Pixels]) -> Array:
+    def __call__(self, images: list[Pixels], faces: Any = None) -> Array:
         """(N, 38) float32."""
         return np.stack([measure(i) for i in images]).astype(np.float32)
 

@@ -7,6 +7,7 @@ are files the user has; nothing is downloaded, nothing is unpickled.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 from encoders.embed import ImageEncoder
 from encoders.features.clip import ClipEncoder
 from sfhq.errors import SfhqError, UsageError
+from sfhq.faces.found import FoundFaces
 from sfhq.parts.records import Array, Pixels
 from sfhq.weights.checkpoints import file_digest
 
@@ -61,13 +63,14 @@ class TimmEncoder:
     name: str
     model: str
     weights: Path
+    reads_faces: bool = False
 
     @property
     def digest(self) -> str:
         """sha256 of the weights."""
         return file_digest(self.weights)
 
-    def __call__(self, images: list[Pixels]) -> Array:
+    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
         """(N, D) float32 unit vectors."""
         import torch
         import torch.nn.functional as F

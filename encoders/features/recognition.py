@@ -54,7 +54,7 @@ def recognition_digest() -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def describe_faces(images: list[Pixels]) -> tuple[Array, Array]:
+def describe_faces(images: list[Pixels], points: Any = None) -> tuple[Array, Array]:
     """Embed aligned faces.
 
     The face is looked for in the whole image; where none is found, the place where alignment

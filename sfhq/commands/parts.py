@@ -1,128 +1,24 @@
-"""Commands that begin a part and look at it: ingest, render, show, sheet."""
+"""Commands that look at a part and take things out of it: show, table, sheet, export."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfhq.console import (
-    FOLDER,
-    counts_line,
-    options,
-    read_recipe,
-    run_and_report,
-    run_options,
-    split_names,
-)
+from sfhq.console import FOLDER, counts_line, progress_bar, read_recipe
 
 if TYPE_CHECKING:
+    from sfhq.parts.part import Part
     from sfhq.pipeline.recipe import Recipe
-    from sfhq.sources.ingest import Ingest
-
-source_options = options(
-    click.option("--only", metavar="GLOB", help="Only files whose name matches."),
-    click.option("--limit", type=int, help="At most so many files."),
-    click.option("--licence", help="Licence of the sources, for the records."),
-    click.option("--provenance", help="Where the sources come from, for the records."),
-)
-
-
-@click.command()
-@click.argument("source", type=FOLDER)
-@click.argument("part", type=FOLDER)
-@source_options
-@run_options
-def ingest(
-    source: Path,
-    part: Path,
-    only: str | None,
-    limit: int | None,
-    licence: str | None,
-    provenance: str | None,
-    **flags: Any,
-) -> None:
-    """Start PART with the images of SOURCE: a folder, a .zip, or a .txt list of files.
-
-    \b
-    Example:
-      sfhq ingest paintings/ part-05 --only '*.jpg' --licence CC0-1.0
-    """
-    from sfhq.parts.part import Part
-
-    recipe = read_recipe(
-        ingest__only=only,
-        ingest__limit=limit,
-        ingest__licence=licence,
-        ingest__provenance=provenance,
-    )
-    stage = ingest_stage(source, recipe)
-    stage.settings()  # a source that is not there says so before a folder is made
-    run_and_report(stage, Part.create(part), **flags)
-
-
-def ingest_stage(source: Path, recipe: Recipe) -> Ingest:
-    """The stage that a recipe describes, of the images of `source`."""
-    from sfhq.sources.ingest import Ingest
-
-    s = recipe.ingest
-    return Ingest(str(source), s.only or None, s.limit or None, s.licence, s.provenance)
 
 
 @click.command()
 @click.argument("part", type=FOLDER)
-@click.option("--count", type=int, required=True, help="How many faces.")
-@click.option("--seed", default=0, show_default=True, help="First seed.")
-@click.option("--size", default=256, show_default=True, help="Side of the pictures in pixels.")
-@click.option(
-    "--style",
-    "styles",
-    default="photo",
-    show_default=True,
-    metavar="NAMES",
-    help="Comma-separated, dealt in turn: photo, oil, watercolour, pencil, cel, low-poly, clay, "
-    "pixelated.",
-)
-@click.option("--recipe", "recipe_path", type=FOLDER, help="TOML file: whom to draw.")
-@click.option("--samples", default=3, show_default=True, help="Light paths a pixel.")
-@run_options
-def render(
-    part: Path,
-    count: int,
-    seed: int,
-    size: int,
-    styles: str,
-    recipe_path: Path | None,
-    samples: int,
-    **flags: Any,
-) -> None:
-    """Start PART with rendered heads: nobody's photographs, every label exact.
-
-    Each face is a photograph in renders/, in an art style also in art/, with 19 classes in
-    segmentations/, what is behind hair, glasses and clothes in bare/, 110 landmarks, 40 attributes,
-    pose and gaze. Needs: pip install 'sfhq[render]'
-
-    \b
-    Examples:
-      sfhq render heads --count 10000 --seed 1 --style photo,oil --workers 2
-      sfhq run heads part-05                 # its pictures as inspirations
-      sfhq sheet heads --labels
-    """
-    from sfhq.parts.part import Part
-    from sfhq.render.people.recipe import load_render_recipe
-    from sfhq.render.render import Render
-
-    recipe = load_render_recipe(recipe_path)
-    stage = Render(count, seed, size, split_names(styles) or (), recipe, samples)
-    stage.settings()  # a package that is missing says so before a folder is made
-    run_and_report(stage, Part.create(part), **flags, total=count)
-
-
-@click.command()
-@click.argument("part", type=FOLDER)
-@click.option("--rejections", default=10, show_default=True, help="Examples to list a stage.")
+@click.option("--rejections", default=10, show_default=True, help="Examples to list per stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show(part: Path, rejections: int, as_json: bool) -> None:
     """Print the funnel of PART: faces in and out of every stage, and why others left.
@@ -140,16 +36,135 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
         click.echo(json.dumps({"part": opened.name, "stages": rows}, sort_keys=True))
         return
     for row in rows:
-        if "entered" not in row:
-            click.echo(f"{row['stage']:<10} not ended; run: sfhq {row['stage']} {part}")
-            continue
-        click.echo(counts_line(row["stage"], row))
-        if not row["rejected"]:
-            continue
-        gone = (r for r in opened.records(row["stage"]) if not r.alive)
-        for _, record in zip(range(rejections), gone, strict=False):
-            name = record.source if row["stage"] in ("ingest", "align") else record.face_id
-            click.echo(f"           {name}: {record.reason}: {record.detail}")
+        _show_stage(opened, row, rejections)
+    if rows and rows[-1]["complete"]:
+        click.echo(f"{'left':<10} {sum(1 for _ in opened.faces()):>7} faces")
+
+
+def _show_stage(part: Part, row: dict[str, Any], most: int) -> None:
+    from sfhq.pipeline.engine import rejections
+
+    stage = row["stage"]
+    if "entered" not in row:
+        click.echo(f"{stage:<10} not ended; run: sfhq {stage} {part.root}")
+        return
+    click.echo(counts_line(stage, row))
+    for name in row["outdated"]:
+        again = f"sfhq {stage} {part.root} --redo"
+        click.echo(f"           {name} has changed since {stage} read it; run: {again}")
+    if not row["rejected"]:
+        return
+    for _, record in zip(range(most), rejections(part, stage), strict=False):
+        name = record.source if stage in ("ingest", "align") else record.face_id
+        click.echo(f"           {name}: {record.reason}: {record.detail}")
+
+
+@click.command()
+@click.argument("part", type=FOLDER)
+@click.option("--columns", metavar="SQL", help="Columns, separated by commas.  [default: all]")
+@click.option("--where", metavar="SQL", help="Only rows that meet this condition.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["csv", "parquet", "jsonl"]),
+    help="[default: by the suffix of --out, else csv]",
+)
+@click.option("--out", type=FOLDER, help="File to write; default: standard output.")
+def table(
+    part: Path,
+    columns: str | None,
+    where: str | None,
+    file_format: str | None,
+    out: Path | None,
+) -> None:
+    """Print PART as one table: a row a face, all that made it and all that is said of it.
+
+    DuckDB evaluates the SQL. Rejected faces are rows, too; `--where alive` leaves them out.
+
+    \b
+    Examples:
+      sfhq table part-05 --columns face_id,score --where 'alive and score > 0.8'
+      sfhq table part-05 --columns 'reason, count(*)' --where 'not alive group by reason'
+      sfhq table part-05 --out part-05.parquet
+    """
+    from sfhq.errors import UsageError
+    from sfhq.parts.part import Part
+    from sfhq.parts.table import query, write_table
+
+    kind = file_format or (out.suffix.lstrip(".").lower() if out else "csv")
+    if kind not in ("csv", "parquet", "jsonl"):
+        raise UsageError(f"{out}: cannot tell the format; give --format csv, parquet or jsonl")
+    found = query(Part.open(part), columns, where)
+    data = write_table(found, kind, out)  # type: ignore[arg-type]
+    if out is None:
+        click.echo(data, nl=False)
+    else:
+        click.echo(f"{found.num_rows} rows in {out}")
+
+
+@click.command(name="export")
+@click.argument("part", type=FOLDER)
+@click.argument("target", type=FOLDER)
+@click.option("--format", "layout", type=click.Choice(["sfhq"]), default="sfhq", show_default=True)
+@click.option("--name", help="Prefix of the file names; default: the part's name.")
+@click.option("--image-format", type=click.Choice(["jpg", "png"]), help="[default: jpg]")
+@click.option("--quality", type=click.IntRange(1, 100), help="Quality of JPEG.  [default: 95]")
+def export_command(
+    part: Path,
+    target: Path,
+    layout: str,
+    name: str | None,
+    image_format: str | None,
+    quality: int | None,
+) -> None:
+    """Write the photos of PART that stayed to TARGET, with labels and a manifest.
+
+    Landmarks come from the stage detect, which runs first where it has not yet.
+
+    \b
+    Example:
+      sfhq export part-05 SFHQ_part5 --name SFHQ_pt5
+    """
+    del layout
+    recipe = read_recipe(
+        export__name=name,
+        export__image_format=image_format,
+        export__quality=quality,
+    )
+    click.echo(write_export(part, target, recipe))
+
+
+def _file_name(name: str) -> str:
+    """A part's name as a prefix of file names."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    return kept.lstrip("._-")[:64] or "part"
+
+
+def write_export(root: Path, target: Path, recipe: Recipe) -> str:
+    """Write the photos of a part that stayed, with a progress bar; the line that says so."""
+    from tqdm import tqdm
+
+    from sfhq.export.sfhq_layout import POINTS, export_sfhq
+    from sfhq.parts.lineage import faces_stage, provider, writer_of
+    from sfhq.parts.part import Part
+    from sfhq.pipeline import Pipeline
+
+    part = Part.open(root)
+    maker = writer_of(POINTS)
+    if provider(part, POINTS, faces_stage(part)) is None and maker is not None:
+        click.echo(f"{maker}: {root} has no landmarks yet", err=True)
+        Pipeline.from_recipe(recipe, [maker]).run(part, progress=progress_bar)
+    settings = recipe.export
+    with tqdm(desc="export    ", unit=" faces", disable=not sys.stderr.isatty()) as bar:
+        done = export_sfhq(
+            part,
+            target,
+            name=settings.name or _file_name(part.name),
+            image_format=settings.image_format,
+            quality=settings.quality,
+            on_image=lambda: bar.update(1) and None,
+        )
+    return f"export     {done.images:>7} photos in {done.root}"
 
 
 @click.command()

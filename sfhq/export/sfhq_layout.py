@@ -1,7 +1,7 @@
 """Export in the layout of the published SFHQ parts, with the manifest they lack.
 
 images/<name>.jpg|png              marked as synthetic
-landmarks/<name>.npz               key `landmarks`, (68, 2) pixels of the image
+landmarks/<name>.npz               key `landmarks`, (68, 2) pixels of the image, of the stage detect
 pretrained_features/<name>.npz     one array an encoder, (1, D)
 manifest.parquet, manifest.csv     one row a photo: where it came from and how it was made
 SHA256SUMS                         digests of all of the above
@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.images import encode_image, write_atomic
+from sfhq.images import encode_image, mark_of, write_atomic
 from sfhq.lock import folder_lock
-from sfhq.parts.part import SYNTHETIC_FOLDER, Part
-from sfhq.parts.photos import load_pixels
-from sfhq.parts.records import Array, FaceRecord, Json, Pixels, canonical_json
+from sfhq.parts.lineage import faces_stage, require
+from sfhq.parts.part import RENDER_FOLDER, SYNTHETIC_FOLDER, Part
+from sfhq.parts.photos import read_pixels
+from sfhq.parts.records import Array, FaceRecord, Json, canonical_json
+from sfhq.parts.table import about_types
 
-Landmarker = Callable[[Pixels], Array | None]
+POINTS = "landmarks_68"  # array of the stage detect
+FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER)  # the first that a face has is exported
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -52,7 +55,6 @@ def export_sfhq(
     target: Path,
     *,
     name: str,
-    landmarker: Landmarker,
     image_format: str = "jpg",
     quality: int = 95,
     on_image: Callable[[], None] = lambda: None,
@@ -60,16 +62,16 @@ def export_sfhq(
     """Write the photos that stayed, or go on where an earlier export stopped.
 
     Args:
-        part: a part whose last stage has ended.
+        part: a part whose stages have ended, `detect` among them.
         target: folder to write; created.
         name: prefix of the file names, which are `<name>_<8 digits>`.
-        landmarker: a photo to its 68 points (68, 2), or None where no face is found.
         image_format: "jpg" or "png".
         quality: of JPEG.
         on_image: called after each photo.
 
     Raises:
-        UsageError: the target holds another export, or a name is not usable.
+        UsageError: the target holds another export, a name is not usable, or `detect` has not run.
+        IntegrityError: photos or records are damaged or missing.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: wanted letters, digits, dot, dash and underscore")
@@ -77,10 +79,15 @@ def export_sfhq(
         raise UsageError(f"image format {image_format!r}: wanted jpg or png")
     if not 1 <= quality <= 100:
         raise UsageError(f"quality is {quality}; wanted 1 to 100")
-    stages = part.stages()
-    if not stages or not part.stage_info(stages[-1])["complete"]:
-        raise UsageError(f"{part.root}: nothing finished to export; run: sfhq run")
-    head = stages[-1]
+    faces = faces_stage(part)
+    require(part, "export", (POINTS,), faces)
+    if next(_photos(part), None) is None:
+        raise UsageError(
+            f"{part.root}: no photo stayed, so there is nothing to export; "
+            f"see: sfhq show {part.root}"
+        )
+    stages = [s for s in part.stages() if part.stage_info(s)["complete"]]
+    types = about_types(part)
     with folder_lock(part.root):
         identity = {
             "format": "sfhq",
@@ -93,24 +100,23 @@ def export_sfhq(
         rows: list[dict[str, Json]] = []
         written = 0
         before = _sums(target)
-        for index, record in enumerate(_alive(part, head)):
+        for index, record in enumerate(_photos(part)):
             stem = f"{name}_{index:08d}"
-            files, fresh = _write_face(
-                part, target, stem, record, image_format, quality, landmarker, before
-            )
-            rows.append(_row(record, stem, files))
+            files, fresh = _write_face(part, target, stem, record, image_format, quality, before)
+            rows.append(_row(record, stem, files, list(types)))
             written += fresh
             on_image()
-        if not rows:
-            raise UsageError(f"{part.root}: no photo stayed, so there is nothing to export")
-        _write_manifest(target, rows)
+        _write_manifest(target, rows, types)
     return Exported(target, len(rows), written)
 
 
-def _alive(part: Part, stage: str) -> Iterator[FaceRecord]:
-    for record in part.records(stage):
-        if record.alive and SYNTHETIC_FOLDER in record.hashes:
-            yield record
+def _photos(part: Part) -> Iterator[FaceRecord]:
+    return (r for r in part.faces() if _folder(r))
+
+
+def _folder(record: FaceRecord) -> str:
+    """Where the photo of a face lies; empty where it has none."""
+    return next((f for f in FOLDERS if f in record.hashes), "")
 
 
 def _public(identity: dict[str, Json]) -> dict[str, Json]:
@@ -147,7 +153,6 @@ def _write_face(
     record: FaceRecord,
     image_format: str,
     quality: int,
-    landmarker: Landmarker,
     before: dict[str, str],
 ) -> tuple[dict[str, str], bool]:
     """Relative path -> sha256 of a face's files, and whether any had to be written."""
@@ -163,16 +168,17 @@ def _write_face(
         before.get(n) not in (None, _digest(p)) for n, p in zip(named, paths, strict=True)
     )
     if fresh:
-        pixels = load_pixels(part, SYNTHETIC_FOLDER, record.face_id)
+        folder = _folder(record)
+        pixels = read_pixels(part, record, folder)
         for path in paths:
             path.parent.mkdir(exist_ok=True)
-        points = landmarker(pixels)
-        if points is not None:
+        points = part.row(POINTS, record)
+        if np.isfinite(points).all():
             write_atomic(paths[1], _npz(landmarks=points.astype(np.float32)))
         else:
             paths[1].unlink(missing_ok=True)
         kind = "JPEG" if image_format == "jpg" else "PNG"
-        write_atomic(paths[0], encode_image(pixels, kind, quality=quality))
+        write_atomic(paths[0], encode_image(pixels, kind, mark_of(folder), quality))
         if "embedding" in record.rows:
             encoder = str(part.stage_info("embed")["settings"]["encoder"])
             vector = part.row("embedding", record)[None]
@@ -210,7 +216,7 @@ def _npz(**arrays: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _row(record: FaceRecord, stem: str, files: dict[str, str]) -> dict[str, Json]:
+def _row(record: FaceRecord, stem: str, files: dict[str, str], about: list[str]) -> dict[str, Json]:
     image = next(path for path in files if path.startswith("images/"))
     return {
         "file_name": image,
@@ -226,34 +232,34 @@ def _row(record: FaceRecord, stem: str, files: dict[str, str]) -> dict[str, Json
         "seed": record.seed,
         "psi": record.psi,
         "params": canonical_json(dict(record.params)),
-        "realism": record.realism,
-        "score": record.score,
+        "prior_distance": record.prior_distance,
+        "score": record.about.get("score"),
+        **{name: record.about.get(name) for name in about},
         "sha256": files[image],
         "has_landmarks": f"landmarks/{stem}.npz" in files,
-        "digital_source_type": "trainedAlgorithmicMedia",
+        "digital_source_type": mark_of(_folder(record)),
         "_files": files,
     }
 
 
-def _write_manifest(target: Path, rows: list[dict[str, Json]]) -> None:
+def _write_manifest(target: Path, rows: list[dict[str, Json]], about: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sums = {path: digest for row in rows for path, digest in row.pop("_files").items()}
     columns: dict[str, list[Any]] = {key: [row[key] for row in rows] for key in rows[0]}
-    schema = pa.schema(
-        [
-            (key, {"seed": pa.int64(), "has_landmarks": pa.bool_()}.get(key, kind))
-            for key in columns
-            for kind in [pa.float64() if key in ("psi", "realism", "score") else pa.string()]
-        ]
-    )
+    number = pa.float64()
+    kinds = {"seed": pa.int64(), "has_landmarks": pa.bool_(), "score": number, "psi": number}
+    kinds |= {"prior_distance": number, **about}
+    schema = pa.schema([(key, kinds.get(key, pa.string())) for key in columns])
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pydict(columns, schema=schema), buffer, compression="zstd")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {k: canonical_json(v) if isinstance(v, list) else v for k, v in row.items()} for row in rows
+    )
     for filename, data in (
         ("manifest.parquet", buffer.getvalue()),
         ("manifest.csv", text.getvalue().encode()),

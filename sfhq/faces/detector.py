@@ -37,6 +37,7 @@ class Detection:
     box: tuple[float, float, float, float]
     score: float
     landmarks: FloatArray
+    detector: str = "hog"
 
     @property
     def area(self) -> float:
@@ -60,6 +61,7 @@ class FaceDetector:
 
     longest: int = 512
     threshold: float = 0.0
+    detector: str = "auto"
 
     def settings(self) -> dict[str, Json]:
         """What decides the detections.
@@ -68,12 +70,12 @@ class FaceDetector:
             SfhqError: dlib or its landmarks are not installed.
         """
         _frontal()
-        return {
+        return {"detection": {
             "detector": "dlib-hog-68",
             "longest": self.longest,
             "threshold": self.threshold,
             "predictor_sha256": _predictor_digest(),
-        }
+        }}
 
     def detect(self, image: Image.Image) -> list[Detection]:
         """All faces, the surest first.

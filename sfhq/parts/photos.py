@@ -1,47 +1,106 @@
-"""Between files and tensors: images of records as batches, tensors as uint8 images."""
+"""The one reader of a part's photos: it checks the digest that was taken when a photo was made."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from sfhq.errors import IntegrityError
 from sfhq.images import BadImage
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
 from sfhq.parts.records import FaceRecord, Pixels
-from sfhq.sources.ingest import source_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PHOTO_FOLDERS = (SYNTHETIC_FOLDER, "aligned")  # the first that a face has is its photo
 
 
-def load_pixels(part: Part, folder: str, face_id: str) -> Pixels:
-    """(H, W, 3) uint8 of an image that a stage wrote.
+def image_bytes(part: Part, record: FaceRecord, folder: str) -> bytes:
+    """The bytes of an image file that a stage wrote.
+
+    Args:
+        part: the part.
+        record: the face.
+        folder: of the part, such as "images".
 
     Raises:
-        IntegrityError: missing or unreadable.
+        IntegrityError: the face has none there, or the file is missing or was changed.
     """
-    path = part.image_path(folder, face_id)
+    path = part.image_path(folder, record.face_id)
+    wanted = record.hashes.get(folder)
+    if wanted is None:
+        raise IntegrityError(f"{part.root}: face {record.face_id} has no image in {folder}/")
+    if path.is_symlink() or not path.is_file():
+        raise IntegrityError(f"{path}: missing; run the stage that made it again with --redo")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != wanted:
+        raise IntegrityError(
+            f"{path}: not the file that was written here (sha256 differs); put it back, or run the "
+            "stage that made it again with --redo"
+        )
+    return data
+
+
+def read_pixels(part: Part, record: FaceRecord, folder: str) -> Pixels:
+    """(H, W, 3) uint8 of an image that a stage wrote, verified.
+
+    Raises:
+        IntegrityError: as `image_bytes`, or it cannot be decoded.
+    """
+    return np.asarray(_decode(part, record, folder).convert("RGB"))
+
+
+def read_mask(part: Part, record: FaceRecord, folder: str) -> Pixels:
+    """(H, W) uint8 ids of a map of classes that a stage wrote, verified.
+
+    Raises:
+        IntegrityError: as `image_bytes`, or it cannot be decoded.
+    """
+    return np.asarray(_decode(part, record, folder))
+
+
+def _decode(part: Part, record: FaceRecord, folder: str) -> Image.Image:
+    data = image_bytes(part, record, folder)
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            return np.asarray(image.convert("RGB"))
+        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image.load()
+        return image
     except Exception as error:
+        path = part.image_path(folder, record.face_id)
         raise IntegrityError(
             f"{path}: cannot be read ({type(error).__name__}); run the stage that made it "
             "again with --redo"
         ) from None
 
 
-def photo_pixels(part: Part, record: FaceRecord) -> Pixels:
+def photo_folder(record: FaceRecord) -> str | None:
+    """Where the photo of a face lies: synthetic, else aligned; None where only the source is."""
+    return next((f for f in PHOTO_FOLDERS if f in record.hashes), None)
+
+
+def photo_digest(record: FaceRecord) -> str:
+    """sha256 of the file that `read_photo` reads."""
+    folder = photo_folder(record)
+    return record.source_sha256 if folder is None else record.hashes[folder]
+
+
+def read_photo(part: Part, record: FaceRecord) -> Pixels:
     """(H, W, 3) uint8 of what a record shows: its synthetic image, else aligned, else the source.
 
     Raises:
-        IntegrityError: missing or unreadable.
+        IntegrityError: missing, changed or unreadable.
     """
-    for folder in (SYNTHETIC_FOLDER, "aligned"):
-        if folder in record.hashes:
-            return load_pixels(part, folder, record.face_id)
+    from sfhq.parts.source import source_of
+
+    folder = photo_folder(record)
+    if folder is not None:
+        return read_pixels(part, record, folder)
     try:
         with source_of(part) as source:
             return np.asarray(source.image(record))
@@ -50,23 +109,17 @@ def photo_pixels(part: Part, record: FaceRecord) -> Pixels:
 
 
 def load_images(part: Part, records: Sequence[FaceRecord], folder: str, size: int) -> Tensor:
-    """(N, 3, size, size) in [-1, 1] of the records' images, reduced with a Lanczos filter."""
+    """(N, 3, size, size) in [-1, 1] of the records' images, reduced with a Lanczos filter.
+
+    Raises:
+        IntegrityError: as `read_pixels`.
+    """
+    from sfhq.tensors import to_tensor
+
     arrays = []
     for record in records:
-        image = Image.fromarray(load_pixels(part, folder, record.face_id))
+        image = Image.fromarray(read_pixels(part, record, folder))
         if image.size != (size, size):
             image = image.resize((size, size), Image.Resampling.LANCZOS)
         arrays.append(np.asarray(image))
     return to_tensor(np.stack(arrays))
-
-
-def to_tensor(pixels: Pixels) -> Tensor:
-    """(N, H, W, 3) uint8 to (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def to_pixels(images: Tensor) -> Pixels:
-    """(N, 3, H, W) in [-1, 1] to (N, H, W, 3) uint8: clamp(x * 127.5 + 128)."""
-    scaled = (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
-    pixels: Pixels = scaled.permute(0, 2, 3, 1).contiguous().numpy()
-    return pixels

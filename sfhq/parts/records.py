@@ -1,11 +1,16 @@
-"""One row a face: what every stage reads and writes."""
+"""One row a face: what every stage reads and writes.
+
+A row has two halves. The columns of `FaceRecord` itself say which face this is and how it was made;
+stages that make faces write them. `about` holds what other stages say of it, each in columns of its
+own; they are stored apart and joined when records are read.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +18,7 @@ import numpy.typing as npt
 Json = Any
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
+ColumnType = Literal["text", "number", "integer", "flag", "numbers"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +39,16 @@ class FaceRecord:
         seed: the number its randomness came from.
         psi: truncation strength, mean over layers where it differs between them.
         params: everything else that made it, by name.
-        realism: distance of the latent from the mapping's distribution; smaller is more real.
-        score: how much it is liked, larger is better; None until something scored it.
+        prior_distance: distance of the latent from the mapping network's distribution; a smaller
+            one is more realistic.
         rejected_by: stage that refused it; empty while it is alive.
         reason: why, in a few fixed words that can be counted.
         detail: why, with the numbers of this face.
         rows: array name -> row of this face in `arrays/<name>/<shard>.npy`.
         hashes: image folder -> sha256 of the file there.
+        about: column -> value of what "about" stages say of the face, joined when it is read.
         shard: number of the shard it lives in; set by whoever reads it.
-        arrays, images: what a stage hands over to be written; never read back from here.
+        columns, arrays, images: what a stage hands over to be written; never read back from here.
     """
 
     face_id: str
@@ -57,14 +64,15 @@ class FaceRecord:
     seed: int | None = None
     psi: float | None = None
     params: Mapping[str, Json] = field(default_factory=dict)
-    realism: float | None = None
-    score: float | None = None
+    prior_distance: float | None = None
     rejected_by: str = ""
     reason: str = ""
     detail: str = ""
     rows: Mapping[str, int] = field(default_factory=dict)
     hashes: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Json] = field(default_factory=dict, compare=False)
     shard: int = field(default=-1, compare=False)
+    columns: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
     arrays: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
     images: Mapping[str, Pixels] = field(default_factory=dict, compare=False, repr=False)
 
@@ -83,6 +91,10 @@ class FaceRecord:
         """
         return replace(self, rejected_by=stage, reason=reason, detail=detail, arrays={}, images={})
 
+    def with_columns(self, **values: Json) -> FaceRecord:
+        """The record with values for columns that the stage declares."""
+        return replace(self, columns={**self.columns, **values})
+
     def with_array(self, name: str, values: Array) -> FaceRecord:
         """The record with one array row for `arrays/<name>/`."""
         return replace(self, arrays={**self.arrays, name: values})
@@ -98,8 +110,12 @@ class FaceRecord:
 
 
 _JSON_COLUMNS = ("params", "rows", "hashes")
-_TRANSIENT = ("shard", "arrays", "images")
+_TRANSIENT = ("about", "shard", "columns", "arrays", "images")
 COLUMNS = tuple(f.name for f in fields(FaceRecord) if f.name not in _TRANSIENT)
+_DEFAULTS = {
+    f.name: f.default_factory if f.default_factory is not MISSING else f.default
+    for f in fields(FaceRecord)
+}
 
 
 def canonical_json(value: Json) -> str:
@@ -120,12 +136,28 @@ def to_columns(records: Iterable[FaceRecord]) -> dict[str, list[Any]]:
 
 
 def from_columns(columns: Mapping[str, list[Any]], shard: int) -> list[FaceRecord]:
-    """The inverse of `to_columns`; `shard` is where the rows were read."""
+    """The inverse of `to_columns`; a column that an older version lacked gets its default.
+
+    Args:
+        columns: name -> values, all of one length.
+        shard: where the rows were read.
+
+    Raises:
+        KeyError: no `face_id`, which has no default.
+    """
+    count = len(columns["face_id"])
+    complete = {name: columns.get(name) or [_default(name)] * count for name in COLUMNS}
     records = []
-    for values in zip(*(columns[name] for name in COLUMNS), strict=True):
+    for values in zip(*complete.values(), strict=True):
         row = dict(zip(COLUMNS, values, strict=True))
         for name in _JSON_COLUMNS:
-            row[name] = json.loads(row[name])
+            if isinstance(row[name], str):
+                row[name] = json.loads(row[name])
         row["quad"] = tuple(row["quad"])
         records.append(FaceRecord(**row, shard=shard))
     return records
+
+
+def _default(name: str) -> Any:
+    default = _DEFAULTS[name]
+    return default() if callable(default) else default

@@ -13,7 +13,7 @@ import pickle
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from sfhq import stages
 from sfhq.errors import SfhqError, UsageError
 from sfhq.lock import folder_lock
+from sfhq.parts import lineage
+from sfhq.parts.about import AboutRow
+from sfhq.parts.join import history, join_shard
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.stage import SourceStage, Stage
@@ -46,7 +50,7 @@ class Counts:
     alive: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
-    def add(self, entered: int, records: Iterable[FaceRecord]) -> None:
+    def add(self, entered: int, records: Iterable[FaceRecord | AboutRow]) -> None:
         """Count one shard."""
         self.entered += entered
         for record in records:
@@ -54,6 +58,11 @@ class Counts:
                 self.alive += 1
             else:
                 self.rejected[record.reason] += 1
+
+    @classmethod
+    def of(cls, values: Mapping[str, Json]) -> Counts:
+        """The inverse of `to_dict`."""
+        return cls(int(values["entered"]), int(values["alive"]), Counter(values["rejected"]))
 
     def to_dict(self) -> dict[str, Json]:
         """The counts as JSON can hold them."""
@@ -64,8 +73,47 @@ class Counts:
         }
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A stage in a part: what it reads, as plain values that travel to workers.
+
+    Attributes:
+        stage: to run.
+        root: of the part.
+        faces: stage whose records it reads; "" of a source.
+        read: stages that say something about those faces and that it reads.
+        selecting: stages whose rejections it does not get to see.
+    """
+
+    stage: Stage[Any]
+    root: Path
+    faces: str = ""
+    read: tuple[str, ...] = ()
+    selecting: tuple[str, ...] = ()
+
+    def records(self, part: Part, shard: int) -> list[FaceRecord]:
+        """The living records of a shard; of a stage that makes faces without what others say."""
+        if self.stage.kind == "about":
+            about = sorted({*self.read, *self.selecting}, key=stages.position)
+            return [r for r in join_shard(part, self.faces, about, shard) if r.alive]
+        records = part.read_shard(self.faces, shard)
+        joined = join_shard(part, self.faces, self.selecting, shard) if self.selecting else records
+        return [r for r, j in zip(records, joined, strict=True) if j.alive]
+
+    def marks(self, part: Part) -> dict[str, Json]:
+        """Stage -> fingerprint of all that the result depends on."""
+        found = {*([self.faces] if self.faces else []), *self.read}
+        if self.stage.scope == "part" or self.stage.kind == "faces":
+            found |= {*self.selecting}  # it depends on which faces it sees
+        return {name: lineage.fingerprint(part, name) for name in sorted(found)}
+
+    def selection(self, part: Part) -> dict[str, Json]:
+        """Stage -> fingerprint of those whose rejections count."""
+        return {name: lineage.fingerprint(part, name) for name in self.selecting}
+
+
 def run_stage(
-    stage: Stage,
+    stage: Stage[Any],
     part: Part,
     *,
     workers: int = 1,
@@ -75,40 +123,56 @@ def run_stage(
 ) -> Counts:
     """Bring a stage to its end, wherever an earlier run left it.
 
+    A stage about faces does those that it has said nothing of yet. One that must see all faces at
+    once is done again when what it read has changed.
+
     Args:
         stage: what to run.
         part: where.
         workers: processes that do shards at the same time; 1 stays in this process.
         shard_size: faces a shard, for stages that start a part.
-        redo: delete the records of this stage and of all after it first.
+        redo: delete the records of this stage and of all that read it first.
         on_shard: called with the number of faces that entered each shard as it ends.
 
     Raises:
         UsageError: the stage ran here with other settings, or what it reads is missing.
     """
+    if workers < 1:
+        raise UsageError(f"workers is {workers}; wanted 1 or more")
     with folder_lock(part.root):
         _sweep(part)
-        upstream = None if isinstance(stage, SourceStage) else part.before(stage.name)
-        # Before anything is deleted or claimed: a source that is not there says so here.
+        # Before anything is deleted or claimed: whatever is wrong says so here.
+        settings = stage.settings()
         seeds = stage.seeds(part) if isinstance(stage, SourceStage) else None
-        if redo:
-            part.drop_from(stage.name)
-        settings = {**stage.settings(), "upstream": upstream}
-        if isinstance(stage, SourceStage):
+        if seeds is not None:
             settings["shard_size"] = shard_size
-        _claim(stage, part, settings)
-        if stage.scope == "part":
-            _run_whole(stage, part, upstream, on_shard)
-        else:
-            _run_shards(stage, part, _units(part, upstream, seeds, shard_size), workers, on_shard)
-        counts = count_stage(part, stage.name, upstream)
-        info = {
+            _refuse_second_source(stage, part)
+        job = _job(stage, part)
+        stage.check(part)
+        info: dict[str, Any] = {
+            "kind": stage.kind,
             "settings": settings,
-            "complete": True,
-            "shards": len(part.shards(stage.name)),
-            "counts": counts.to_dict(),
+            "inputs": job.marks(part),
+            "selected_by": job.selection(part),
+            "writes": list(stage.written()),
         }
-        part.write_stage_info(stage.name, info)
+        if redo:
+            lineage.drop(part, stage.name)
+        part.upgrade()
+        done = _claim(stage, part, info)
+        if done is not None:
+            return done
+        if stage.kind == "about" and stage.scope == "part":
+            _run_whole(job, part, on_shard)
+        elif seeds is not None:
+            _run_shards(job, part, _seeded(seeds, shard_size), workers, on_shard)
+        else:
+            units = (_Unit(shard) for shard in part.shards(job.faces))
+            _run_shards(job, part, units, workers, on_shard)
+        counts = count_stage(part, stage.name)
+        shards = len(part.shards(stage.name))
+        ended = {**info, "complete": True, "shards": shards, "counts": counts.to_dict()}
+        part.write_stage_info(stage.name, ended)
         return counts
 
 
@@ -118,82 +182,177 @@ def _sweep(part: Part) -> None:
         path.unlink(missing_ok=True)
 
 
-def _claim(stage: Stage, part: Part, settings: dict[str, Json]) -> None:
-    if settings["upstream"] is None:
-        for other in part.stages():
-            if other != stage.name and part.stage_info(other)["settings"]["upstream"] is None:
-                raise UsageError(
-                    f"{part.root}: started by {other} already; give {stage.name} a new folder"
-                )
-    if stage.name not in part.stages():
-        # Shards without a stage.json are what a redo left that was killed: of other settings.
-        shutil.rmtree(part.root / "records" / stage.name, ignore_errors=True)
-        part.write_stage_info(stage.name, {"settings": settings, "complete": False})
-        return
-    info = part.stage_info(stage.name)
-    before = info["settings"]
-    if not info["complete"] and not part.shards(stage.name) and before != settings:
+def _refuse_second_source(stage: Stage[Any], part: Part) -> None:
+    for other in part.stages():
+        if other != stage.name and part.stage_info(other)["kind"] == "source":
+            raise UsageError(
+                f"{part.root}: started by {other} already; give {stage.name} a new folder"
+            )
+
+
+def _job(stage: Stage[Any], part: Part) -> _Job:
+    """What a stage reads in a part.
+
+    Raises:
+        UsageError: something that it reads is not there.
+    """
+    if stage.kind == "source":
+        return _Job(stage, part.root)
+    about = stage.kind == "about"
+    faces = lineage.faces_stage(part, None if about else stage.name)
+    read = set(lineage.require(part, stage.name, stage.needed(), faces))
+    own = {stage.name, *lineage.readers(part, stage.name)} if stage.name in part.stages() else set()
+    for name in stage.wants:
+        there = lineage.provider(part, name, faces)
+        if there is not None and there not in own:
+            read.add(there)
+    selecting = lineage.selecting_stages(part, faces, None if not about else stage.name)
+    known = lineage.about_stages(part, faces)
+    return _Job(
+        stage,
+        part.root,
+        faces,
+        tuple(s for s in known if s in read),
+        tuple(s for s in selecting if s not in own),
+    )
+
+
+def _claim(stage: Stage[Any], part: Part, info: dict[str, Any]) -> Counts | None:
+    """Say under which settings a stage runs here; its counts where nothing is left to do.
+
+    Raises:
+        UsageError: it ran with other settings, or read something else.
+    """
+    name, beginning = stage.name, {**info, "complete": False}
+    if name not in part.stages():
+        # Shards without a description are what a redo left that was killed: of other settings.
+        shutil.rmtree(part.root / "records" / name, ignore_errors=True)
+        part.write_stage_info(name, beginning)
+        return None
+    there = part.stage_info(name)
+    if not there["complete"] and not part.shards(name):
         # A run that failed before its first shard has settled nothing.
-        part.write_stage_info(stage.name, {"settings": settings, "complete": False})
-        return
-    changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
+        part.write_stage_info(name, beginning)
+        return None
+    _refuse_other_settings(stage, part, there, info)
+    whole = there["complete"] and len(part.shards(name)) == there["shards"]
+    if there.get("format") == 1:
+        if whole:
+            return Counts.of(there["counts"])
+        raise UsageError(
+            f"{part.root}: {name} was begun by an older version; "
+            f"run: sfhq {name} {part.root} --redo"
+        )
+    if there["inputs"] != info["inputs"]:
+        if stage.kind == "about" and stage.scope == "part":
+            lineage.drop(part, name)
+            part.write_stage_info(name, beginning)
+            return None
+        _refuse_other_inputs(stage, part, there, info)
+    if whole and there.get("selected_by") == info["selected_by"]:
+        return Counts.of(there["counts"])
+    part.write_stage_info(name, {**beginning, "inputs": {**info["inputs"], **there["inputs"]}})
+    return None
+
+
+def _refuse_other_inputs(
+    stage: Stage[Any], part: Part, there: dict[str, Any], info: dict[str, Any]
+) -> None:
+    """Refuse to go on where something that was read is another now, or gone."""
+    for name, mark in there["inputs"].items():
+        if info["inputs"].get(name) != mark:
+            raise UsageError(
+                f"{part.root}: {stage.name} read {name} as it was before; "
+                f"run: sfhq {stage.name} {part.root} --redo"
+            )
+
+
+def _refuse_other_settings(
+    stage: Stage[Any], part: Part, there: dict[str, Any], info: dict[str, Any]
+) -> None:
+    before, now = there["settings"], info["settings"]
+    # An older version wrote fewer settings; those that both know must agree.
+    keys = before.keys() & now.keys() if there.get("format") == 1 else before.keys() | now.keys()
+    changed = sorted(k for k in keys if before.get(k) != now.get(k))
     if changed:
         first = changed[0]
         raise UsageError(
             f"{part.root}: {stage.name} was run with {first}={before.get(first)!r}, now "
-            f"{first}={settings.get(first)!r}; give the same settings, another folder, or --redo"
+            f"{first}={now.get(first)!r}; give the same settings, another folder, or --redo"
         )
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """One shard's work: records to start from, or the upstream shard to read them from."""
+    """One shard's work, with the records that a source starts it from."""
 
     shard: int
-    upstream: str | None
     seeds: tuple[FaceRecord, ...] = ()
 
-    def records(self, part: Part) -> list[FaceRecord]:
-        if self.upstream is None:
-            return [replace(r, shard=self.shard) for r in self.seeds]
-        return [r for r in part.read_shard(self.upstream, self.shard) if r.alive]
 
-
-def _units(
-    part: Part, upstream: str | None, seeds: Iterator[FaceRecord] | None, shard_size: int
-) -> Iterator[_Unit]:
-    if seeds is None:
-        assert upstream is not None
-        for shard in part.shards(upstream):
-            yield _Unit(shard, upstream)
-        return
+def _seeded(seeds: Iterator[FaceRecord], shard_size: int) -> Iterator[_Unit]:
     for shard in itertools.count():
         chunk = tuple(itertools.islice(seeds, shard_size))
         if not chunk:
             return
-        yield _Unit(shard, None, chunk)
+        yield _Unit(shard, chunk)
 
 
-def _do_unit(stage: Stage, root: Path, unit: _Unit) -> int:
-    part = Part(root)
-    records = unit.records(part)
-    part.write_shard(stage.name, unit.shard, list(stage(records, part)))
+def _do_unit(job: _Job, unit: _Unit) -> int:
+    part, stage = Part(job.root), job.stage
+    if stage.kind == "source":
+        records = [replace(r, shard=unit.shard) for r in unit.seeds]
+    else:
+        records = job.records(part, unit.shard)
+    if stage.kind != "about":
+        part.write_shard(stage.name, unit.shard, list(stage(records, part)))
+        return len(records)
+    there = part.shard_path(stage.name, unit.shard).is_file()
+    if there:
+        known = {row.face_id for row in part.read_about(stage.name, unit.shard)}
+        records = [r for r in records if r.face_id not in known]
+    if records or not there:
+        _write_about(stage, part, unit.shard, records, list(stage(records, part)))
     return len(records)
 
 
-def _run_shards(
-    stage: Stage, part: Part, units: Iterator[_Unit], workers: int, on_shard: OnShard | None
+def _write_about(
+    stage: Stage[Any],
+    part: Part,
+    shard: int,
+    given: list[FaceRecord],
+    done: list[FaceRecord],
 ) -> None:
-    done = set(part.shards(stage.name))
+    """Write what a stage said, once it has said something of each face and nothing else.
+
+    Raises:
+        ValueError: it yielded other faces, or wrote what it did not declare; the stage is wrong.
+    """
+    if [r.face_id for r in done] != [r.face_id for r in given]:
+        raise ValueError(
+            f"{stage.name} must yield each face that it got once, in the order it got them"
+        )
+    for record in done:
+        extra = {*record.columns, *record.arrays, *record.images} - {*stage.written()}
+        if extra:
+            raise ValueError(f"{stage.name} wrote {', '.join(sorted(extra))}, undeclared")
+    part.write_about(stage.name, shard, done, stage.columns)
+
+
+def _run_shards(
+    job: _Job, part: Part, units: Iterator[_Unit], workers: int, on_shard: OnShard | None
+) -> None:
+    name = job.stage.name
+    done = set() if job.stage.kind == "about" else set(part.shards(name))
     todo = (u for u in units if u.shard not in done)
     if workers <= 1:
         for unit in todo:
-            entered = _do_unit(stage, part.root, unit)
+            entered = _do_unit(job, unit)
             if on_shard is not None:
                 on_shard(entered)
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    work = pickle.dumps((stage, part.root))  # once a worker, not once a shard: it holds networks
+    work = pickle.dumps(job)  # once a worker, not once a shard: it holds networks
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (work, threads))
     running: set[Future[int]] = set()
     ends: Iterator[_Unit | None] = itertools.chain(todo, [None])
@@ -209,14 +368,14 @@ def _run_shards(
                         on_shard(entered)
     except BrokenProcessPool:
         raise SfhqError(
-            f"{part.root}: a worker of {stage.name} died, for want of memory perhaps; "
+            f"{part.root}: a worker of {name} died, perhaps because memory ran out; "
             "run it again, with fewer --workers"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-_worker_job: tuple[Stage, Path] | None = None
+_worker_job: _Job | None = None
 
 
 def _start_worker(work: bytes, threads: int) -> None:
@@ -236,49 +395,77 @@ def _start_worker(work: bytes, threads: int) -> None:
 
 def _do_unit_in_worker(unit: _Unit) -> int:
     assert _worker_job is not None
-    return _do_unit(*_worker_job, unit)
+    return _do_unit(_worker_job, unit)
 
 
-def _run_whole(stage: Stage, part: Part, upstream: str | None, on_shard: OnShard | None) -> None:
-    assert upstream is not None
-    missing = set(part.shards(upstream)) - set(part.shards(stage.name))
+def _run_whole(job: _Job, part: Part, on_shard: OnShard | None) -> None:
+    """Run a stage that sees all records at once; shards that are there stay."""
+    stage = job.stage
+    missing = [s for s in part.shards(job.faces) if s not in set(part.shards(stage.name))]
     if not missing:
         return
-    alive = (r for r in part.records(upstream) if r.alive)
+    ids: dict[int, int] = {}  # shard -> hash of the ids that went in
+
+    def alive() -> Iterator[FaceRecord]:
+        for shard in part.shards(job.faces):
+            records = job.records(part, shard)
+            ids[shard] = hash(tuple(r.face_id for r in records))
+            yield from records
+
     last = -1
-    for shard, group in itertools.groupby(stage(alive, part), key=lambda r: r.shard):
-        if shard <= last:
+    for shard, group in itertools.groupby(stage(alive(), part), key=lambda r: r.shard):
+        records = list(group)
+        if shard <= last or hash(tuple(r.face_id for r in records)) != ids.get(shard):
             raise ValueError(
-                f"{stage.name} yielded shard {shard} after {last}; a stage of scope part must "
-                "yield records in the order it got them, with their shard"
+                f"{stage.name} yielded faces of shard {shard} after {last}; a stage of scope part "
+                "must yield each face that it got once, in the order it got them"
             )
         last = shard
-        records = list(group)
         if shard in missing:
-            part.write_shard(stage.name, shard, records)
+            part.write_about(stage.name, shard, records, stage.columns)
             missing.remove(shard)
         if on_shard is not None:
             on_shard(len(records))
-    for shard in sorted(missing):
-        part.write_shard(stage.name, shard, [])
+    for shard in missing:
+        part.write_about(stage.name, shard, [], stage.columns)
 
 
-def count_stage(part: Part, stage: str, upstream: str | None) -> Counts:
+def count_stage(part: Part, stage: str) -> Counts:
     """Count a finished stage from its records."""
     counts = Counts()
+    info = part.stage_info(stage)
+    if info["kind"] == "about":
+        for shard in part.shards(stage):
+            rows = part.read_about(stage, shard)
+            counts.add(len(rows), rows)
+        return counts
+    faces = next((s for s in info["inputs"] if part.stage_info(s)["kind"] != "about"), "")
+    selecting = [s for s in info["inputs"] if s != faces]
     for shard in part.shards(stage):
         records = part.read_shard(stage, shard)
         entered = len(records)
-        if upstream is not None:
-            entered = sum(r.alive for r in part.read_shard(upstream, shard))
+        if faces:
+            entered = sum(r.alive for r in join_shard(part, faces, selecting, shard))
         counts.add(entered, records)
     return counts
 
 
 def funnel(part: Part) -> list[dict[str, Any]]:
-    """For each stage that has run: name, whether it ended, and its counts."""
+    """For each stage that has run: name, whether it ended, counts, and inputs that have changed."""
     rows = []
     for stage in part.stages():
         info = part.stage_info(stage)
-        rows.append({"stage": stage, "complete": info["complete"], **info.get("counts", {})})
+        rows.append(
+            {
+                "stage": stage,
+                "complete": info["complete"],
+                "outdated": lineage.outdated(part, stage),
+                **info.get("counts", {}),
+            }
+        )
     return rows
+
+
+def rejections(part: Part, stage: str) -> Iterator[FaceRecord]:
+    """The faces that a stage refused, as it left them."""
+    return (r for r in history(part, stage) if not r.alive)

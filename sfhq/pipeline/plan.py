@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sfhq import stages
 from sfhq.parts.part import Part
 from sfhq.parts.records import Json
-from sfhq.sources.ingest import Ingest
-from sfhq.synthesis.candidates import check_names
+from sfhq.pipeline.run import Pipeline
 
 
 @dataclass(frozen=True)
@@ -18,38 +17,46 @@ class Plan:
 
     Attributes:
         part: its folder.
-        images: how many the source has.
+        images: how many the source has; None where no stage reads one.
         candidates: names of the ways to bring one to life.
         stages: name -> "done" or "to do", in their order.
     """
 
     part: Path
-    images: int
+    images: int | None
     candidates: tuple[str, ...]
     stages: dict[str, str]
 
     @classmethod
-    def of(
-        cls, source: Ingest, part: Path, candidates: tuple[str, ...], stages: Sequence[str]
-    ) -> Plan:
+    def of(cls, pipeline: Pipeline, part: Path) -> Plan:
         """Look at the source, and at the part where there is one.
 
         Raises:
-            UsageError: an unknown candidate, or a source without images.
+            UsageError: a setting that cannot be, or a source without images.
         """
-        check_names(candidates)
-        images = len(source.names())
+        images, candidates = None, tuple[str, ...]()
+        for name in pipeline.names:
+            settings = pipeline.recipe.table(stages.load_stage(name))
+            if name == "ingest":
+                from sfhq.ingest import Ingest
+
+                images = len(Ingest.build(settings, pipeline.recipe, part).names())
+            if name == "synthesize":
+                from sfhq.synthesis.names import check_names
+
+                candidates = settings.candidates
+                check_names(candidates)
         done = set()
         if (part / "part.json").is_file():
             opened = Part.open(part)
             done = {name for name in opened.stages() if opened.stage_info(name)["complete"]}
-        states = {name: "done" if name in done else "to do" for name in stages}
+        states = {name: "done" if name in done else "to do" for name in pipeline.names}
         return cls(part, images, candidates, states)
 
     @property
-    def photos(self) -> int:
+    def photos(self) -> int | None:
         """The most that it can make."""
-        return self.images * len(self.candidates)
+        return None if self.images is None else self.images * len(self.candidates)
 
     def to_dict(self) -> dict[str, Json]:
         """For JSON."""

@@ -5,101 +5,108 @@ seed = 0
 only = "*_art.jpg"
 [synthesize]
 candidates = ["strict", "low"]
+
+The tables are the stages' own `Settings` (see `sfhq.pipeline.stage.Stage`) and what they share:
+`seed`, `models` and `export`.
 """
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-import types
-import typing
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
+from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.synthesis.candidates import DEFAULT_CANDIDATES
+from sfhq.pipeline.settings import Setting, did_you_mean, option, read_table, settings_of
+from sfhq.pipeline.stage import Stage
+
+RENAMED = {  # key of an earlier version -> its name now
+    "models.encoder": "embed.encoder_weights",
+    "synthesize.max_realism": "synthesize.max_prior_distance",
+}
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Weights files, empty for the embedded pack; and "fp32" or "bf16" for their convolutions."""
+    """The generator and the encoder that stages share."""
 
-    generator: str = ""
-    e4e: str = ""
-    encoder: str = ""
-    precision: str = "fp32"
-
-
-@dataclass(frozen=True)
-class IngestSettings:
-    """See `sfhq.sources.ingest.Ingest`."""
-
-    only: str = ""
-    limit: int = 0
-    licence: str = ""
-    provenance: str = ""
-
-
-@dataclass(frozen=True)
-class AlignSettings:
-    """See `annotate.align.Align`; a size of 0 takes the generator's, at least 256."""
-
-    size: int = 0
-    faces: str = "best"
-    min_face: int = 64
-    max_padding: float = 0.35
-    aligned: bool = False
-
-
-@dataclass(frozen=True)
-class SynthesizeSettings:
-    """See `sfhq.synthesis.synthesize.Synthesize`; 0 stands for no limit."""
-
-    candidates: tuple[str, ...] = DEFAULT_CANDIDATES
-    keep: int = 0
-    max_realism: float = 0.0
-    batch: int = 8
-
-
-@dataclass(frozen=True)
-class EmbedSettings:
-    """See `encoders.embed.Embed`."""
-
-    encoder: str = "dlib-face"
-
-
-@dataclass(frozen=True)
-class DedupSettings:
-    """See `curation.dedup.Dedup`; a threshold of 0 takes the encoder's default."""
-
-    threshold: float = 0.0
+    generator: Annotated[
+        Path | None, option("Generator weights.", default="the embedded pack's")
+    ] = None
+    e4e: Annotated[Path | None, option("e4e weights.", default="the embedded pack's")] = None
+    precision: Annotated[
+        Literal["fp32", "bf16"], option("Number format of the networks' convolutions.")
+    ] = "fp32"
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """See `sfhq.export.sfhq_layout.export_sfhq`; an empty name takes the part's."""
+    """See `sfhq.export.sfhq_layout.export_sfhq`."""
 
-    name: str = ""
-    image_format: str = "jpg"
-    quality: int = 95
+    name: Annotated[str | None, option("Prefix of the file names.", default="the part's name")] = (
+        None
+    )
+    image_format: Annotated[Literal["jpg", "png"], option("Format of the photos.")] = "jpg"
+    quality: Annotated[int, option("Quality of JPEG.", least=1, most=100)] = 95
+
+
+@dataclass(frozen=True)
+class Top:
+    """The keys outside all tables."""
+
+    seed: Annotated[int, option("Seed of everything random.", least=0, most=2**32 - 1)] = 0
+
+
+SHARED: dict[str, type[Any]] = {"models": ModelSettings, "export": ExportSettings}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All settings of a run."""
+    """All settings of a run.
+
+    Attributes:
+        seed: of everything random.
+        models: the shared networks.
+        export: how finished photos are written.
+        where: the file it came from, for errors.
+        tables: stage -> its settings, where any were given.
+    """
 
     seed: int = 0
     models: ModelSettings = field(default_factory=ModelSettings)
-    ingest: IngestSettings = field(default_factory=IngestSettings)
-    align: AlignSettings = field(default_factory=AlignSettings)
-    synthesize: SynthesizeSettings = field(default_factory=SynthesizeSettings)
-    embed: EmbedSettings = field(default_factory=EmbedSettings)
-    dedup: DedupSettings = field(default_factory=DedupSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
+    where: str = field(default="the command line", compare=False)
+    tables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def table(self, stage: type[Stage[Any]]) -> Any:
+        """The settings of a stage: those given, and defaults for the rest.
+
+        Raises:
+            UsageError: one that has no default was not given.
+        """
+        if stage.name in self.tables:
+            return self.tables[stage.name]
+        return read_table(stage.Settings, {}, self.where, stage.name)
+
+    def build(self, name: str, part: Path) -> Stage[Any]:
+        """A stage as this recipe describes it, with its networks.
+
+        Args:
+            name: of the stage.
+            part: folder of the part.
+
+        Raises:
+            UsageError: a value that cannot be.
+        """
+        stage = stages.load_stage(name)
+        return stage.build(self.table(stage), self, part)
 
 
-def load_recipe(path: Path | None, overrides: dict[str, Any] | None = None) -> Recipe:
+def load_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe and lay flags over it.
 
     Args:
@@ -107,66 +114,61 @@ def load_recipe(path: Path | None, overrides: dict[str, Any] | None = None) -> R
         overrides: "table.key" or "key" to values; None values are passed over.
 
     Raises:
-        UsageError: no such file, not TOML, an unknown key, or a value of the wrong type.
+        UsageError: no such file, not TOML, an unknown key, or a value that does not fit.
     """
     values: dict[str, Any] = {}
     where = "the command line"
     if path is not None:
         where = str(path)
         try:
-            values = tomllib.loads(path.read_text())
+            values = tomllib.loads(path.read_text("utf-8-sig"))
         except OSError as error:
             raise UsageError(f"{path}: cannot read recipe: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{path}: not TOML: {error}") from None
     for name, value in (overrides or {}).items():
         if value is None:
             continue
         table = values
         *above, key = name.split(".")
-        for part in above:
-            table = table.setdefault(part, {})
+        for step in above:
+            table = table.setdefault(step, {})
             if not isinstance(table, dict):
-                raise UsageError(f"{where}: {part} is {table!r}; wanted a table")
+                raise UsageError(f"{where}: {step} is {table!r}; wanted a table")
         table[key] = value
-    built = _build(Recipe, values, where, "")
-    assert isinstance(built, Recipe)
-    return built
+    return read_recipe_values(values, where)
 
 
-def _build(cls: type[Any], values: Any, where: str, prefix: str) -> Any:
-    if not isinstance(values, dict):
-        raise UsageError(f"{where}: {prefix.rstrip('.')} is {values!r}; wanted a table")
-    known = {f.name for f in fields(cls)}
+def read_recipe_values(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values, every key checked.
+
+    Raises:
+        UsageError: an unknown key, or a value that does not fit.
+    """
+    top = {s.name for s in settings_of(Top)}
+    known = [*top, *SHARED, *stages.names()]
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = (
-                f"; did you mean {prefix}{near[0]}?"
-                if near
-                else f"; known: {', '.join(sorted(known))}"
-            )
-            raise UsageError(f"{where}: unknown key {prefix}{key}{hint}")
-    hints = typing.get_type_hints(cls)
-    arguments = {}
-    for key, value in values.items():
-        wanted = hints[key]
-        if is_dataclass(wanted):
-            assert isinstance(wanted, type)
-            arguments[key] = _build(wanted, value, where, f"{prefix}{key}.")
-        else:
-            arguments[key] = _convert(value, wanted, f"{where}: {prefix}{key}")
-    return cls(**arguments)
+            raise UsageError(f"{where}: unknown key {key}{did_you_mean(key, known)}")
+    for old, new in RENAMED.items():
+        table, _, key = old.partition(".")
+        if isinstance(values.get(table), Mapping) and key in values[table]:
+            raise UsageError(f"{where}: {old} is now called {new}; rename it")
+    seed = read_table(Top, {k: v for k, v in values.items() if k in top}, where, "").seed
+    shared = {
+        name: read_table(cls, values[name], where, name) if name in values else cls()
+        for name, cls in SHARED.items()
+    }
+    tables = {
+        name: read_table(stages.load_stage(name).Settings, values[name], where, name)
+        for name in stages.names()
+        if name in values
+    }
+    return Recipe(seed, **shared, where=where, tables=MappingProxyType(tables))
 
 
-def _convert(value: Any, wanted: Any, place: str) -> Any:
-    if typing.get_origin(wanted) is tuple:
-        if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-            raise UsageError(f"{place} is {value!r}; wanted a list of names")
-        return tuple(value)
-    assert not isinstance(wanted, types.UnionType)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise UsageError(f"{place} is {value!r}; wanted {wanted.__name__}")
-    return value
+def shared_settings(name: str) -> tuple[tuple[str, Setting], ...]:
+    """The settings that stages share under a name of `Stage.shares`, with their recipe keys."""
+    if name in SHARED:
+        return tuple((f"{name}.{s.name}", s) for s in settings_of(SHARED[name]))
+    return tuple((s.name, s) for s in settings_of(Top) if s.name == name)

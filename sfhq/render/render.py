@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -22,7 +23,8 @@ from sfhq.errors import UsageError
 from sfhq.images import encode_image, mark_of
 from sfhq.parts.part import ART_FOLDER, RENDER_FOLDER, Part
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.stage import Scope
+from sfhq.pipeline.settings import option
+from sfhq.pipeline.stage import SourceStage, positive
 from sfhq.render.head.assets import need
 from sfhq.render.people.recipe import RenderRecipe
 
@@ -45,21 +47,60 @@ def one_thread() -> AbstractContextManager[Any]:
     return limits
 
 
+if TYPE_CHECKING:
+    from sfhq.pipeline.recipe import Recipe
+
+
 @dataclass(frozen=True)
-class Render:
+class RenderSettings:
+    """See `Render`."""
+
+    count: Annotated[int, option("How many faces.", least=1)]
+    seed: Annotated[int, option("First seed.", least=0, most=2**31 - 1)] = 0
+    size: Annotated[int, option("Side of the pictures in pixels.", least=64, most=1024)] = 256
+    style: Annotated[
+        tuple[str, ...],
+        option(
+            "Comma-separated, used in turn: photo, oil, watercolour, pencil, cel, low-poly, clay, "
+            "pixelated.",
+            metavar="NAMES",
+        ),
+    ] = ("photo",)
+    recipe: Annotated[Path | None, option("TOML file of shares: whom to draw.")] = None
+    samples: Annotated[int, option("Light paths per pixel.", least=1, most=4096)] = SAMPLES
+
+
+@dataclass(frozen=True)
+class Render(SourceStage[RenderSettings]):
     """Draws and renders `count` people.
 
     Attributes:
         count: how many faces.
         seed: of the first; face i has `seed + i`.
         size: side of the pictures in pixels, 64 to 1024.
-        styles: of `sfhq.render.styles.STYLES`, dealt in turn by seed.
+        styles: of `sfhq.render.styles.STYLES`, used in turn by seed.
         recipe: whom to draw.
         samples: paths a pixel.
     """
 
     name: ClassVar[str] = "render"
-    scope: ClassVar[Scope] = "face"
+    arrays: ClassVar[tuple[str, ...]] = ("render_landmarks",)
+    images: ClassVar[tuple[str, ...]] = (
+        *(RENDER_FOLDER, ART_FOLDER),
+        *("segmentations", "bare", "covers"),
+    )
+    Settings: ClassVar[type[Any]] = RenderSettings
+    about: ClassVar[str] = (
+        "Each face is a photograph in renders/, in an art style also in art/, with 19 classes in "
+        "segmentations/, what is behind hair, glasses and clothes in bare/, 110 landmarks, 40 "
+        "attributes, pose and gaze. Needs: pip install 'sfhq[render]'"
+    )
+    examples: ClassVar[tuple[str, ...]] = (
+        "sfhq render heads --count 10000 --seed 1 --style photo,oil --workers 2",
+        "sfhq run heads part-05                 # its pictures as inspirations",
+        "sfhq sheet heads --labels",
+    )
+    packages: ClassVar[tuple[str, ...]] = ("anny", "mitsuba")
 
     count: int
     seed: int = 0
@@ -71,8 +112,7 @@ class Render:
     def __post_init__(self) -> None:
         from sfhq.render.styles import check_style
 
-        if self.count < 1:
-            raise UsageError(f"count is {self.count}; wanted 1 or more faces")
+        positive("count", self.count, "faces")
         if self.seed < 0 or self.seed + self.count > 2**31:
             raise UsageError(f"seed is {self.seed}; wanted 0 to {2**31 - self.count}")
         if not SIZES[0] <= self.size <= SIZES[1]:
@@ -83,6 +123,20 @@ class Render:
             raise UsageError("no style; wanted at least one, such as photo")
         for style in self.styles:
             check_style(style)
+
+    @classmethod
+    def build(cls, settings: RenderSettings, recipe: Recipe, part: Path) -> Render:
+        """The stage that a recipe describes."""
+        from sfhq.render.people.recipe import load_render_recipe
+
+        return cls(
+            count=settings.count,
+            seed=settings.seed,
+            size=settings.size,
+            styles=settings.style,
+            recipe=load_render_recipe(settings.recipe),
+            samples=settings.samples,
+        )
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out.
@@ -112,7 +166,7 @@ class Render:
                 seed=seed,
                 licence=LICENCE,
                 provenance="rendered by sfhq",
-                candidate=self.styles[seed % len(self.styles)],
+                params={"style": self.styles[seed % len(self.styles)]},
             )
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
@@ -137,7 +191,7 @@ class Render:
         from sfhq.render.scene.picture import render
         from sfhq.render.styles import Guides, stylize
 
-        seed, style = record.seed or 0, record.candidate
+        seed, style = record.seed or 0, str(record.params["style"])
         one = person(seed, self.recipe)
         model = make(one)
         labels = read(model, self.size)

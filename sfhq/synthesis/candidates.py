@@ -11,7 +11,6 @@ Each way is a word on the command line and in the record:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,50 +19,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfhq.errors import UsageError
-from sfhq.parts.records import Json
+from sfhq.parts.records import Json, Pixels
 from sfhq.synthesis.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
+from sfhq.synthesis.names import DONORS, PATTERN
+from sfhq.tensors import to_pixels
 from stylegan2_ops.generator import Generator, truncate
 from stylegan2_ops.inference import Precision, prepared
 
 Encoder = Callable[[Tensor], Tensor]
 
-DEFAULT_CANDIDATES = ("strict", "low", "psi-0.6", "donor-7")
-PATTERN = re.compile(
-    r"strict|low|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
-    r"|sefa-(?P<axis>\d+)(?P<step>[+-]\d+(?:\.\d+)?)"
-)
 STRICT_LADDER = (1.0, 1.0, 0.8)
 STRICT_RADIUS = 0.8
 LOW_ROUNDS = 8
 LOW_STEP = 1.5
 LOW_RADIUS = 0.9
 DONOR_PSI = 0.6
-DONORS = 64
-SEFA_LIMIT = 4.0
 PREVIEW = 64
-
-
-def check_names(names: tuple[str, ...]) -> None:
-    """Refuse names that are no way of making a candidate.
-
-    Raises:
-        UsageError: unknown, repeated, or out of range.
-    """
-    for name in names:
-        match = PATTERN.fullmatch(name)
-        if match is None:
-            raise UsageError(
-                f"unknown candidate {name!r}; wanted strict, low, psi-<strength>, "
-                "donor-<layer> or sefa-<direction><+step or -step>"
-            )
-        if match["psi"] and not 0.0 <= float(match["psi"]) <= 2.0:
-            raise UsageError(f"{name}: psi is out of range; wanted 0 to 2")
-        if match["donor"] and float(match["donor"]) > 18.0:
-            raise UsageError(f"{name}: the layer is out of range; wanted 0 to 18")
-        if match["step"] and abs(float(match["step"])) > SEFA_LIMIT:
-            raise UsageError(f"{name}: the step is out of range; wanted at most {SEFA_LIMIT}")
-    if len(set(names)) != len(names):
-        raise UsageError(f"candidates {', '.join(names)} repeat a name; give each once")
 
 
 @dataclass(frozen=True)
@@ -108,7 +79,7 @@ class CandidateMaker:
         """One way on a batch.
 
         Args:
-            name: see the top of this file.
+            name: see `sfhq.synthesis.names`.
             inverted: (N, L, w_dim) latents of the inspirations.
             images: (N, 3, H, W) the inspirations themselves.
             face_ids: their names, which seed what is random.
@@ -195,3 +166,8 @@ class CandidateMaker:
         spread = self.prior.scale.norm() / self.prior.scale.numel() ** 0.5
         moved = strict + step * spread * directions[axis]
         return Candidate(name, moved, None, [{"step": step} for _ in range(len(moved))])
+
+
+def render(generator: Generator, w_plus: Tensor, precision: Precision = "fp32") -> Pixels:
+    """(N, H, W, 3) uint8 images of (N, L, w_dim) latents with the stored noise."""
+    return to_pixels(prepared(generator.synthesis, precision)(w_plus))

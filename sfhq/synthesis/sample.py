@@ -9,23 +9,40 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
-
+from sfhq import stages
 from sfhq.errors import UsageError
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
-from sfhq.parts.photos import to_pixels
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.stage import Scope
-from sfhq.synthesis.candidates import Encoder
-from sfhq.synthesis.latents import LatentPrior, pull_towards
-from stylegan2_ops.generator import Generator, seed_to_z, truncate
-from stylegan2_ops.inference import Precision, prepared
+from sfhq.pipeline.settings import option
+from sfhq.pipeline.stage import SourceStage, positive
+
+if TYPE_CHECKING:
+    from sfhq.pipeline.recipe import Recipe
+    from sfhq.synthesis.candidates import Encoder
+    from sfhq.synthesis.latents import LatentPrior
+    from stylegan2_ops.generator import Generator
+    from stylegan2_ops.inference import Precision
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleSettings:
+    """See `Sample`."""
+
+    count: Annotated[int, option("How many faces.", least=1)]
+    seed: Annotated[int, option("First seed.", least=0, most=2**32 - 1)] = 0
+    psi: Annotated[float, option("Strength of the draw.", least=0, most=10)] = 1.2
+    anchor_psi: Annotated[
+        float,
+        option("Way back from the encoder's latent (0) to the draw (1).", least=0, most=1),
+    ] = 0.5
+    batch: Annotated[int, option("Faces at a time; bounds the memory.", least=1)] = 8
+
+
+@dataclass(frozen=True)
+class Sample(SourceStage[SampleSettings]):
     """Draws `count` faces with seeds from `seed` on.
 
     Attributes:
@@ -42,7 +59,11 @@ class Sample:
     """
 
     name: ClassVar[str] = "sample"
-    scope: ClassVar[Scope] = "face"
+    arrays: ClassVar[tuple[str, ...]] = ("w_plus",)
+    images: ClassVar[tuple[str, ...]] = (SYNTHETIC_FOLDER,)
+    Settings: ClassVar[type[Any]] = SampleSettings
+    shares: ClassVar[tuple[str, ...]] = ("models",)
+    examples: ClassVar[tuple[str, ...]] = ("sfhq sample part-06 --count 1000 --psi 1.3",)
 
     generator: Generator
     generator_digest: str
@@ -57,16 +78,34 @@ class Sample:
     precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise UsageError(f"count is {self.count}; wanted 1 or more faces")
+        positive("count", self.count, "faces")
         if self.seed < 0 or self.seed + self.count > 2**32:
             raise UsageError(f"seed is {self.seed}; wanted 0 to {2**32 - self.count}")
         if not 0.0 <= self.psi <= 10.0:
             raise UsageError(f"psi is {self.psi}; wanted 0 to 10")
-        if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
+        positive("batch", self.batch, "faces at a time")
         if not 0.0 <= self.anchor_psi <= 1.0:
             raise UsageError(f"anchor_psi is {self.anchor_psi}; wanted 0 to 1")
+
+    @classmethod
+    def build(cls, settings: SampleSettings, recipe: Recipe, part: Path) -> Sample:
+        """The stage that a recipe describes, with its networks."""
+        from sfhq.synthesis.latents import LatentPrior
+
+        pair = stages.network("generator and encoder")(recipe.models)
+        return cls(
+            generator=pair.generator,
+            generator_digest=pair.generator_digest,
+            encoder=pair.encoder,
+            encoder_digest=pair.encoder_digest,
+            prior=LatentPrior.of(pair.generator),
+            count=settings.count,
+            seed=settings.seed,
+            psi=settings.psi,
+            anchor_psi=settings.anchor_psi,
+            batch=settings.batch,
+            precision=pair.precision,
+        )
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out."""
@@ -86,7 +125,14 @@ class Sample:
             yield FaceRecord(f"seed{seed:010d}", seed=seed, psi=self.psi, candidate="anchored")
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
-        """Render every seed; adds `w_plus`, the image and its realism."""
+        """Render every seed; adds `w_plus`, the image and its distance from the prior."""
+        import torch
+
+        from sfhq.synthesis.latents import pull_towards
+        from sfhq.tensors import to_pixels
+        from stylegan2_ops.generator import seed_to_z, truncate
+        from stylegan2_ops.inference import prepared
+
         render = prepared(self.generator.synthesis, self.precision)
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
@@ -98,13 +144,13 @@ class Sample:
                 seen = self.encoder(render(drawn).clamp(-1, 1))
                 w_plus = pull_towards(drawn, seen, self.anchor_psi)
                 pixels = to_pixels(render(w_plus))
-                realism = self.prior.distance(w_plus).tolist()
+                distances = self.prior.distance(w_plus).tolist()
             for record, latent, image, distance in zip(
-                chunk, w_plus.numpy(), pixels, realism, strict=True
+                chunk, w_plus.numpy(), pixels, distances, strict=True
             ):
                 done = replace(
                     record,
-                    realism=round(distance, 6),
+                    prior_distance=round(distance, 6),
                     params={"anchor_psi": self.anchor_psi},
                     width=image.shape[1],
                     height=image.shape[0],

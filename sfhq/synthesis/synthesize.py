@@ -5,50 +5,78 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import torch
-from torch import Tensor
-
+from sfhq import stages
 from sfhq.errors import UsageError
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
-from sfhq.parts.photos import load_images, to_pixels
-from sfhq.parts.records import FaceRecord, Json, Pixels
-from sfhq.pipeline.stage import Scope
-from sfhq.synthesis.candidates import (
-    DEFAULT_CANDIDATES,
-    DONORS,
-    Candidate,
-    CandidateMaker,
-    Encoder,
-    check_names,
-)
-from sfhq.synthesis.latents import LatentPrior
-from stylegan2_ops.generator import Generator
-from stylegan2_ops.inference import Precision, prepared
+from sfhq.parts.photos import load_images
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.pipeline.settings import option
+from sfhq.pipeline.stage import Kind, Stage, positive
+from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
+
+if TYPE_CHECKING:
+    from sfhq.pipeline.recipe import Recipe
+    from sfhq.synthesis.candidates import Candidate, CandidateMaker, Encoder
+    from sfhq.synthesis.latents import LatentPrior
+    from stylegan2_ops.generator import Generator
+    from stylegan2_ops.inference import Precision
 
 
 @dataclass(frozen=True)
-class Synthesize:
+class SynthesizeSettings:
+    """See `Synthesize`."""
+
+    candidates: Annotated[
+        tuple[str, ...],
+        option("Ways to a photo: strict, low, psi-0.6, donor-7, sefa-0+1.5.", metavar="NAMES"),
+    ] = DEFAULT_CANDIDATES
+    keep: Annotated[
+        int | None,
+        option("Keep only this many candidates per face, those nearest the prior.", least=1),
+    ] = None
+    max_prior_distance: Annotated[
+        float | None, option("Reject candidates farther from the prior.", least=0)
+    ] = None
+    batch: Annotated[int, option("Faces at a time; bounds the memory.", least=1)] = 8
+
+
+@dataclass(frozen=True)
+class Synthesize(Stage[SynthesizeSettings]):
     """Renders candidates; each becomes a record whose parent is the inspiration.
 
     The image goes to `images/<parent>-<candidate>.png`, the latent to `arrays/w_plus/`
-    (num_ws, w_dim), its distance from the prior to `realism`.
+    (num_ws, w_dim), its distance from the prior to `prior_distance`.
 
     Attributes:
         generator, generator_digest: the network and the sha256 of its weights.
         encoder, encoder_digest: the same of e4e.
         prior: of the generator.
         candidates: names of the ways, see `sfhq.synthesis.candidates`.
-        keep: only so many candidates an inspiration, the most realistic; None for all.
-        max_realism: refuse candidates further from the prior than this; None for no limit.
+        keep: number of candidates to keep per face, those nearest the prior; None for all.
+        max_prior_distance: reject candidates farther from the prior; None for no limit.
         seed: of donors.
         batch: faces at a time; bounds the memory.
         precision: of the generator's convolutions, "fp32" or "bf16".
     """
 
     name: ClassVar[str] = "synthesize"
-    scope: ClassVar[Scope] = "face"
+    kind: ClassVar[Kind] = "faces"
+    reads: ClassVar[tuple[str, ...]] = ("aligned", "inverted")
+    arrays: ClassVar[tuple[str, ...]] = ("w_plus",)
+    images: ClassVar[tuple[str, ...]] = (SYNTHETIC_FOLDER,)
+    Settings: ClassVar[type[Any]] = SynthesizeSettings
+    shares: ClassVar[tuple[str, ...]] = ("seed", "models")
+    about: ClassVar[str] = (
+        "strict stays near the prior and is the most realistic; low is refined by feedback and the "
+        "closest to the art; psi-P pulls to the mean face; donor-L takes fine layers from a drawn "
+        "face; sefa-D+S moves along a direction of the weights."
+    )
+    examples: ClassVar[tuple[str, ...]] = (
+        "sfhq synthesize part-05 --candidates strict,low,sefa-0+1.5 --keep 2",
+    )
 
     generator: Generator
     generator_digest: str
@@ -57,7 +85,7 @@ class Synthesize:
     prior: LatentPrior
     candidates: tuple[str, ...] = DEFAULT_CANDIDATES
     keep: int | None = None
-    max_realism: float | None = None
+    max_prior_distance: float | None = None
     seed: int = 0
     batch: int = 8
     precision: Precision = "fp32"
@@ -66,12 +94,32 @@ class Synthesize:
         check_names(self.candidates)
         if not self.candidates:
             raise UsageError("no candidate named; wanted at least one, for example strict")
-        if self.keep is not None and self.keep < 1:
-            raise UsageError(f"keep is {self.keep}; wanted 1 or more candidates an inspiration")
+        if self.keep is not None:
+            positive("keep", self.keep, "candidates per face")
         if not 0 <= self.seed <= 2**32 - DONORS:
             raise UsageError(f"seed is {self.seed}; wanted 0 to {2**32 - DONORS}")
-        if self.batch < 1:
-            raise UsageError(f"batch is {self.batch}; wanted 1 or more faces at a time")
+        positive("batch", self.batch, "faces at a time")
+
+    @classmethod
+    def build(cls, settings: SynthesizeSettings, recipe: Recipe, part: Path) -> Synthesize:
+        """The stage that a recipe describes, with its networks."""
+        from sfhq.synthesis.latents import LatentPrior
+
+        check_names(settings.candidates)  # before networks are read
+        pair = stages.network("generator and encoder")(recipe.models)
+        return cls(
+            generator=pair.generator,
+            generator_digest=pair.generator_digest,
+            encoder=pair.encoder,
+            encoder_digest=pair.encoder_digest,
+            prior=LatentPrior.of(pair.generator),
+            candidates=settings.candidates,
+            keep=settings.keep,
+            max_prior_distance=settings.max_prior_distance,
+            seed=recipe.seed,
+            batch=settings.batch,
+            precision=pair.precision,
+        )
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out."""
@@ -80,13 +128,17 @@ class Synthesize:
             "encoder": self.encoder_digest,
             "candidates": list(self.candidates),
             "keep": self.keep,
-            "max_realism": self.max_realism,
+            "max_prior_distance": self.max_prior_distance,
             "seed": self.seed,
             "precision": self.precision,
         }
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Yield every inspiration's candidates, in the order of `candidates`."""
+        import torch
+
+        from sfhq.synthesis.candidates import CandidateMaker
+
         maker = CandidateMaker(self.generator, self.encoder, self.prior, self.seed, self.precision)
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
@@ -96,21 +148,23 @@ class Synthesize:
     def _do_batch(
         self, maker: CandidateMaker, chunk: list[FaceRecord], part: Part
     ) -> Iterator[FaceRecord]:
+        import torch
+
         images = load_images(part, chunk, "aligned", self.generator.config.resolution)
         inverted = torch.stack([torch.tensor(part.row("inverted", r)) for r in chunk])
         ids = [r.face_id for r in chunk]
         made = [maker.make(name, inverted, images, ids) for name in self.candidates]
-        realism = torch.stack([self.prior.distance(c.w_plus) for c in made], dim=1)  # (N, K)
+        distances = torch.stack([self.prior.distance(c.w_plus) for c in made], dim=1)  # (N, K)
         for row, record in enumerate(chunk):
-            order = realism[row].argsort(stable=True).tolist()
+            order = distances[row].argsort(stable=True).tolist()
             chosen = set(order if self.keep is None else order[: self.keep])
             for index, candidate in enumerate(made):
                 yield self._finish(
-                    record, candidate, row, float(realism[row, index]), index in chosen
+                    record, candidate, row, float(distances[row, index]), index in chosen
                 )
 
     def _finish(
-        self, parent: FaceRecord, candidate: Candidate, row: int, realism: float, chosen: bool
+        self, parent: FaceRecord, candidate: Candidate, row: int, distance: float, chosen: bool
     ) -> FaceRecord:
         record = replace(
             parent,
@@ -120,27 +174,24 @@ class Synthesize:
             psi=candidate.psi,
             seed=candidate.params[row].get("donor_seed"),
             params={**parent.params, **candidate.params[row]},
-            realism=round(realism, 6),
+            prior_distance=round(distance, 6),
         )
         if not chosen:
             return record.reject(
                 self.name,
-                "less realistic",
-                f"realism {realism:.3f} is not among the best {self.keep} of its inspiration",
+                "farther from the prior",
+                f"prior distance {distance:.3f} is not among the smallest {self.keep} of its face",
             )
-        if self.max_realism is not None and realism > self.max_realism:
+        if self.max_prior_distance is not None and distance > self.max_prior_distance:
             return record.reject(
                 self.name,
-                "unrealistic",
-                f"realism {realism:.3f}; wanted {self.max_realism} or less",
+                "too far from the prior",
+                f"prior distance {distance:.3f}; wanted {self.max_prior_distance} or less",
             )
+        from sfhq.synthesis.candidates import render
+
         w_plus = candidate.w_plus[row : row + 1]
         pixels = render(self.generator, w_plus, self.precision)
         return record.with_array("w_plus", w_plus[0].numpy()).with_image(
             SYNTHETIC_FOLDER, pixels[0]
         )
-
-
-def render(generator: Generator, w_plus: Tensor, precision: Precision = "fp32") -> Pixels:
-    """(N, H, W, 3) uint8 images of (N, L, w_dim) latents with the stored noise."""
-    return to_pixels(prepared(generator.synthesis, precision)(w_plus))

@@ -16,8 +16,8 @@ from torch import Tensor
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic, write_image
 from sfhq.lock import folder_lock
-from sfhq.parts.photos import to_pixels
 from sfhq.parts.records import Json, canonical_json
+from sfhq.tensors import to_pixels
 
 
 class Training(Protocol):

@@ -19,11 +19,8 @@ from torch import Tensor, nn
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
-from sfhq.weights.header import sorted_header
+from sfhq.weights.header import MAX_HEADER, PACK, sorted_header
 from stylegan2_ops.generator import Generator, GeneratorConfig
-
-PACK = Path(__file__).parents[1] / "models"
-MAX_HEADER = 10_000_000
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Bring images in: a folder, a list of paths or a zip becomes the first records of a part."""
+"""Where the images of a part come from: a folder, a list of paths, a zip, or a rendered part."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
-from typing import ClassVar
 
 from PIL import Image
 
 from sfhq.errors import UsageError
 from sfhq.images import BadImage, read_image
 from sfhq.parts.part import Part
-from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.stage import Scope
+from sfhq.parts.records import FaceRecord
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_BYTES = 256 * 2**20  # of one file once unpacked; keeps a zip bomb out of memory
@@ -228,114 +224,6 @@ def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
     source = source_of(part_or_root) if isinstance(part_or_root, Part) else Source(part_or_root)
     with source:
         return source.bytes_of(record)
-
-
-@dataclass(frozen=True)
-class Ingest:
-    """The stage that starts a part from images.
-
-    Exact copies of an earlier file are rejected here, so that nothing later has to care.
-
-    Attributes:
-        source: a folder, a .txt list of paths or a .zip.
-        only: take the file names that match this pattern, such as "keep_*.jpg".
-        limit: take the first so many, in sorted order.
-        licence: licence of the images, an SPDX id where there is one.
-        provenance: where they come from, in the user's words.
-    """
-
-    name: ClassVar[str] = "ingest"
-    scope: ClassVar[Scope] = "face"
-
-    source: str
-    only: str | None = None
-    limit: int | None = None
-    licence: str = ""
-    provenance: str = ""
-
-    @property
-    def root(self) -> Path:
-        """The source as an absolute path."""
-        return Path(self.source).expanduser().resolve()
-
-    def settings(self) -> dict[str, Json]:
-        """What decides the records; `files` tells when the source has gained or lost some."""
-        listed = "\0".join(self.names()).encode(errors="surrogateescape")
-        return {
-            "source": str(self.root),
-            "files": hashlib.sha256(listed).hexdigest(),
-            "only": self.only,
-            "limit": self.limit,
-            "licence": self.licence,
-            "provenance": self.provenance,
-        }
-
-    def names(self, skip: Path | None = None) -> list[str]:
-        """Names of the images to take, sorted; reads no image.
-
-        Args:
-            skip: a folder to leave out.
-
-        Raises:
-            UsageError: the source is missing, damaged or empty, nothing matches `only`, or
-                `limit` is not positive.
-        """
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit {self.limit}: wanted 1 or more; leave it out for all")
-        with Source(self.root) as source:
-            names = source.names(skip)
-        if self.only is not None:
-            matching = [n for n in names if fnmatchcase(PurePosixPath(n).name, self.only)]
-            if not matching:
-                raise UsageError(
-                    f"{self.root}: none of its {len(names)} images matches --only '{self.only}'; "
-                    f"the first is {PurePosixPath(names[0]).name}; give a wider pattern"
-                )
-            names = matching
-        return names[: self.limit]
-
-    def seeds(self, part: Part) -> Iterator[FaceRecord]:
-        """One record an image, with the digest of its bytes; copies name the first of them.
-
-        Raises:
-            UsageError: as `names`, at the call and not at the first record.
-        """
-        return self._seeds(self.names(skip=part.root))
-
-    def _seeds(self, names: list[str]) -> Iterator[FaceRecord]:
-        first: dict[str, str] = {}
-        with Source(self.root) as source:
-            for name in names:
-                try:
-                    digest = hashlib.sha256(source.read(name)).hexdigest()
-                except BadImage:  # rejected with its reason when it is decoded
-                    digest = ""
-                other = first.setdefault(digest, name) if digest else name
-                yield FaceRecord(
-                    face_id=hashlib.sha256((digest + name).encode()).hexdigest()[:16],
-                    source=name,
-                    source_sha256=digest,
-                    licence=self.licence,
-                    provenance=self.provenance,
-                    params={} if other == name else {"duplicate_of": other},
-                )
-
-    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
-        """Decode each image to know that it can be used, and how large it is."""
-        with Source(self.root) as source:
-            for record in records:
-                yield self._check(source, record)
-
-    def _check(self, source: Source, record: FaceRecord) -> FaceRecord:
-        other = record.params.get("duplicate_of")
-        if other is not None:
-            detail = f"{record.source}: the same bytes as {other}"
-            return record.reject(self.name, "exact duplicate", detail)
-        try:
-            image = source.image(record)
-        except BadImage as error:
-            return record.reject(self.name, error.reason, str(error))
-        return replace(record, width=image.width, height=image.height)
 
 
 def _walk(root: Path, skip: Path | None) -> Iterator[str]:

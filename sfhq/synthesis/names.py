@@ -1,0 +1,47 @@
+"""Names of the ways from a latent to a photograph, and what they may be.
+
+Each way is a word on the command line and in the record:
+
+    strict        pulled to the mean face, fine layers most, and bounded: the most realistic
+    low           refined by feedback of the encoder: closest in colour, gaze and expression
+    psi-0.6       the plain truncation ladder
+    donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
+    sefa-0+1.5    one of the strongest directions of the weights, by so many units
+"""
+
+from __future__ import annotations
+
+import re
+
+from sfhq.errors import UsageError
+
+DEFAULT_CANDIDATES = ("strict", "low", "psi-0.6", "donor-7")
+PATTERN = re.compile(
+    r"strict|low|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
+    r"|sefa-(?P<axis>\d+)(?P<step>[+-]\d+(?:\.\d+)?)"
+)
+DONORS = 64  # faces that a donor is chosen from
+SEFA_LIMIT = 4.0
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Refuse names that are no way of making a candidate.
+
+    Raises:
+        UsageError: unknown, repeated, or out of range.
+    """
+    for name in names:
+        match = PATTERN.fullmatch(name)
+        if match is None:
+            raise UsageError(
+                f"unknown candidate {name!r}; wanted strict, low, psi-<strength>, "
+                "donor-<layer> or sefa-<direction><+step or -step>"
+            )
+        if match["psi"] and not 0.0 <= float(match["psi"]) <= 2.0:
+            raise UsageError(f"{name}: psi is out of range; wanted 0 to 2")
+        if match["donor"] and float(match["donor"]) > 18.0:
+            raise UsageError(f"{name}: the layer is out of range; wanted 0 to 18")
+        if match["step"] and abs(float(match["step"])) > SEFA_LIMIT:
+            raise UsageError(f"{name}: the step is out of range; wanted at most {SEFA_LIMIT}")
+    if len(set(names)) != len(names):
+        raise UsageError(f"candidates {', '.join(names)} repeat a name; give each once")
