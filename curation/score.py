@@ -44,6 +44,7 @@ class Score(Stage[ScoreSettings]):
     columns: ClassVar[Mapping[str, ColumnType]] = {"score": "number", "taste": "text"}
     Settings: ClassVar[type[Any]] = ScoreSettings
     examples: ClassVar[tuple[str, ...]] = ("sfhq score part-05 --drop",)
+    packages: ClassVar[tuple[str, ...]] = ("scikit-learn",)
 
     model: TasteModel
     drop: bool = False

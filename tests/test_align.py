@@ -14,10 +14,10 @@ from annotate.align import Align, Faces, best_of
 from sfhq.errors import SfhqError, UsageError
 from sfhq.faces.alignment import apply_transform
 from sfhq.faces.detector import Detection, FaceDetector, _dlib, _predictor_path
+from sfhq.ingest import Ingest
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
-from sfhq.ingest import Ingest
 
 
 def installed() -> bool:

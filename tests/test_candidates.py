@@ -16,21 +16,20 @@ from torch import Tensor
 from encoders.e4e.network import E4e
 from sfhq.errors import UsageError
 from sfhq.parts.part import Part
-from sfhq.parts.photos import load_pixels
+from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.engine import run_stage
 from sfhq.synthesis.candidates import (
-    DEFAULT_CANDIDATES,
     DONORS,
     LOW_RADIUS,
     LOW_ROUNDS,
     STRICT_RADIUS,
     CandidateMaker,
-    check_names,
+    render,
 )
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
+from sfhq.synthesis.names import DEFAULT_CANDIDATES, check_names
 from sfhq.synthesis.sample import Sample
-from sfhq.synthesis.candidates import render
 from sfhq.synthesis.synthesize import Synthesize
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
@@ -249,8 +248,8 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
         assert record.face_id == f"{record.parent_id}-{record.candidate}"
         assert record.source == f"{int(record.parent_id[4:])}.png"
         w_plus = torch.tensor(part.row("w_plus", record))[None]
-        assert record.realism == pytest.approx(stage.prior.distance(w_plus).item(), abs=1e-5)
-        shown = load_pixels(part, "images", record.face_id)
+        assert record.prior_distance == pytest.approx(stage.prior.distance(w_plus).item(), abs=1e-5)
+        shown = read_pixels(part, record, "images")
         assert np.array_equal(shown, render(stage.generator, w_plus)[0])
         assert (record.seed is not None) == record.candidate.startswith("donor")
         assert record.psi == (float(record.candidate[4:]) if "psi" in record.candidate else None)
@@ -260,17 +259,17 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_keep_takes_the_most_realistic(stage: Synthesize, tmp_path: Path, keep: int) -> None:
+def test_keep_takes_those_nearest_the_prior(stage: Synthesize, tmp_path: Path, keep: int) -> None:
     part = inverted_part(tmp_path / "part")
     counts = run_stage(replace(stage, keep=keep), part)
     assert counts.alive == 5 * keep
-    assert counts.rejected == {"less realistic": 5 * (4 - keep)}
+    assert counts.rejected == {"farther from the prior": 5 * (4 - keep)}
     by_parent: dict[str, list[FaceRecord]] = {}
     for record in part.records("synthesize"):
         by_parent.setdefault(record.parent_id, []).append(record)
     for family in by_parent.values():
-        kept = [r.realism for r in family if r.alive]
-        gone = [r.realism for r in family if not r.alive]
+        kept = [r.prior_distance for r in family if r.alive]
+        gone = [r.prior_distance for r in family if not r.alive]
         assert max(k for k in kept if k is not None) <= min(g for g in gone if g is not None)
         for record in family:
             assert ("images" in record.hashes) == record.alive
@@ -278,21 +277,23 @@ def test_keep_takes_the_most_realistic(stage: Synthesize, tmp_path: Path, keep: 
             assert part.image_path("images", record.face_id).exists() == record.alive
 
 
-def test_max_realism_refuses_what_is_further(stage: Synthesize, tmp_path: Path) -> None:
+def test_max_prior_distance_rejects_what_is_farther(stage: Synthesize, tmp_path: Path) -> None:
     everything = inverted_part(tmp_path / "all")
     run_stage(stage, everything)
-    found = sorted(r.realism for r in everything.records("synthesize") if r.realism is not None)
+    found = sorted(
+        r.prior_distance for r in everything.records("synthesize") if r.prior_distance is not None
+    )
     limit = found[len(found) // 2]
     part = inverted_part(tmp_path / "part")
-    counts = run_stage(replace(stage, max_realism=limit), part)
+    counts = run_stage(replace(stage, max_prior_distance=limit), part)
     for record in part.records("synthesize"):
-        assert record.realism is not None
-        if abs(record.realism - limit) > 1e-5:
-            assert record.alive == (record.realism < limit)
+        assert record.prior_distance is not None
+        if abs(record.prior_distance - limit) > 1e-5:
+            assert record.alive == (record.prior_distance < limit)
         if not record.alive:
-            assert record.reason == "unrealistic"
+            assert record.reason == "too far from the prior"
             assert f"wanted {limit} or less" in record.detail
-    assert counts.rejected["unrealistic"] == pytest.approx(len(found) / 2, abs=1)
+    assert counts.rejected["too far from the prior"] == pytest.approx(len(found) / 2, abs=1)
 
 
 def test_two_runs_give_the_same_bytes(stage: Synthesize, tmp_path: Path) -> None:
@@ -350,8 +351,8 @@ def test_sample_draws_published_seeds(
     expected = drawn(generator, [7, 8, 9], 1.2)
     torch.testing.assert_close(latents(part), expected, atol=1e-5, rtol=1e-5)
     for record, realism in zip(records, sampler.prior.distance(expected).tolist(), strict=True):
-        assert record.realism == pytest.approx(realism, abs=1e-4)
-    shown = np.stack([load_pixels(part, "images", r.face_id) for r in records])
+        assert record.prior_distance == pytest.approx(realism, abs=1e-4)
+    shown = np.stack([read_pixels(part, r, "images") for r in records])
     wanted = render(generator, latents(part))
     assert np.abs(shown.astype(int) - wanted.astype(int)).max() <= 1
 

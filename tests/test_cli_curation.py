@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from curating import faces_to_judge, liked
 
 import cli
+from sfhq.parts.join import history
 from sfhq.parts.part import Part
 
 
@@ -37,7 +38,7 @@ def test_from_a_table_of_labels_to_scores(part: Part, tmp_path: Path) -> None:
     assert "accepted are kept" in run("taste", "report", part.root)
     assert "Calibration" in (part.root / "curation" / "taste.html").read_text()
     run("score", part.root, "--drop")
-    stayed = {r.face_id for r in part.records("score") if r.alive}
+    stayed = {r.face_id for r in history(part, "score") if r.alive}
     assert {f for f in stayed if taste[f]} and len(stayed) < 120
     run("dedup", part.root, "--threshold", "0.9")
     assert "no two with a cosine above 0.9" in run("dedup", part.root, "--verify")

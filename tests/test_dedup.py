@@ -17,6 +17,7 @@ import curation.pairs.search
 from curation.dedup import Dedup, verify
 from curation.pairs.search import exact_cosine, first_violation, greedy_best_first, neighbours_above
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.parts.join import history
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, FaceRecord
 from sfhq.pipeline.engine import run_stage
@@ -164,7 +165,7 @@ def test_memory_goes_with_the_block_and_not_with_the_number() -> None:
 
 def dedup(part: Part, stage: Dedup) -> dict[str, FaceRecord]:
     run_stage(stage, part)
-    return {r.face_id: r for r in part.records("dedup")}
+    return {r.face_id: r for r in history(part, "dedup")}
 
 
 def audit(part: Part) -> dict[str, tuple[str, float]]:
@@ -175,7 +176,7 @@ def audit(part: Part) -> dict[str, tuple[str, float]]:
 def test_the_stage_is_the_oracle(tmp_path: Path) -> None:
     vectors = clustered(50, 16, 0.3, seed=7)
     realism = np.random.default_rng(8).permutation(50).astype(float).tolist()
-    part = embedded_part(tmp_path / "part", vectors, realism=realism, shard_size=8)
+    part = embedded_part(tmp_path / "part", vectors, prior_distance=realism, shard_size=8)
     records = dedup(part, Dedup(0.92, block=9))
     wanted = oracle(vectors, np.argsort(realism), 0.92)
     assert list(records) == [f"f{i:04d}" for i in range(50)]
@@ -205,18 +206,20 @@ SAME = unit(np.ones((3, 4)))
 
 
 def test_the_highest_score_stays(tmp_path: Path) -> None:
-    part = embedded_part(tmp_path / "part", SAME, score=[0.1, 0.9, 0.5], realism=[0.1, 0.9, 0.5])
+    part = embedded_part(
+        tmp_path / "part", SAME, score=[0.1, 0.9, 0.5], prior_distance=[0.1, 0.9, 0.5]
+    )
     records = dedup(part, Dedup(0.9))
     assert [i for i, r in records.items() if r.alive] == ["f0001"]
 
 
-def test_without_scores_the_smallest_realism_stays(tmp_path: Path) -> None:
-    part = embedded_part(tmp_path / "part", SAME, realism=[0.7, 0.9, 0.5])
+def test_without_scores_the_smallest_prior_distance_stays(tmp_path: Path) -> None:
+    part = embedded_part(tmp_path / "part", SAME, prior_distance=[0.7, 0.9, 0.5])
     assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0002"]
 
 
 def test_ties_go_by_face_id(tmp_path: Path) -> None:
-    part = embedded_part(tmp_path / "part", SAME, realism=[0.5] * 3, ids=["c", "a", "b"])
+    part = embedded_part(tmp_path / "part", SAME, prior_distance=[0.5] * 3, ids=["c", "a", "b"])
     assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["a"]
     assert set(audit(part)) == {"b", "c"}
 
@@ -236,13 +239,26 @@ def test_the_order_of_faces_does_not_matter(tmp_path: Path) -> None:
 
 def test_faces_that_were_refused_earlier_count_for_nothing(tmp_path: Path) -> None:
     part = embedded_part(tmp_path / "part", SAME)
-    shard = part.read_shard("embed", 0)
-    shard[0] = shard[0].reject("embed", "no embedding")
-    part.write_shard("embed", 0, shard)
+    refuse(part, 1)
     assert {i: r.alive for i, r in dedup(part, Dedup(0.9)).items()} == {
         "f0001": True,
         "f0002": False,
     }
+
+
+def refuse(part: Part, count: int) -> None:
+    """Rewrite what `embed` said: the first faces have no embedding."""
+    rows = part.read_about("embed", 0)
+    part.shard_path("embed", 0).unlink()
+    vectors = np.array(part.array("embedding", 0))
+    said = [
+        FaceRecord(r.face_id).with_array("embedding", vectors[r.rows["embedding"]]) for r in rows
+    ]
+    said[:count] = [FaceRecord(r.face_id).reject("embed", "no embedding") for r in rows[:count]]
+    part.write_about("embed", 0, said, {})
+    info = part.stage_info("embed")
+    info["counts"]["rejected"] = {"no embedding": count}
+    part.write_stage_info("embed", info)
 
 
 def test_verify_finds_a_planted_pair(tmp_path: Path) -> None:
@@ -261,8 +277,7 @@ def test_verify_finds_a_planted_pair(tmp_path: Path) -> None:
 
 def test_verify_of_nothing(tmp_path: Path) -> None:
     part = embedded_part(tmp_path / "part", SAME[:1])
-    shard = [r.reject("embed", "no embedding") for r in part.read_shard("embed", 0)]
-    part.write_shard("embed", 0, shard)
+    refuse(part, 1)
     run_stage(Dedup(0.9), part)
     assert verify(part, 0.9) == 0
 
@@ -284,7 +299,9 @@ def test_without_embeddings_it_says_so(tmp_path: Path) -> None:
     for name, stage in (("a", Dedup()), ("b", Dedup(0.9))):
         part = Part.create(tmp_path / name)
         finish(part, "synthesize", [[FaceRecord("a")]])
-        with pytest.raises(UsageError, match="no embed records yet; run: sfhq embed"):
+        with pytest.raises(
+            UsageError, match="dedup reads embedding, which is not there; run: sfhq embed"
+        ):
             run_stage(stage, part)
 
 
@@ -297,7 +314,7 @@ def test_thresholds_that_cannot_be(threshold: float) -> None:
 def test_published_photos_stay_and_nothing_near_them_does(tmp_path: Path) -> None:
     vectors = clustered(60, 16, 0.3, seed=11)
     old = embedded_part(tmp_path / "old", vectors[:20], ids=[f"o{i:02d}" for i in range(20)])
-    new = embedded_part(tmp_path / "new", vectors[20:], realism=list(range(40)))
+    new = embedded_part(tmp_path / "new", vectors[20:], prior_distance=list(range(40)))
     stage = Dedup(0.92, published=(old.root,))
     records = dedup(new, stage)
     kept = [i for i, r in enumerate(records.values()) if r.alive]

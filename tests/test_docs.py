@@ -10,7 +10,10 @@ import click
 import pytest
 
 import cli
+from sfhq import stages
+from sfhq.commands.reference import reference
 from sfhq.pipeline.recipe import load_recipe
+from sfhq.synthesis.synthesize import Synthesize
 
 ROOT = Path(cli.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sfhq/models/README.md"]
@@ -25,13 +28,15 @@ def commands_in(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_command_and_option_exists(page: Path) -> None:
+    context = click.Context(cli.main)
     for words in commands_in(page):
         command: click.Command = cli.main
         while isinstance(command, click.Group):
             name = words.pop(0)
-            assert name in command.commands, f"{page.name}: no command {name}"
-            command = command.commands[name]
-        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+            found = command.get_command(context, name)
+            assert found is not None, f"{page.name}: no command {name}"
+            command = found
+        known = {o for p in command.get_params(context) for o in (*p.opts, *p.secondary_opts)}
         unknown = [w for w in words if w.startswith("--") and w not in known]
         assert not unknown, f"{page.name}: {command.name} has no {unknown}"
 
@@ -41,7 +46,7 @@ def test_the_recipe_in_the_readme_loads(tmp_path: Path) -> None:
     assert toml is not None
     (tmp_path / "r.toml").write_text(toml[1])
     recipe = load_recipe(tmp_path / "r.toml")
-    assert recipe.seed == 7 and recipe.synthesize.keep == 2
+    assert recipe.seed == 7 and recipe.table(Synthesize).keep == 2
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -54,4 +59,10 @@ def test_every_stage_in_the_table_is_a_command() -> None:
     """Every stage in the README's table is a command."""
     table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(), re.M)
     assert set(table) >= {"ingest", "align", "invert", "synthesize", "embed", "dedup"}
-    assert all(stage in cli.main.commands for stage in table)
+    assert set(table) <= set(cli.main.list_commands(click.Context(cli.main)))
+    assert set(table) >= set(stages.names())
+
+
+def test_the_reference_of_commands_is_that_of_today() -> None:
+    said = (ROOT / "docs" / "cli.md").read_text()
+    assert said == reference(cli.main), "run: make docs"

@@ -16,7 +16,7 @@ from test_models import command
 
 import cli
 from sfhq import doctor
-from sfhq.doctor import PACKAGES, Finding, Package, examine, report
+from sfhq.doctor import PACKAGES, Finding, Package, examine, needed_by, report
 from sfhq.weights import store as model_store
 from sfhq.weights.table import ROWS, model_row
 from stylegan2_ops import build
@@ -81,7 +81,7 @@ def packages_of(name: str) -> set[str]:
 
 def test_packages_are_those_of_setup() -> None:
     basic = packages_of("REQUIRES")
-    extra = packages_of("TRAIN") | packages_of("RENDER")
+    extra = packages_of("TRAIN") | packages_of("RENDER") | packages_of("LANDMARK")
 
     def wanted(package: Package) -> str:
         return f"{package.name}>={package.least}" if package.least else package.name
@@ -94,7 +94,8 @@ def test_packages_name_commands_that_exist() -> None:
     for package in PACKAGES:
         if package.needed_by not in ("", doctor.EVERYTHING, "the compiled kernels"):
             assert command(package.needed_by) is not None, package
-    needed = {package.name: package.needed_by for package in PACKAGES}
+    needed = {package.name: needed_by(package) for package in PACKAGES}
+    assert needed["mitsuba"] == "render", "as the stage declares"
     for name, words in (("face-alignment", "landmark"), ("scikit-learn", "score")):
         assert (words in needed[name]) == (command(words) is not None), (
             f"sfhq {words} came or went: change needed_by of {name} in sfhq/doctor.py"

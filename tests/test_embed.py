@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import encoders.features.clip
 from encoders.embed import DlibFaceEncoder, Embed, ImageEncoder
 from encoders.features.clip import ClipEncoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.faces.found import FoundFaces
+from sfhq.parts.join import history
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, FaceRecord, Pixels
 from sfhq.pipeline.engine import run_stage
@@ -32,8 +35,9 @@ class Given:
     vectors: tuple[tuple[float, ...], ...]
     name: str = "given"
     digest: str = "1" * 64
+    reads_faces: bool = False
 
-    def __call__(self, images: list[Pixels]) -> Array:
+    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
         return np.array(self.vectors[: len(images)], np.float32)
 
 
@@ -76,7 +80,7 @@ def test_vectors_that_say_nothing_are_rejected(tmp_path: Path, bad: tuple[float,
     part = photos(tmp_path / "part", 3)
     counts = run_stage(Embed(Given(((3.0, 4.0), bad, (0.0, -2.0)))), part)
     assert counts.rejected == {"no embedding": 1}
-    good, gone, last = part.records("embed")
+    good, gone, last = history(part, "embed")
     assert (gone.rejected_by, gone.reason) == ("embed", "no embedding")
     assert "the vector's length is" in gone.detail
     assert "embedding" not in gone.rows
@@ -106,7 +110,7 @@ def test_another_encoder_on_the_same_part_is_refused(tmp_path: Path) -> None:
 def test_a_photo_that_went_missing(tmp_path: Path) -> None:
     part = photos(tmp_path / "part", 2)
     part.image_path("images", "f1").unlink()
-    with pytest.raises(IntegrityError, match=r"f1.png: cannot be read"):
+    with pytest.raises(IntegrityError, match=r"f1.png: missing"):
         run_stage(Embed(ToyEncoder()), part)
 
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,10 +22,11 @@ from toy_stages import CANDIDATES, SHARD_SIZE, Dedup, Invert, Sample, run_all, t
 
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
+from sfhq.parts.lineage import drop
 from sfhq.parts.part import FORMAT, Part
 from sfhq.parts.records import COLUMNS, FaceRecord, Json, canonical_json, from_columns, to_columns
 from sfhq.pipeline.engine import funnel, run_stage
-from sfhq.pipeline.stage import Scope, SourceStage
+from sfhq.pipeline.stage import Kind, SourceStage, Stage
 
 ROOT = Path(__file__).parent.parent
 FACES = Sample().count
@@ -46,8 +47,7 @@ FULL = FaceRecord(
     seed=2**40,
     psi=0.7,
     params={"b": [1, 2.5, None], "a": {"ü": True}},
-    realism=-0.1,
-    score=0.0,
+    prior_distance=-0.1,
     rejected_by="invert",
     reason="no face",
     detail="0 faces; wanted 1",
@@ -89,7 +89,7 @@ def test_records_survive_parquet(part: Part) -> None:
     assert read == [FULL, BARE]
     assert [r.shard for r in read] == [7, 7]
     assert isinstance(read[0].quad, tuple)
-    for name in ("seed", "psi", "realism", "score"):
+    for name in ("seed", "psi", "prior_distance"):
         assert getattr(read[1], name) is None
 
 
@@ -181,8 +181,8 @@ def test_open_refuses_another_format(tmp_path: Path) -> None:
 
 def test_damaged_stage_json_is_named(part: Part) -> None:
     run_stage(Sample(), part)
-    (part.root / "records/sample/stage.json").write_text("{")
-    with pytest.raises(IntegrityError, match=r"stage\.json: damaged; delete records/sample"):
+    (part.root / "records/sample.json").write_text("{")
+    with pytest.raises(IntegrityError, match=r"sample\.json: damaged; run: sfhq sample .* --redo"):
         run_stage(Invert(), part)
 
 
@@ -211,16 +211,16 @@ def test_counts_and_funnel(tmp_path: Path, finished: Part) -> None:
     assert (third.entered, third.alive) == (CANDIDATES * kept, kept)
     assert third.rejected == {"near-duplicate": kept}
     assert funnel(part) == [
-        {"stage": name, "complete": True, **counts.to_dict()}
+        {"stage": name, "complete": True, "outdated": [], **counts.to_dict()}
         for name, counts in (("sample", first), ("invert", second), ("dedup", third))
     ]
-    assert part.stage_info("invert")["settings"] == {"strength": 0.5, "upstream": "sample"}
+    assert part.stage_info("invert")["settings"] == {"strength": 0.5}
     assert part.stage_info("sample")["settings"]["shard_size"] == SHARD_SIZE
 
 
 def test_arrays_and_images_are_found_again(finished: Part) -> None:
-    alive = [r for r in finished.records("dedup") if r.alive]
-    assert [r.score for r in alive] == [float(i + 1) for i in range(len(alive))]
+    alive = list(finished.faces())
+    assert [r.about["number"] for r in alive] == list(range(1, len(alive) + 1))
     for record in finished.records("invert"):
         if not record.alive:
             assert "w_plus" not in record.rows
@@ -248,7 +248,7 @@ def test_a_shard_without_a_living_face_ends_empty(tmp_path: Path) -> None:
     run_stage(Invert(), part)
     counts = run_stage(Dedup(), part)
     assert part.shards("dedup") == list(range(6))
-    assert part.read_shard("dedup", 0) == part.read_shard("dedup", 5) == []
+    assert part.read_about("dedup", 0) == part.read_about("dedup", 5) == []
     assert counts.alive == 4
 
 
@@ -271,24 +271,18 @@ def test_a_stage_needs_what_it_reads(part: Part) -> None:
 def test_a_stage_needs_all_of_what_it_reads(part: Part) -> None:
     run_stage(Sample(), part, shard_size=SHARD_SIZE)
     part.shard_path("sample", 1).unlink()  # as an IntegrityError tells the user to
-    with pytest.raises(UsageError, match="sample has not ended; run: sfhq sample"):
+    with pytest.raises(IntegrityError, match=r"5 of 6 shards in records/sample; run: sfhq sample"):
         run_stage(Invert(), part)
     run_stage(Sample(), part, shard_size=SHARD_SIZE)
     assert run_stage(Invert(), part).entered == FACES
 
 
 @dataclass(frozen=True)
-class Broken:
-    """Face: fails at one seed."""
-
-    name: ClassVar[str] = "invert"
-    scope: ClassVar[Scope] = "face"
-
-    def settings(self) -> dict[str, Json]:
-        return {"strength": 0.5}
+class Broken(Invert):
+    """Faces: fails at one seed."""
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
-        for record in Invert()(records, part):
+        for record in super().__call__(records, part):
             if record.seed == 9:
                 raise RuntimeError("out of luck")
             yield record
@@ -359,11 +353,11 @@ def test_two_workers_give_the_same_bytes(tmp_path: Path, log: Path, finished: Pa
 
 
 @dataclass(frozen=True)
-class Threads:
-    """Face: how many threads linear algebra takes where it runs."""
+class Threads(Stage[Any]):
+    """Faces: how many threads linear algebra takes where it runs."""
 
     name: ClassVar[str] = "invert"
-    scope: ClassVar[Scope] = "face"
+    kind: ClassVar[Kind] = "faces"
 
     def settings(self) -> dict[str, Json]:
         return {}
@@ -412,16 +406,16 @@ def test_redo_drops_what_came_after(tmp_path: Path) -> None:
 def test_redo_without_its_source_drops_nothing(tmp_path: Path) -> None:
     part = run_all(tmp_path / "part")
     part.shard_path("sample", 0).unlink()
-    with pytest.raises(UsageError, match="sample has not ended"):
+    with pytest.raises(IntegrityError, match="5 of 6 shards in records/sample"):
         run_stage(Invert(0.9), part, redo=True)
     assert part.stages() == ["sample", "invert", "dedup"]
 
 
 def test_shards_of_a_redo_that_was_killed_are_not_taken_over(tmp_path: Path) -> None:
-    """`drop_from` removes stage.json first; what is left belongs to the old settings."""
+    """`drop` removes the description first; what is left belongs to the old settings."""
     part = run_all(tmp_path / "part")
-    part.drop_from("dedup")
-    (part.root / "records/invert/stage.json").unlink()
+    drop(part, "dedup")
+    (part.root / "records/invert.json").unlink()
     run_stage(Invert(0.9), part)
     assert {r.psi for r in part.records("invert") if r.alive} == {0.9}
 
@@ -450,7 +444,7 @@ def test_damaged_records_are_named_and_mended(
     part = run_all(tmp_path / "part")
     path = part.shard_path("invert", 1)
     damage(path)
-    part.drop_from("dedup")
+    drop(part, "dedup")
     with pytest.raises(IntegrityError, match=r"00001\.parquet: damaged records .* sfhq invert"):
         run_stage(Dedup(), part)
     path.unlink()
@@ -518,6 +512,6 @@ class Shuffled(Dedup):
 
 def test_a_part_stage_that_changes_the_order_is_told(tmp_path: Path) -> None:
     part = run_all(tmp_path / "part")
-    part.drop_from("dedup")
-    with pytest.raises(ValueError, match="must yield records in the order it got them"):
+    drop(part, "dedup")
+    with pytest.raises(ValueError, match="must yield each face that it got once, in the"):
         run_stage(Shuffled(), part)

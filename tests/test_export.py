@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tiny import embedded_part, finish, tree, unit
+from tiny import embedded_part, finish, finish_about, tree, unit
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.export.sfhq_layout import Exported, export_sfhq
+from sfhq.parts import lineage
 from sfhq.parts.part import Part
-from sfhq.parts.photos import load_pixels
+from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import Array, FaceRecord, Pixels
 
 COLUMNS = [
@@ -35,7 +36,7 @@ COLUMNS = [
     "seed",
     "psi",
     "params",
-    "realism",
+    "prior_distance",
     "score",
     "sha256",
     "has_landmarks",
@@ -43,27 +44,40 @@ COLUMNS = [
 ]
 
 
-def landmarker(pixels: Pixels) -> Array | None:
-    """68 points on every image but those with a dark corner."""
+def landmarks(pixels: Pixels) -> Array:
+    """68 points on every image but those with a dark corner, which get NaN."""
     if pixels[0, 0, 0] < 100:
-        return None
-    return np.arange(136, dtype=np.float64).reshape(68, 2) / pixels.shape[0]
+        return np.full((68, 2), np.nan, np.float32)
+    return np.arange(136, dtype=np.float32).reshape(68, 2) / pixels.shape[0]
 
 
 @pytest.fixture
 def part(tmp_path: Path) -> Part:
     rng = np.random.default_rng(0)
     part = embedded_part(
-        tmp_path / "part", unit(rng.standard_normal((6, 8))), realism=[0.5] * 6, images=True
+        tmp_path / "part", unit(rng.standard_normal((6, 8))), prior_distance=[0.5] * 6, images=True
     )
-    shards = [part.read_shard("embed", 0), part.read_shard("embed", 1)]
-    shards[0][1] = shards[0][1].reject("dedup", "near-duplicate")
-    finish(part, "dedup", shards, threshold=0.9)
+    shards = [part.read_shard("synthesize", 0), part.read_shard("synthesize", 1)]
+    points = [
+        [
+            FaceRecord(r.face_id).with_array("landmarks_68", landmarks(pixels_of(part, r)))
+            for r in shard
+        ]
+        for shard in shards
+    ]
+    finish_about(part, "detect", points)
+    said = [[FaceRecord(r.face_id) for r in shard] for shard in shards]
+    said[0][1] = said[0][1].reject("dedup", "near-duplicate")
+    finish_about(part, "dedup", said, threshold=0.9)
     return part
 
 
+def pixels_of(part: Part, record: FaceRecord) -> Pixels:
+    return read_pixels(part, record, "images")
+
+
 def export(part: Part, target: Path, **changes: Any) -> Exported:
-    return export_sfhq(part, target, **{"name": "X_pt1", "landmarker": landmarker, **changes})
+    return export_sfhq(part, target, **{"name": "X_pt1", **changes})
 
 
 def manifest(target: Path) -> list[dict[str, Any]]:
@@ -103,7 +117,7 @@ def test_the_manifest_says_where_each_photo_came_from(part: Part, tmp_path: Path
     export(part, tmp_path / "out")
     rows = manifest(tmp_path / "out")
     assert list(rows[0]) == COLUMNS
-    records = [r for r in part.records("dedup") if r.alive]
+    records = list(part.faces())
     assert [r["face_id"] for r in rows] == [r.face_id for r in records]
     for index, (row, record) in enumerate(zip(rows, records, strict=True)):
         assert row["file_name"] == f"images/X_pt1_{index:08d}.jpg"
@@ -111,7 +125,7 @@ def test_the_manifest_says_where_each_photo_came_from(part: Part, tmp_path: Path
         assert row["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
         assert (row["parent_id"], row["source"]) == (record.parent_id, record.source)
         assert json.loads(row["params"]) == {"ladder": [0.85, 0.75, 0.5]}
-        assert (row["candidate"], row["realism"], row["score"]) == ("strict", 0.5, None)
+        assert (row["candidate"], row["prior_distance"], row["score"]) == ("strict", 0.5, None)
         assert (row["seed"], row["psi"]) == (None, None)
         assert row["digital_source_type"] == "trainedAlgorithmicMedia"
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
@@ -126,6 +140,7 @@ def test_every_photo_is_marked_and_is_the_photo(
     part: Part, tmp_path: Path, image_format: str
 ) -> None:
     export(part, tmp_path / "out", image_format=image_format)
+    records = {r.face_id: r for r in part.faces()}
     for row in manifest(tmp_path / "out"):
         path = tmp_path / "out" / row["file_name"]
         with Image.open(path) as image:
@@ -133,19 +148,20 @@ def test_every_photo_is_marked_and_is_the_photo(
             xmp = image.info["xmp"]
             shown = np.asarray(image)
         assert b"digitalsourcetype/trainedAlgorithmicMedia" in xmp
-        wanted = load_pixels(part, "images", row["face_id"])
+        wanted = pixels_of(part, records[row["face_id"]])
         limit = 0 if image_format == "png" else 24
         assert np.abs(shown.astype(int) - wanted).max() <= limit
 
 
 def test_landmarks_and_features(part: Part, tmp_path: Path) -> None:
     export(part, tmp_path / "out")
-    records = {r.face_id: r for r in part.records("dedup")}
+    records = {r.face_id: r for r in part.faces()}
     for row in manifest(tmp_path / "out"):
         path = tmp_path / "out" / "landmarks" / f"{row['name']}.npz"
-        points = landmarker(load_pixels(part, "images", row["face_id"]))
-        assert row["has_landmarks"] == path.is_file() == (points is not None)
-        if points is not None:
+        points = landmarks(pixels_of(part, records[row["face_id"]]))
+        there = bool(np.isfinite(points).all())
+        assert row["has_landmarks"] == path.is_file() == there
+        if there:
             with np.load(path) as archive:
                 assert archive.files == ["landmarks"]
                 assert archive["landmarks"].dtype == np.float32
@@ -269,18 +285,39 @@ def test_settings_that_cannot_be(
 
 
 def test_parts_with_nothing_to_export(part: Part, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="nothing finished to export"):
+    with pytest.raises(UsageError, match="no records yet; run: sfhq ingest"):
         export(Part.create(tmp_path / "empty"), tmp_path / "out")
-    part.write_stage_info("dedup", {"settings": {}, "complete": False})
-    with pytest.raises(UsageError, match="nothing finished to export"):
-        export(part, tmp_path / "out")
-    gone = [[r.reject("dedup", "x") for r in part.read_shard("dedup", 0)], []]
-    finish(part, "dedup", gone)
+    shards = [part.read_shard("synthesize", s) for s in (0, 1)]
+    gone = [[FaceRecord(r.face_id).reject("dedup", "x") for r in shard] for shard in shards]
+    shutil.rmtree(part.root / "records" / "dedup")
+    finish_about(part, "dedup", gone)
     with pytest.raises(UsageError, match="no photo stayed"):
         export(part, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    lineage.drop(part, "dedup")
+    lineage.drop(part, "detect")
+    with pytest.raises(UsageError, match=r"export reads landmarks_68, .* run: sfhq detect"):
+        export(part, tmp_path / "out")
+    part.write_stage_info("synthesize", {**part.stage_info("synthesize"), "complete": False})
+    with pytest.raises(UsageError, match="synthesize has not ended; run: sfhq synthesize"):
+        export(part, tmp_path / "out")
+
+
+def test_a_lost_shard_is_not_passed_over(part: Part, tmp_path: Path) -> None:
+    """A part that has lost a shard would export fewer photos, or near-duplicates."""
+    part.shard_path("dedup", 1).unlink()
+    with pytest.raises(IntegrityError, match=r"1 of 2 shards in records/dedup; run: sfhq dedup"):
+        export(part, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_photo_that_went_missing(part: Part, tmp_path: Path) -> None:
     part.image_path("images", "f0003").unlink()
-    with pytest.raises(IntegrityError, match=r"f0003\.png: cannot be read"):
+    with pytest.raises(IntegrityError, match=r"f0003\.png: missing"):
+        export(part, tmp_path / "out")
+
+
+def test_a_photo_that_was_changed(part: Part, tmp_path: Path) -> None:
+    part.image_path("images", "f0003").write_bytes(part.image_path("images", "f0002").read_bytes())
+    with pytest.raises(IntegrityError, match=r"f0003\.png: not the file that was written"):
         export(part, tmp_path / "out")

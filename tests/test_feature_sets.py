@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from annotate.detect import Detect
 from curation.faces import Faces
 from encoders.embed import DlibFaceEncoder, Embed
 from encoders.features.efficientnet import EfficientNetEncoder
 from encoders.features.geometry import MEASURES, GeometryEncoder, measure
+from sfhq.faces.detector import FaceDetector
+from sfhq.ingest import Ingest
 from sfhq.parts.part import Part
 from sfhq.parts.records import Pixels
 from sfhq.pipeline.engine import run_stage
-from sfhq.ingest import Ingest
 
 SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
 
@@ -88,6 +90,7 @@ def test_efficientnet_sees_what_and_where_but_not_left_or_right(portrait: Pixels
 def test_embed_writes_the_sets_beside_the_embedding(tmp_path: Path) -> None:
     part = Part.create(tmp_path / "part")
     run_stage(Ingest(str(SAMPLES), limit=3), part)
+    run_stage(Detect(FaceDetector()), part)
     stage = Embed(DlibFaceEncoder(), features=(GeometryEncoder(), EfficientNetEncoder()))
     run_stage(stage, part)
     sets = Faces.of(part).feature_sets()

@@ -13,10 +13,11 @@ from PIL import Image
 
 from sfhq.errors import UsageError
 from sfhq.images import BadImage
+from sfhq.ingest import Ingest
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
+from sfhq.parts.source import Source, open_source, source_of
 from sfhq.pipeline.engine import run_stage
-from sfhq.ingest import Ingest, Source, open_source, source_of
 
 
 def picture(seed: int, file_format: str = "PNG", width: int = 12) -> bytes:
@@ -178,7 +179,7 @@ class TestZip:
         assert {p for p in tmp_path.rglob("*") if part.root not in p.parents} == before
 
     def test_bomb(self, part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("sfhq.ingest.MAX_BYTES", 100_000)
+        monkeypatch.setattr("sfhq.parts.source.MAX_BYTES", 100_000)
         with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
             file.writestr("bomb.png", bytes(1_000_000))
             file.writestr("good.png", picture(0))

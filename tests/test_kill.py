@@ -67,7 +67,7 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path) -> None:
     found, wanted = tree(tmp_path / "part"), tree(tmp_path / "whole")
     assert found.keys() == wanted.keys()
     assert [name for name in wanted if found[name] != wanted[name]] == []
-    assert json.loads(found["records/dedup/stage.json"])["complete"]
+    assert json.loads(found["records/dedup.json"])["complete"]
     # A shard is begun once, and once more for each kill that met it; nothing else is redone.
     begun = [line.split()[:2] for line in log.read_text().splitlines()]
     times = Counter(stage for stage, _ in begun)

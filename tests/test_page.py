@@ -478,8 +478,8 @@ def test_portraits_judged_in_the_page_train_a_model_for_the_rest(
     from encoders.embed import DlibFaceEncoder, Embed
     from encoders.features.efficientnet import EfficientNetEncoder
     from encoders.features.geometry import GeometryEncoder
-    from sfhq.pipeline.engine import run_stage
     from sfhq.ingest import Ingest
+    from sfhq.pipeline.engine import run_stage
 
     part = Part.create(tmp_path / "part")
     run_stage(Ingest(str(shared_data / "portraits"), only="[kr]e[ej]*_*.jpg"), part)

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from annotate.align import Align
+from curation.dedup import Dedup
+from encoders.embed import Embed
 from sfhq.errors import UsageError
+from sfhq.ingest import Ingest
 from sfhq.pipeline.recipe import Recipe, load_recipe
 from sfhq.synthesis.names import DEFAULT_CANDIDATES
+from sfhq.synthesis.synthesize import Synthesize
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -30,14 +35,16 @@ def test_defaults() -> None:
     recipe = load_recipe(None)
     assert recipe == Recipe()
     assert recipe.seed == 0
-    assert recipe.synthesize.candidates == DEFAULT_CANDIDATES
-    assert (recipe.align.min_face, recipe.align.max_padding) == (64, 0.35)
-    assert recipe.embed.encoder == "dlib-face"
+    assert recipe.table(Synthesize).candidates == DEFAULT_CANDIDATES
+    align = recipe.table(Align)
+    assert (align.min_face, align.max_padding) == (64, 0.35)
+    assert recipe.table(Embed).encoder == "dlib-face"
     assert (recipe.export.image_format, recipe.export.quality) == ("jpg", 95)
 
 
-def test_equal_recipes_are_one_key() -> None:
-    assert hash(load_recipe(None)) == hash(Recipe())
+def test_equal_models_are_one_key() -> None:
+    """Networks are loaded once for all stages of a run."""
+    assert hash(load_recipe(None).models) == hash(Recipe().models)
     assert load_recipe(None, {"seed": 1}) != Recipe()
 
 
@@ -54,7 +61,7 @@ def test_every_table_can_be_given(tmp_path: Path) -> None:
         max_padding = 1
         [synthesize]
         candidates = ["strict", "sefa-0+1.5"]
-        max_realism = 1.25
+        max_prior_distance = 1.25
         [embed]
         encoder = "clip"
         [dedup]
@@ -64,16 +71,18 @@ def test_every_table_can_be_given(tmp_path: Path) -> None:
     """
     recipe = load_recipe(write(tmp_path, text))
     assert recipe.seed == 7
-    assert recipe.models.generator == "g.safetensors"
-    assert (recipe.ingest.only, recipe.ingest.limit) == ("*_art.jpg", 3)
-    assert recipe.align.aligned is True
-    assert recipe.align.max_padding == 1.0
-    assert isinstance(recipe.align.max_padding, float)
-    assert recipe.synthesize.candidates == ("strict", "sefa-0+1.5")
-    assert recipe.synthesize.max_realism == 1.25
-    assert recipe.dedup.threshold == 0.9
+    assert recipe.models.generator == Path("g.safetensors")
+    assert recipe.tables["ingest"] == {"only": "*_art.jpg", "limit": 3}
+    align = recipe.table(Align)
+    assert align.aligned is True
+    assert align.max_padding == 1.0
+    assert isinstance(align.max_padding, float)
+    synthesize = recipe.table(Synthesize)
+    assert synthesize.candidates == ("strict", "sefa-0+1.5")
+    assert synthesize.max_prior_distance == 1.25
+    assert recipe.table(Dedup).threshold == 0.9
     assert recipe.export.name == "SFHQ_pt5"
-    assert recipe.align.min_face == 64
+    assert align.min_face == 64
 
 
 def test_flags_go_before_the_file(tmp_path: Path) -> None:
@@ -81,10 +90,11 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
     recipe = load_recipe(
         path, {"seed": 8, "ingest.limit": 5, "ingest.only": None, "align.size": 64}
     )
-    assert (recipe.seed, recipe.ingest.limit, recipe.ingest.only) == (8, 5, "a*")
-    assert recipe.align.size == 64
-    assert load_recipe(None, {"synthesize.candidates": ("low",)}).synthesize.candidates == ("low",)
-    assert load_recipe(None, {"align.aligned": False}).align.aligned is False
+    assert (recipe.seed, recipe.tables["ingest"]) == (8, {"limit": 5, "only": "a*"})
+    assert recipe.table(Align).size == 64
+    given = load_recipe(None, {"synthesize.candidates": ("low",)})
+    assert given.table(Synthesize).candidates == ("low",)
+    assert load_recipe(None, {"align.aligned": False}).table(Align).aligned is False
 
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
@@ -97,15 +107,25 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("sede = 1", ("unknown key sede", "did you mean seed?")),
         ("[synthesise]", ("unknown key synthesise", "did you mean synthesize?")),
         ("[synthesize]\ncandidate = []", ("synthesize.candidate;", "mean synthesize.candidates?")),
-        ("[align]\nzzz = 1", ("unknown key align.zzz", "known: aligned, faces")),
-        ('seed = "one"', ("seed is 'one'; wanted int",)),
-        ("seed = 1.5", ("seed is 1.5; wanted int",)),
-        ("seed = true", ("seed is True; wanted int",)),
-        ("[align]\naligned = 1", ("align.aligned is 1; wanted bool",)),
-        ("[align]\nmax_padding = true", ("align.max_padding is True; wanted float",)),
+        ("[align]\nzzz = 1", ("unknown key align.zzz", "known: aligned, detector")),
+        ('seed = "one"', ("seed is 'one'; wanted a whole number from 0 to 4294967295",)),
+        ("seed = 1.5", ("seed is 1.5; wanted a whole",)),
+        ("seed = true", ("seed is True; wanted a whole",)),
+        ("[align]\naligned = 1", ("align.aligned is 1; wanted true or false",)),
+        (
+            "[align]\nmax_padding = true",
+            ("align.max_padding is True; wanted a number from 0 to 1",),
+        ),
         ("[synthesize]\ncandidates = 'low'", ("'low'; wanted a list of names",)),
         ("[synthesize]\ncandidates = ['low', 1]", ("wanted a list of names",)),
         ("align = 3", ("align is 3; wanted a table",)),
+        ("seed = -1", ("seed is -1; wanted a whole number from 0",)),
+        ("[align]\nmin_face = -1", ("align.min_face is -1; wanted a whole number, 0 or more",)),
+        ("[align]\nfaces = 'all'", ("align.faces is 'all'; wanted best or single",)),
+        ("[dedup]\nthreshold = nan", ("dedup.threshold is nan; wanted a number from -1 to 1",)),
+        ("[export]\nquality = 500", ("export.quality is 500; wanted a whole number from 1",)),
+        ("[synthesize]\nmax_realism = 1", ("is now called synthesize.max_prior_distance",)),
+        ("[models]\nencoder = 'x'", ("is now called embed.encoder_weights",)),
         ("seed = ", ("not TOML",)),
         ("\0", ("not TOML",)),
     ],
@@ -130,5 +150,16 @@ def test_a_flag_for_a_table_that_is_none(tmp_path: Path) -> None:
 
 
 def test_wrong_flags_name_the_command_line() -> None:
-    refused(None, "the command line: seed is 'x'; wanted int", seed="x")
+    refused(None, "the command line: seed is 'x'; wanted a whole number", seed="x")
     refused(None, "the command line: unknown key dedup.treshold", dedup__treshold=0.9)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfseed = 4\n")
+    assert load_recipe(path).seed == 4
+
+
+def test_what_must_be_given_is_asked_for_when_it_is_needed() -> None:
+    with pytest.raises(UsageError, match=r"the command line: ingest\.source is missing; wanted a"):
+        load_recipe(None, {"ingest.limit": 3}).table(Ingest)

@@ -294,10 +294,10 @@ def test_the_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--count", 0), "count is 0"),
-        (("--count", 1, "--size", 20), "size is 20; wanted 64 to 1024"),
-        (("--count", 1, "--seed", -1), "seed is -1"),
-        (("--count", 1, "--samples", 0), "samples is 0"),
+        (("--count", 0), "'--count': 0 is not in the range x>=1"),
+        (("--count", 1, "--size", 20), "'--size': 20 is not in the range 64<=x<=1024"),
+        (("--count", 1, "--seed", -1), "'--seed': -1 is not in the range"),
+        (("--count", 1, "--samples", 0), "'--samples': 0 is not in the range"),
         (("--count", 1, "--style", "oils"), "unknown style 'oils'; did you mean oil?"),
         (("--count", 1, "--style", ","), "no style"),
         (("--count", 1, "--recipe", "nothing.toml"), "nothing.toml: cannot read recipe"),

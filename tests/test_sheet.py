@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,9 +36,14 @@ def families(root: Path, count: int, ways: tuple[str, ...] = ("strict", "low")) 
     art = [FaceRecord(f"a{i}").with_image("aligned", pixels.pop()) for i in range(count)]
     finish(part, "ingest", [art])
     finish(part, "align", [art])
+    aligned = part.read_shard("align", 0)
     photos = [
-        FaceRecord(
-            f"a{i}-{way}", parent_id=f"a{i}", candidate=way, realism=None if i % 2 else 0.5
+        replace(
+            aligned[i],
+            face_id=f"a{i}-{ways.index(way)}",
+            parent_id=f"a{i}",
+            candidate=way,
+            prior_distance=None if i % 2 else 0.5,
         ).with_image("images", pixels.pop())
         for i in range(count)
         for way in ways

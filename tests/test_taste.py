@@ -19,6 +19,7 @@ from curation.taste.report import taste_page
 from curation.taste.stack import fit_stack, fold_numbers, thresholds
 from curation.taste.trees import fit_trees
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.parts.join import history
 from sfhq.parts.records import Array
 from sfhq.pipeline.engine import run_stage
 
@@ -240,15 +241,15 @@ def test_the_stage_scores_a_part(tmp_path: Path) -> None:
     y = np.array([taste[r.face_id] for r in listed.records])
     model = fit_taste(listed.feature_sets(), y, settings=QUICKER)
     run_stage(Score(model, drop=True), part)
-    records = list(part.records("score"))
-    scores = {r.face_id: r.score for r in records}
+    records = list(history(part, "score"))
+    scores = {r.face_id: r.about["score"] for r in records}
     wanted = model.score(listed.feature_sets())
     for i, record in enumerate(listed.records):
         assert scores[record.face_id] == pytest.approx(float(wanted[i]), abs=1e-6)
-    words = {r.params["taste"] for r in records}
+    words = {r.about["taste"] for r in records}
     assert words <= {"accept", "reject", "unsure"} and "accept" in words
     for record in records:
-        assert record.alive == (record.params["taste"] != "reject")
+        assert record.alive == (record.about["taste"] != "reject")
     settings = part.stage_info("score")["settings"]
     assert (settings["model"], settings["drop"]) == (model.version, True)
 
@@ -256,5 +257,5 @@ def test_the_stage_scores_a_part(tmp_path: Path) -> None:
 def test_the_stage_wants_its_features(tmp_path: Path) -> None:
     part = faces_to_judge(tmp_path / "part", 20)
     blocks, y = faces(60)
-    with pytest.raises(UsageError, match="run: sfhq embed --redo --features"):
+    with pytest.raises(UsageError, match=r"score reads features_.*, which is not there"):
         run_stage(Score(fit_taste(blocks, y, settings=QUICKER)), part)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4e, E4eConfig, save_e4e
+from sfhq.faces.found import FoundFaces
+from sfhq.parts.lineage import faces_stage, fingerprint
 from sfhq.parts.part import Part
-from sfhq.parts.records import Array, FaceRecord, Pixels
+from sfhq.parts.records import Array, ColumnType, FaceRecord, Pixels
 from sfhq.weights.checkpoints import save_generator
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
@@ -81,11 +83,66 @@ def write_squares(folder: Path, count: int, size: int = 64) -> Path:
 def finish(
     part: Part, stage: str, shards: Sequence[Sequence[FaceRecord]], **settings: object
 ) -> None:
-    """Write a stage's shards and mark it as ended, without running anything."""
+    """Write the shards of a stage that makes faces and mark it as ended, without running it."""
     for number, records in enumerate(shards):
         part.write_shard(stage, number, records)
+    arrays = {n for records in shards for r in records for n in (*r.arrays, *r.images)}
+    alive = sum(r.alive for records in shards for r in records)
+    source = stage in ("ingest", "sample", "render")
+    before = [] if source else [s for s in part.stages() if s != stage][-1:]
+    _ended(
+        part,
+        stage,
+        "source" if source or not before else "faces",
+        {s: fingerprint(part, s) for s in before},
+        sorted(arrays),
+        len(shards),
+        alive,
+        settings,
+    )
+
+
+def finish_about(
+    part: Part,
+    stage: str,
+    shards: Sequence[Sequence[FaceRecord]],
+    columns: Mapping[str, ColumnType] | None = None,
+    **settings: object,
+) -> None:
+    """The same of a stage that says something about the faces that are there."""
+    columns = columns or {}
+    faces = faces_stage(part)
+    for number, records in enumerate(shards):
+        part.write_about(stage, number, records, columns)
+    names = {n for records in shards for r in records for n in (*r.arrays, *r.images)}
+    alive = sum(r.alive for records in shards for r in records)
+    inputs = {faces: fingerprint(part, faces)}
+    names |= {*columns}
+    _ended(part, stage, "about", inputs, sorted(names), len(shards), alive, settings)
+
+
+def _ended(
+    part: Part,
+    stage: str,
+    kind: str,
+    inputs: Mapping[str, str],
+    writes: Sequence[str],
+    shards: int,
+    alive: int,
+    settings: Mapping[str, object],
+) -> None:
     part.write_stage_info(
-        stage, {"settings": settings, "complete": True, "shards": len(shards), "counts": {}}
+        stage,
+        {
+            "kind": kind,
+            "settings": dict(settings),
+            "inputs": dict(inputs),
+            "selected_by": {},
+            "writes": list(writes),
+            "complete": True,
+            "shards": shards,
+            "counts": {"entered": alive, "alive": alive, "rejected": {}},
+        },
     )
 
 
@@ -112,31 +169,44 @@ def embedded_part(
     root: Path,
     vectors: Array,
     *,
-    realism: Sequence[float] | None = None,
+    prior_distance: Sequence[float] | None = None,
     score: Sequence[float] | None = None,
     ids: Sequence[str] | None = None,
     encoder: str = "toy",
     shard_size: int = 4,
     images: bool = False,
 ) -> Part:
-    """A part of given unit vectors, as `embed` would leave it."""
+    """A part of given unit vectors, as `embed` and `score` would leave it."""
     part = Part.create(root)
     records = []
     pixels = tiny_pixels(len(vectors)) if images else []
-    for i, vector in enumerate(vectors):
+    for i in range(len(vectors)):
         record = FaceRecord(
             ids[i] if ids else f"f{i:04d}",
             parent_id=f"p{i:04d}",
             source=f"art/{i}.png",
             candidate="strict",
             params={"ladder": [0.85, 0.75, 0.5]},
-            realism=None if realism is None else realism[i],
-            score=None if score is None else score[i],
-        ).with_array("embedding", np.asarray(vector, np.float32))
+            prior_distance=None if prior_distance is None else prior_distance[i],
+        )
         records.append(record.with_image("images", pixels[i]) if images else record)
-    shards = [records[i : i + shard_size] for i in range(0, len(records), shard_size)]
-    finish(part, "embed", shards, encoder=encoder, digest="0" * 64)
+    finish(part, "synthesize", _shards(records, shard_size))
+    embedded = [
+        r.with_array("embedding", np.asarray(v, np.float32))
+        for r, v in zip(records, vectors, strict=True)
+    ]
+    bare = [replace(r, images={}) for r in embedded]
+    finish_about(part, "embed", _shards(bare, shard_size), encoder=encoder, digest="0" * 64)
+    if score is not None:
+        scored = [
+            FaceRecord(r.face_id).with_columns(score=s) for r, s in zip(records, score, strict=True)
+        ]
+        finish_about(part, "score", _shards(scored, shard_size), {"score": "number"})
     return part
+
+
+def _shards(records: Sequence[FaceRecord], size: int) -> list[Sequence[FaceRecord]]:
+    return [records[i : i + size] for i in range(0, len(records), size)]
 
 
 def unit(rows: Array) -> Array:
@@ -151,8 +221,9 @@ class ToyEncoder:
 
     name: str = "toy"
     digest: str = "0" * 64
+    reads_faces: bool = False
 
-    def __call__(self, images: list[Pixels]) -> Array:
+    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
         small = [np.asarray(Image.fromarray(i).resize((4, 4))).reshape(-1) for i in images]
         return np.stack(small).astype(np.float32) - 127.5
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from sfhq.parts.part import Part
-from sfhq.parts.records import FaceRecord, Json
+from sfhq.parts.records import ColumnType, FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
-from sfhq.pipeline.stage import Scope
+from sfhq.pipeline.stage import Kind, Scope, SourceStage, Stage
 
 SHARD_SIZE = 4
 CANDIDATES = 2
@@ -31,11 +31,11 @@ def note(log: str, *words: object) -> None:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(SourceStage[Any]):
     """Source: `count` faces, each with an image."""
 
     name: ClassVar[str] = "sample"
-    scope: ClassVar[Scope] = "face"
+    images: ClassVar[tuple[str, ...]] = ("aligned",)
     count: int = 22
     log: str = ""
     sleep: float = 0.0
@@ -58,11 +58,13 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Invert:
+class Invert(Stage[Any]):
     """Face: two candidates of every face, an array and an image each; every fifth is refused."""
 
     name: ClassVar[str] = "invert"
-    scope: ClassVar[Scope] = "face"
+    kind: ClassVar[Kind] = "faces"
+    arrays: ClassVar[tuple[str, ...]] = ("w_plus",)
+    images: ClassVar[tuple[str, ...]] = ("images",)
     strength: float = 0.5
     log: str = ""
     sleep: float = 0.0
@@ -97,11 +99,12 @@ class Invert:
 
 
 @dataclass(frozen=True)
-class Dedup:
+class Dedup(Stage[Any]):
     """Part: refuses every candidate of a face but the first, and numbers those that stay."""
 
     name: ClassVar[str] = "dedup"
     scope: ClassVar[Scope] = "part"
+    columns: ClassVar[Mapping[str, ColumnType]] = {"number": "integer"}
     log: str = ""
     sleep: float = 0.0
 
@@ -117,7 +120,7 @@ class Dedup:
                 yield record.reject(self.name, "near-duplicate")
             else:
                 seen.add(record.parent_id)
-                yield replace(record, score=float(len(seen)))
+                yield record.with_columns(number=len(seen))
 
 
 def run_all(root: Path, log: str = "", sleep: float = 0.0, workers: int = 1) -> Part:

@@ -144,12 +144,13 @@ def write_export(root: Path, target: Path, recipe: Recipe) -> str:
     """Write the photos of a part that stayed, with a progress bar; the line that says so."""
     from tqdm import tqdm
 
-    from sfhq.export.sfhq_layout import POINTS, export_sfhq
+    from sfhq.export.sfhq_layout import POINTS, export_sfhq, require_photos
     from sfhq.parts.lineage import faces_stage, provider, writer_of
     from sfhq.parts.part import Part
     from sfhq.pipeline import Pipeline
 
     part = Part.open(root)
+    require_photos(part)
     maker = writer_of(POINTS)
     if provider(part, POINTS, faces_stage(part)) is None and maker is not None:
         click.echo(f"{maker}: {root} has no landmarks yet", err=True)

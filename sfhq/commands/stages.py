@@ -99,8 +99,9 @@ def recipe_of(recipe_path: Path | None, values: dict[str, Any], lists: Sequence[
     flags: dict[str, Any] = {}
     for name, value in values.items():
         if name in lists:
-            value = split_names(value)
-        flags[name] = None if value == () else value
+            flags[name] = split_names(value)
+        else:  # an option that may be repeated and was not given is empty
+            flags[name] = None if value == () else value
     return read_recipe(recipe_path, **flags)
 
 

@@ -79,13 +79,8 @@ def export_sfhq(
         raise UsageError(f"image format {image_format!r}: wanted jpg or png")
     if not 1 <= quality <= 100:
         raise UsageError(f"quality is {quality}; wanted 1 to 100")
-    faces = faces_stage(part)
-    require(part, "export", (POINTS,), faces)
-    if next(_photos(part), None) is None:
-        raise UsageError(
-            f"{part.root}: no photo stayed, so there is nothing to export; "
-            f"see: sfhq show {part.root}"
-        )
+    require_photos(part)
+    require(part, "export", (POINTS,), faces_stage(part))
     stages = [s for s in part.stages() if part.stage_info(s)["complete"]]
     types = about_types(part)
     with folder_lock(part.root):
@@ -108,6 +103,19 @@ def export_sfhq(
             on_image()
         _write_manifest(target, rows, types)
     return Exported(target, len(rows), written)
+
+
+def require_photos(part: Part) -> None:
+    """Refuse a part without a photo to export.
+
+    Raises:
+        UsageError: nothing has run to its end, or no photo stayed.
+    """
+    if next(_photos(part), None) is None:
+        raise UsageError(
+            f"{part.root}: no photo stayed, so there is nothing to export; "
+            f"see: sfhq show {part.root}"
+        )
 
 
 def _photos(part: Part) -> Iterator[FaceRecord]:

@@ -70,12 +70,14 @@ class FaceDetector:
             SfhqError: dlib or its landmarks are not installed.
         """
         _frontal()
-        return {"detection": {
-            "detector": "dlib-hog-68",
-            "longest": self.longest,
-            "threshold": self.threshold,
-            "predictor_sha256": _predictor_digest(),
-        }}
+        return {
+            "detection": {
+                "detector": "dlib-hog-68",
+                "longest": self.longest,
+                "threshold": self.threshold,
+                "predictor_sha256": _predictor_digest(),
+            }
+        }
 
     def detect(self, image: Image.Image) -> list[Detection]:
         """All faces, the surest first.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Collection, Sequence
 
 from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
@@ -57,8 +58,13 @@ def faces_stage(part: Part, before: str | None = None) -> str:
     return found[-1]
 
 
-def about_stages(part: Part, faces: str) -> list[str]:
+def about_stages(part: Part, faces: str, besides: Collection[str] = ()) -> list[str]:
     """Complete stages that say something about the faces of a stage, in the order of a run.
+
+    Args:
+        part: the part.
+        faces: stage that made the faces.
+        besides: names of stages to leave out.
 
     Raises:
         IntegrityError: one has lost shards.
@@ -66,23 +72,25 @@ def about_stages(part: Part, faces: str) -> list[str]:
     found = []
     for stage in part.stages():
         info = part.stage_info(stage)
-        if info["kind"] == "about" and info["complete"] and faces in info["inputs"]:
+        if stage in besides or info["kind"] != "about" or not info["complete"]:
+            continue
+        if faces in info["inputs"]:
             require_complete(part, stage)
             found.append(stage)
     return found
 
 
-def selecting_stages(part: Part, faces: str, before: str | None) -> list[str]:
-    """Stages that rejected some of the faces of a stage, in the order of a run.
+def selecting(part: Part, about: Sequence[str], before: str | None) -> list[str]:
+    """Of stages about faces, those that rejected some.
 
     Args:
         part: the part.
-        faces: stage that made the faces.
+        about: names of stages.
         before: only stages that come before this one in a run; None for all.
     """
     return [
         s
-        for s in about_stages(part, faces)
+        for s in about
         if (before is None or stages.position(s) < stages.position(before))
         and part.stage_info(s)["counts"].get("rejected")
     ]

@@ -201,20 +201,16 @@ def _job(stage: Stage[Any], part: Part) -> _Job:
     about = stage.kind == "about"
     faces = lineage.faces_stage(part, None if about else stage.name)
     read = set(lineage.require(part, stage.name, stage.needed(), faces))
-    own = {stage.name, *lineage.readers(part, stage.name)} if stage.name in part.stages() else set()
+    own = {stage.name}
+    if stage.name in part.stages():
+        own |= {*lineage.readers(part, stage.name)}
     for name in stage.wants:
         there = lineage.provider(part, name, faces)
         if there is not None and there not in own:
             read.add(there)
-    selecting = lineage.selecting_stages(part, faces, None if not about else stage.name)
-    known = lineage.about_stages(part, faces)
-    return _Job(
-        stage,
-        part.root,
-        faces,
-        tuple(s for s in known if s in read),
-        tuple(s for s in selecting if s not in own),
-    )
+    known = lineage.about_stages(part, faces, besides=own)
+    selecting = lineage.selecting(part, known, stage.name if about else None)
+    return _Job(stage, part.root, faces, tuple(s for s in known if s in read), tuple(selecting))
 
 
 def _claim(stage: Stage[Any], part: Part, info: dict[str, Any]) -> Counts | None:

@@ -16,12 +16,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.pipeline.settings import Setting, did_you_mean, option, read_table, settings_of
+from sfhq.pipeline.settings import (
+    Setting,
+    did_you_mean,
+    option,
+    read_table,
+    read_values,
+    settings_of,
+)
 from sfhq.pipeline.stage import Stage
 
 RENAMED = {  # key of an earlier version -> its name now
@@ -73,14 +79,14 @@ class Recipe:
         models: the shared networks.
         export: how finished photos are written.
         where: the file it came from, for errors.
-        tables: stage -> its settings, where any were given.
+        tables: stage -> the settings that were given, by name.
     """
 
     seed: int = 0
     models: ModelSettings = field(default_factory=ModelSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     where: str = field(default="the command line", compare=False)
-    tables: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def table(self, stage: type[Stage[Any]]) -> Any:
         """The settings of a stage: those given, and defaults for the rest.
@@ -88,9 +94,7 @@ class Recipe:
         Raises:
             UsageError: one that has no default was not given.
         """
-        if stage.name in self.tables:
-            return self.tables[stage.name]
-        return read_table(stage.Settings, {}, self.where, stage.name)
+        return read_table(stage.Settings, self.tables.get(stage.name, {}), self.where, stage.name)
 
     def build(self, name: str, part: Path) -> Stage[Any]:
         """A stage as this recipe describes it, with its networks.
@@ -160,11 +164,11 @@ def read_recipe_values(values: Mapping[str, Any], where: str) -> Recipe:
         for name, cls in SHARED.items()
     }
     tables = {
-        name: read_table(stages.load_stage(name).Settings, values[name], where, name)
+        name: read_values(stages.load_stage(name).Settings, values[name], where, name)
         for name in stages.names()
         if name in values
     }
-    return Recipe(seed, **shared, where=where, tables=MappingProxyType(tables))
+    return Recipe(seed, **shared, where=where, tables=tables)
 
 
 def shared_settings(name: str) -> tuple[tuple[str, Setting], ...]:

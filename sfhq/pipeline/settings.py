@@ -101,10 +101,10 @@ class Setting:
         text = words.get(self.kind, "a text")
         least, most = self.option.least, self.option.most
         if least is not None and most is not None:
-            return f"{text} from {least:g} to {most:g}"
+            return f"{text} from {_number(least)} to {_number(most)}"
         if least is not None:
-            return f"{text}, {least:g} or more"
-        return f"{text}, {most:g} or less" if most is not None else text
+            return f"{text}, {_number(least)} or more"
+        return f"{text}, {_number(most)} or less" if most is not None else text
 
     def convert(self, value: Any, place: str) -> Any:
         """The value in its type.
@@ -131,6 +131,10 @@ class Setting:
         if isinstance(found, float) and found != found:
             raise UsageError(f"{place} is {value!r}; wanted {self.wanted()}")
         return found
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else str(value)
 
 
 def _path(kind: type[Any], value: Any) -> Any:
@@ -162,8 +166,8 @@ def _setting(cls: type[Any], field: Field[Any], hint: Any) -> Setting:
     return Setting(field.name, inner[0] if optional else hint, optional, field.default, found)
 
 
-def read_table(cls: type[Any], values: Any, where: str, table: str) -> Any:
-    """An instance of a settings class from a table of plain values.
+def read_values(cls: type[Any], values: Any, where: str, table: str) -> dict[str, Any]:
+    """Plain values in the types of a settings class; some may be missing yet.
 
     Args:
         cls: the settings class.
@@ -172,7 +176,7 @@ def read_table(cls: type[Any], values: Any, where: str, table: str) -> Any:
         table: name of the table, for errors; "" for the top.
 
     Raises:
-        UsageError: an unknown key, a missing one, or a value that does not fit.
+        UsageError: an unknown key, or a value that does not fit.
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{where}: {table} is {values!r}; wanted a table")
@@ -183,11 +187,24 @@ def read_table(cls: type[Any], values: Any, where: str, table: str) -> Any:
             raise UsageError(
                 f"{where}: unknown key {prefix}{key}{did_you_mean(key, known, prefix)}"
             )
-    for name, setting in known.items():
-        if setting.required and name not in values:
-            raise UsageError(f"{where}: {prefix}{name} is missing; wanted {setting.wanted()}")
-    converted = {k: known[k].convert(v, f"{where}: {prefix}{k}") for k, v in values.items()}
-    return cls(**converted)
+    return {k: known[k].convert(v, f"{where}: {prefix}{k}") for k, v in values.items()}
+
+
+def read_table(cls: type[Any], values: Any, where: str, table: str) -> Any:
+    """An instance of a settings class; arguments as those of `read_values`.
+
+    Raises:
+        UsageError: an unknown key, a missing one, or a value that does not fit.
+    """
+    found = read_values(cls, values, where, table)
+    for setting in settings_of(cls):
+        if setting.required and setting.name not in found:
+            flag = setting.name.replace("_", "-")
+            raise UsageError(
+                f"{where}: {table}.{setting.name} is missing; wanted {setting.wanted()}; "
+                f"give --{flag}, or the key in a recipe"
+            )
+    return cls(**found)
 
 
 def did_you_mean(key: str, known: typing.Iterable[str], prefix: str = "") -> str:
