@@ -140,6 +140,11 @@ class Align(Stage[AlignSettings]):
         detector.settings()
         return cls(detector, size, faces, min_face, max_padding, aligned)
 
+    def check(self, part: Part) -> None:
+        """Refuse a part whose source has gone."""
+        with source_of(part):
+            pass
+
     def settings(self) -> dict[str, Json]:
         """What decides the crops."""
         return {

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sfhq.faces.detector import FaceDetector
 from sfhq.parts.part import Part
-from sfhq.parts.photos import read_photo
+from sfhq.parts.photos import read_photo, require_photos
 from sfhq.parts.records import ColumnType, FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Stage
@@ -60,6 +60,10 @@ class Detect(Stage[DetectSettings]):
     def build(cls, settings: DetectSettings, recipe: Recipe, part: Path) -> Detect:
         """The stage that a recipe describes."""
         return cls(FaceDetector(detector=settings.detector))
+
+    def check(self, part: Part) -> None:
+        """Refuse a part whose source has gone."""
+        require_photos(part)
 
     def settings(self) -> dict[str, Json]:
         """What decides the detections."""

@@ -13,7 +13,7 @@ import numpy as np
 from sfhq.errors import UsageError
 from sfhq.faces.found import FoundFaces, found_faces
 from sfhq.parts.part import Part
-from sfhq.parts.photos import read_photo
+from sfhq.parts.photos import read_photo, require_photos
 from sfhq.parts.records import Array, FaceRecord, Json, Pixels
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Stage, positive
@@ -124,6 +124,10 @@ class Embed(Stage[EmbedSettings]):
         weights = settings.encoder_weights
         sets = [s for name in settings.features for s in feature_sets(name, weights)]
         return cls(image_encoder(settings.encoder, weights), settings.batch, tuple(sets))
+
+    def check(self, part: Part) -> None:
+        """Refuse a part whose source has gone."""
+        require_photos(part)
 
     def settings(self) -> dict[str, Json]:
         """The encoder's name and digest."""

@@ -89,7 +89,8 @@ def finish(
     arrays = {n for records in shards for r in records for n in (*r.arrays, *r.images)}
     alive = sum(r.alive for records in shards for r in records)
     source = stage in ("ingest", "sample", "render")
-    before = [] if source else [s for s in part.stages() if s != stage][-1:]
+    made = [s for s in part.stages() if s != stage and part.stage_info(s)["kind"] != "about"]
+    before = [] if source else made[-1:]
     _ended(
         part,
         stage,

@@ -9,8 +9,8 @@ import click
 
 HEAD = """# Commands
 
-Written by `make docs` from the commands themselves. Options of stages are the keys of their table in a
-recipe, with dashes for underscores.
+Written by `make docs` from the commands themselves. Options of a stage are the keys of its table in
+a recipe, with dashes for underscores.
 """
 
 

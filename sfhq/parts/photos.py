@@ -108,6 +108,20 @@ def read_photo(part: Part, record: FaceRecord) -> Pixels:
         raise IntegrityError(f"{error}; put it back, or run: sfhq ingest --redo") from None
 
 
+def require_photos(part: Part) -> None:
+    """Refuse a part whose photos are those of a source that has gone.
+
+    Raises:
+        UsageError: the source is not there.
+    """
+    from sfhq.parts.source import source_of
+
+    written = {name for stage in part.stages() for name in part.stage_info(stage)["writes"]}
+    if not written & {*PHOTO_FOLDERS}:
+        with source_of(part):
+            pass
+
+
 def load_images(part: Part, records: Sequence[FaceRecord], folder: str, size: int) -> Tensor:
     """(N, 3, size, size) in [-1, 1] of the records' images, reduced with a Lanczos filter.
 

@@ -45,3 +45,19 @@ def check_names(names: tuple[str, ...]) -> None:
             raise UsageError(f"{name}: the step is out of range; wanted at most {SEFA_LIMIT}")
     if len(set(names)) != len(names):
         raise UsageError(f"candidates {', '.join(names)} repeat a name; give each once")
+
+
+def check_directions(names: tuple[str, ...], width: int) -> None:
+    """Refuse directions that a generator does not have.
+
+    Args:
+        names: ways of making a candidate.
+        width: of the generator's w, which has as many directions.
+
+    Raises:
+        UsageError: a direction beyond the last.
+    """
+    for name in names:
+        match = PATTERN.fullmatch(name)
+        if match is not None and match["axis"] and int(match["axis"]) >= width:
+            raise UsageError(f"{name}: direction {match['axis']}; wanted 0 to {width - 1}")

@@ -15,7 +15,7 @@ from sfhq.parts.photos import load_images
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
-from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
+from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, check_names
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -120,6 +120,10 @@ class Synthesize(Stage[SynthesizeSettings]):
             batch=settings.batch,
             precision=pair.precision,
         )
+
+    def check(self, part: Part) -> None:
+        """Refuse directions that the generator does not have."""
+        check_directions(self.candidates, self.generator.config.w_dim)
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out."""
