@@ -5,13 +5,19 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+import numpy as np
+import torch
+from PIL import Image
+
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.network import load_e4e, require_pair
 from sfhq.errors import UsageError
+from sfhq.parts.records import Array, Pixels
 from sfhq.pipeline.recipe import ModelSettings
+from sfhq.tensors import to_pixels, to_tensor
 from sfhq.weights.checkpoints import load_generator
 from stylegan2_ops.generator import Generator
-from stylegan2_ops.inference import Precision, has_fast_bf16
+from stylegan2_ops.inference import Precision, has_fast_bf16, prepared
 from stylegan2_ops.memory import keep_freed_memory
 
 
@@ -25,6 +31,46 @@ class Pair(NamedTuple):
     encoder: PreparedE4e
     encoder_digest: str
     precision: Precision
+
+    @classmethod
+    def load(cls, models: ModelSettings | None = None) -> Pair:
+        """The networks of a recipe's table; by default those of the embedded pack.
+
+        Raises:
+            UsageError, IntegrityError: as `load_pair`.
+        """
+        return load_pair(models or ModelSettings())
+
+    def invert(self, pixels: Pixels) -> Array:
+        """The latent of an aligned face.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, an upright FFHQ crop of any size.
+
+        Returns:
+            (num_ws, w_dim) float32.
+        """
+        size = self.encoder.config.input_size
+        image = Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS)
+        with torch.inference_mode():
+            latents: Array = self.encoder(to_tensor(np.asarray(image)[None])).numpy()
+        return np.ascontiguousarray(latents[0])
+
+    def render(self, w_plus: Array) -> Pixels:
+        """The photo of a latent.
+
+        Args:
+            w_plus: (num_ws, w_dim) float32.
+
+        Returns:
+            (H, W, 3) uint8 RGB, as large as the generator makes them.
+        """
+        latents = torch.from_numpy(np.asarray(w_plus, np.float32))[None]
+        with torch.inference_mode():
+            image: Pixels = to_pixels(prepared(self.generator.synthesis, self.precision)(latents))[
+                0
+            ]
+        return image
 
 
 @functools.lru_cache(maxsize=1)
