@@ -91,9 +91,9 @@ class TestNvlabs:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({"c_dim": 10}, "wants a label"),
+            ({"c_dim": 10}, "needs a class label"),
             ({"img_channels": 1}, "img_channels is 1"),
-            ({"img_resolution": 64}, "says img_resolution 64, its tensors 32"),
+            ({"img_resolution": 64}, "img_resolution is 64, but its tensors have 32"),
             ({"architecture": "resnet"}, "architecture is resnet; wanted skip"),
             ({"synthesis_kwargs": {"use_noise": False}}, "use_noise is False; wanted True"),
             ({"synthesis_kwargs": {"conv_clamp": -1}}, "conv_clamp is -1"),
@@ -149,7 +149,7 @@ class TestTensorFlow:
         generator = tiny_generator()
         with pytest.raises(BadCheckpoint, match="version 3; wanted 4 or later"):
             read_generator(write_tensorflow(tmp_path / "t.pkl", generator, version=3))
-        with pytest.raises(BadCheckpoint, match="wants a label"):
+        with pytest.raises(BadCheckpoint, match="needs a class label"):
             read_generator(write_tensorflow(tmp_path / "t.pkl", generator, label_size=7))
         with pytest.raises(BadCheckpoint, match="config E or F"):
             read_generator(write_tensorflow(tmp_path / "t.pkl", generator, architecture="orig"))
@@ -332,6 +332,6 @@ class TestCommand:
         path.write_text("<!DOCTYPE html><html>Google Drive - virus scan warning")
         code, said = self.run(path, tmp_path / "g.safetensors")
         assert code == 4 and said.count("\n") == 1
-        assert "page.pkl: web page: the download gave a page" in said
+        assert "page.pkl: web page: the download returned a page" in said
         assert not (tmp_path / "g.safetensors").exists()
         assert self.run(tmp_path / "none.pkl", tmp_path / "g.safetensors")[0] == 2
