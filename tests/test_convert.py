@@ -268,6 +268,10 @@ class TestE4e:
             read_e4e(path)
         with pytest.raises(BadCheckpoint, match="holds no 'state_dict'"):
             read_e4e(write_rosinality(tmp_path / "r.pt", generator))
+        with torch.no_grad():
+            encoder.latlayer1.weight[0] = torch.nan
+        with pytest.raises(BadCheckpoint, match=r"latlayer1\.weight is not finite"):
+            read_e4e(write_e4e(tmp_path / "n.pt", encoder, generator))
         with pytest.raises(BadCheckpoint, match="is it an e4e checkpoint"):
             read_generator(write_e4e(tmp_path / "e.pt", encoder, generator))
 
@@ -324,8 +328,8 @@ class TestCommand:
             words += ["--generator", chosen, "--e4e", e4e]
             done = CliRunner().invoke(main, [str(word) for word in words])
             assert done.exit_code == code, done.output
-        assert "made for the generator of fingerprint" in done.stderr
-        assert "its latents mean nothing there" in done.stderr
+        assert "was made for the generator with fingerprint" in done.stderr
+        assert "that belong together" in done.stderr
 
     def test_one_line_for_a_bad_file(self, tmp_path: Path) -> None:
         path = tmp_path / "page.pkl"

@@ -1,4 +1,4 @@
-"""The generator and the encoder that a recipe names, read once for all stages of a run."""
+"""Load the generator and the encoder of a recipe once for all stages of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stylegan2_ops.memory import keep_freed_memory
 
 
 class Pair(NamedTuple):
-    """A generator, an encoder into its latent space, and the sha256 of the weights of each."""
+    """A generator, an encoder for it, and the sha256 of the weights of each."""
 
     generator: Generator
     generator_digest: str
@@ -28,11 +28,11 @@ class Pair(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def load_pair(recipe: Recipe) -> Pair:
-    """The networks of a recipe; those of the embedded pack where it names none.
+    """The networks of a recipe; a network that it does not name comes from the embedded pack.
 
     Raises:
-        UsageError: no such file, or a precision that this machine does not have.
-        IntegrityError: damaged weights, or networks that do not belong together.
+        UsageError: a file is missing, or this machine is slow at the precision.
+        IntegrityError: weights are damaged, or the networks do not belong together.
     """
     keep_freed_memory()
     models, precision = recipe.models, precision_of(recipe)
@@ -45,22 +45,22 @@ def load_pair(recipe: Recipe) -> Pair:
 
 @functools.lru_cache(maxsize=1)
 def load_prior(recipe: Recipe) -> LatentPrior:
-    """The prior over latents of a recipe's generator."""
+    """The prior over the latents of a recipe's generator."""
     return LatentPrior.of(load_pair(recipe).generator)
 
 
 def precision_of(recipe: Recipe) -> Precision:
-    """Of the networks' convolutions.
+    """The precision of a recipe's networks.
 
     Raises:
-        UsageError: an unknown word, or bf16 where it would be slower than fp32.
+        UsageError: the precision is unknown, or is bf16 on a machine where fp32 is faster.
     """
     if recipe.models.precision == "fp32":
         return "fp32"
     if recipe.models.precision != "bf16":
-        raise UsageError(f"precision {recipe.models.precision!r}: wanted fp32 or bf16")
+        raise UsageError(f"precision is {recipe.models.precision!r}; wanted fp32 or bf16")
     if not has_fast_bf16():
         raise UsageError(
-            "precision bf16: this CPU has neither AVX512-BF16 nor AMX; leave it at fp32"
+            "precision is bf16, but this CPU has neither AVX512-BF16 nor AMX; use fp32"
         )
     return "bf16"

@@ -62,26 +62,30 @@ def fit_state(config: GeneratorConfig, state: State) -> State:
     """
     with torch.device("meta"):
         wanted = Generator(config).state_dict()
-    fitted = fit_tensors(wanted, state)
+    fitted = fit_tensors(wanted, state, MAX_NUMBERS)
     for name, value in fitted.items():
         if name.endswith("resample_filter") and not torch.allclose(value, low_pass(), atol=1e-6):
             raise BadCheckpoint(f"{name} is another filter; wanted [1, 3, 3, 1]")
     return fitted
 
 
-def fit_tensors(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> State:
-    """Float32 copies of the tensors that a network needs.
+def fit_tensors(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], most_numbers: int
+) -> State:
+    """Copies of the tensors that a network needs, in the network's dtypes.
 
     Args:
-        wanted: the network's state dict, on any device; only shapes are read.
-        state: the file's tensors under the same names; others are left out.
+        wanted: the network's state dict; only names, shapes and dtypes are read.
+        state: tensors of a file under the same names; other tensors are left out.
+        most_numbers: largest number of parameters and buffers.
 
     Raises:
-        BadCheckpoint: a tensor is missing, not finite or of another shape, or they are too many.
+        BadCheckpoint: a tensor is missing, not finite or of another shape, or the network is too
+            large.
     """
     numbers = sum(like.numel() for like in wanted.values())
-    if numbers > MAX_NUMBERS:  # the file itself may be small: many tensors can share one storage
-        raise BadCheckpoint(f"has {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
+    if numbers > most_numbers:  # the file itself may be small: many tensors can share one storage
+        raise BadCheckpoint(f"has {numbers:,} numbers; wanted at most {most_numbers:,}")
     fitted: State = {}
     for name, like in wanted.items():
         found = state.get(name)
@@ -91,7 +95,7 @@ def fit_tensors(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> St
             raise BadCheckpoint(
                 f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
             )
-        value = found.detach().to(torch.float32, copy=True).reshape(like.shape).contiguous()
+        value = found.detach().to(like.dtype, copy=True).reshape(like.shape).contiguous()
         if not bool(torch.isfinite(value).all()):
             raise BadCheckpoint(f"{name} is not finite")
         fitted[name] = value
