@@ -128,7 +128,7 @@ def encode_image(
         file_format: "PNG", "JPEG" or "WEBP"; class ids need "PNG".
         source_type: last part of the IPTC digital source type. None leaves the mark out, for crops
             of images that people made.
-        quality: JPEG and WebP quality, 1 to 100.
+        quality: JPEG and WebP quality, 0 to 100.
     """
     from PIL.PngImagePlugin import PngInfo
 

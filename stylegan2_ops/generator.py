@@ -160,7 +160,7 @@ class SynthesisBlock(nn.Module):
 
     @property
     def num_convs(self) -> int:
-        """Number of w vectors for the convolutions: the next block starts so many further on."""
+        """Number of convolutions, and of w vectors from this block's first to the next block's."""
         return 1 if self.first else 2
 
     def forward(

@@ -4,8 +4,8 @@ A pickle is a program for a small stack machine. Python's machine calls any func
 program names. This machine knows a few names, all of them for data, and refuses the rest. It never
 makes an object of a foreign class: it makes a `Record` of the class's name and the object's state.
 
-It is written by hand because no library reads a pickle without running it, and torch's
-`weights_only` refuses the classes in NVlabs' and TensorFlow's files.
+It is written by hand because no library gets the tensors out of such a pickle without running it;
+torch's `weights_only` refuses the classes in NVlabs' and TensorFlow's files.
 """
 
 from __future__ import annotations

@@ -71,7 +71,11 @@ class Axis(NamedTuple):
 
 @lru_cache(maxsize=1)
 def axes() -> Mapping[str, Axis]:
-    """All axes by name, which is the stem; the horizontal axis of a "-trans" stem adds its end."""
+    """All axes by name.
+
+    The name is the stem. A "-trans" stem has several axes; only the one of "down" and "up" has the
+    stem as its name, and the others add their second end, as in "l-eye-trans out".
+    """
     skipped = ("universal", *ANCESTRIES, *LEFT_OUT)
     out: dict[str, Axis] = {}
     for name in base_mesh().targets:
