@@ -174,13 +174,21 @@ void upfirdn2d(const T* x, const double* kernel, T* y, int64_t n, int64_t c, int
 
 // ---------------------------------------- the steps after a convolution of the synthesis network
 
-// Parameters of these steps for one sample.
+// Parameters of these steps, for a batch of N samples or for one sample.
 struct Finish {
-    const float* demodulation;  // (C) of this sample
+    const float* demodulation;  // (N, C)
     const float* bias;          // (C)
-    const float* next;          // (C) style of the next layer, or null
-    const float* to_rgb;        // (3, C) of this sample, or null
+    const float* next;          // (N, C) style of the next layer, or null
+    const float* to_rgb;        // (N, 3, C), or null
     float positive, negative, limit;
+
+    Finish of_sample(int64_t sample, int64_t c) const {
+        Finish one = *this;
+        one.demodulation += sample * c;
+        if (next) one.next += sample * c;
+        if (to_rgb) one.to_rgb += sample * 3 * c;
+        return one;
+    }
 };
 
 // Finish one pixel: `from` holds the C outputs of the convolution; `out` is null if only the
@@ -238,6 +246,7 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
                   T* out, float* rgb, int64_t n, int64_t c, int64_t h, int64_t w, float slope,
                   float gain, float clamp, int threads) {
     const float limit = clamp < 0 ? INFINITY : clamp;
+    const Finish all{demodulation, bias, next, to_rgb, gain, gain * slope, limit};
     const int64_t in_h = taps ? h + 1 : h, in_w = taps ? w + 1 : w;
     // Number of columns that are processed together; their vertical sums stay in the inner caches.
     const int64_t block = std::clamp<int64_t>(8192 / c - 3, 4, 128);
@@ -247,13 +256,7 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < n * h; ++row) {
             const int64_t sample = row / h, y = row % h;
-            const Finish f{demodulation + sample * c,
-                           bias,
-                           next ? next + sample * c : nullptr,
-                           to_rgb ? to_rgb + sample * 3 * c : nullptr,
-                           gain,
-                           gain * slope,
-                           limit};
+            const Finish f = all.of_sample(sample, c);
             const float* grain =
                 noise ? noise + ((noise_per_sample ? sample * h : 0) + y) * w : nullptr;
             T* to = out ? out + row * w * c : nullptr;
@@ -415,6 +418,7 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
               T* out, float* rgb, int64_t n, int64_t in, int64_t c, int64_t h, int64_t w,
               float slope, float gain, float clamp, int threads) {
     const float limit = clamp < 0 ? INFINITY : clamp;
+    const Finish all{demodulation, bias, next, to_rgb, gain, gain * slope, limit};
     const int64_t across = (w + 3) / 4, tiles = across * ((h + 3) / 4);
     const int64_t panels = (c + PANEL - 1) / PANEL, padded = panels * PANEL;
     // Number of tiles per block: few enough to stay in the cache, and enough that large weights
@@ -466,13 +470,7 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
                     product_rest<ROWS - 1>(static_cast<int>(count - t), a + t * in, in, b,
                                            to + t * padded, padded, in);
                 }
-            const Finish f{demodulation + sample * c,
-                           bias,
-                           next ? next + sample * c : nullptr,
-                           to_rgb ? to_rgb + sample * 3 * c : nullptr,
-                           gain,
-                           gain * slope,
-                           limit};
+            const Finish f = all.of_sample(sample, c);
             for (int64_t t = 0; t < count; ++t) {
                 const int64_t top = (first + t) / across * 4, left = (first + t) % across * 4;
                 for (int64_t i = 0; i < c; i += LANES) {
