@@ -144,7 +144,7 @@ def _pooled(images: list[Pixels]) -> Array:
 
 @dataclass(frozen=True)
 class Identity:
-    """How well inversion keeps identity, measured on held-out photos with dlib's vectors.
+    """Cosines that show how well inversion keeps identity, on held-out photos by dlib's vectors.
 
     Attributes:
         same: (N,) cosine between each inverted photo and its original.

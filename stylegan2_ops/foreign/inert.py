@@ -1,4 +1,4 @@
-"""What the names in a pickle of weights become: numbers, containers and inert records.
+"""Inert replacements for the names in a pickle of weights: numbers, containers and records.
 
 `CALLS` lists every function that a pickle may call. Each is our own replacement, and none does
 more than return a result. `stylegan2_ops.foreign.unpickle` refuses every other name.
@@ -118,7 +118,7 @@ KEYS = (str, int, float, bytes, type(None))
 
 
 class Machine(Protocol):
-    """What the functions in `CALLS` use of the stack machine."""
+    """The part of the stack machine that the functions in `CALLS` use."""
 
     def spend(self, size: int) -> None:
         """Count bytes that a call allocates, because a pickle can repeat a call without end."""

@@ -38,7 +38,7 @@ _MARK = object()
 
 @dataclass
 class Budget:
-    """How much work is left for reading one file, including the streams inside it.
+    """The work that is still allowed for reading one file, including the streams inside it.
 
     A pickle can use the same data again and again, so a short file could cause endless work.
 

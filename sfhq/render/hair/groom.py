@@ -54,7 +54,7 @@ class Strands:
 
 @dataclass(frozen=True)
 class _Habit:
-    """How a style grows.
+    """Numbers of a hair style that decide how it grows.
 
     Attributes:
         strands: number of strands.

@@ -1,4 +1,4 @@
-"""Where hair grows on the mean head: scalp, brows and beard as densities at its vertices."""
+"""Densities of hair at the vertices of the mean head, for scalp, brows and beard."""
 
 from __future__ import annotations
 
