@@ -1,8 +1,8 @@
-"""The labelling page in headless Chromium: from a key to the next face, and labels an hour.
+"""Measure the labelling page in headless Chromium: time from key to next face, labels per hour.
 
 python benchmarks/curate.py PART --presses 300
 
-PART is any part with faces and an embedding; its labels go to a copy.
+PART is any part with faces and an embedding. The benchmark labels a copy of it.
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ async (key) => {
 
 
 def percentiles(values: list[float]) -> str:
+    """Median, 95th percentile and largest value of milliseconds, as text."""
     low, high = np.percentile(values, [50, 95])
     return f"p50 {low:.1f} ms, p95 {high:.1f} ms, worst {max(values):.1f} ms of {len(values)}"
 
 
 def presses(page: Any, count: int) -> list[float]:
-    """Milliseconds from each key to the next face on the screen."""
+    """Milliseconds from each key press to the next face on the screen."""
     times: list[float] = []
     for i in range(count):
         found = page.evaluate(PRESS, "a" if i % 3 else "x")
@@ -60,6 +61,7 @@ def presses(page: Any, count: int) -> list[float]:
 
 
 def labels(part: Path) -> int:
+    """Number of events in a part's labels."""
     from curation.labels.store import FILE, LabelStore
 
     with LabelStore(part / FILE, readonly=True) as store:
@@ -67,6 +69,7 @@ def labels(part: Path) -> int:
 
 
 def main() -> None:
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", type=Path)
     parser.add_argument("--presses", type=int, default=300)
@@ -95,7 +98,7 @@ def main() -> None:
             page.evaluate("sfhq.drained()")
             lost = len(times) - labels(part)
             print(f"single, {title}: {percentiles(times)}; {lost} lost", flush=True)
-            print(f"  {3600 * len(times) / took:,.0f} labels an hour", flush=True)
+            print(f"  {3600 * len(times) / took:,.0f} labels per hour", flush=True)
             if retrain > 1000:
                 grid(page, part)
             browser.close()
@@ -104,7 +107,7 @@ def main() -> None:
 
 
 def grid(page: Any, part: Path) -> None:
-    """Whole pages of 6 by 6."""
+    """Label three pages of the grid, 6 by 6 faces each, and print labels per hour."""
     before = labels(part)
     page.keyboard.press("g")
     page.wait_for_selector("#grid button img")
@@ -119,7 +122,7 @@ def grid(page: Any, part: Path) -> None:
     took = time.perf_counter() - start
     page.evaluate("sfhq.drained()")
     done = labels(part) - before
-    print(f"grid: {3600 * done / took:,.0f} labels an hour ({done} in {took:.2f} s)", flush=True)
+    print(f"grid: {3600 * done / took:,.0f} labels per hour ({done} in {took:.2f} s)", flush=True)
 
 
 if __name__ == "__main__":

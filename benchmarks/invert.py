@@ -1,9 +1,9 @@
-"""How fast e4e encodes at full size, against the network run head by head.
+"""Measure the speed of e4e at full size: the prepared encoder compared with the plain network.
 
     python benchmarks/invert.py
 
-Random weights of the official shapes (267 M parameters, 72.5 G multiply-adds); all in one process
-and in turn. Prints seconds an image, medians, and the ratios.
+Weights are random and have the official shapes (267 M parameters, 72.5 G multiply-adds). All jobs
+run in one process, in turn. Prints the median seconds per image, the ratios, and the errors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stylegan2_ops.memory import keep_freed_memory
 
 
 def lively_encoder() -> E4e:
-    """Random weights, with batch norms that do something."""
+    """An encoder with random weights and with batch norms that change their input."""
     torch.manual_seed(0)
     encoder = E4e(E4eConfig()).eval().requires_grad_(False)
     for module in encoder.modules():
@@ -33,7 +33,7 @@ def lively_encoder() -> E4e:
             module.running_var.uniform_(0.5, 1.5)
             module.weight.uniform_(0.5, 1.5)
             module.bias.normal_(0, 0.2)
-    # Heads of standard deviation 1: latents that a rounding error would show in.
+    # Scale the heads to standard deviation 1, so that rounding errors are visible in the latents.
     rng = torch.Generator().manual_seed(1)
     with torch.inference_mode():
         w_plus = encoder(torch.rand(2, 3, 256, 256, generator=rng) * 2 - 1)
@@ -46,7 +46,7 @@ def lively_encoder() -> E4e:
 
 
 def main() -> None:
-    """See the top of this file."""
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", default="1,4", help="batch sizes, separated by commas")
     parser.add_argument("--runs", type=int, default=7)
@@ -65,16 +65,16 @@ def main() -> None:
             images = torch.rand(batch, 3, 256, 256) * 2 - 1
             turned = images.contiguous(memory_format=torch.channels_last)
             jobs: dict[str, Job] = {
-                "head by head fp32": partial(encoder, images),
-                "head by head fp32 channels-last": partial(last, turned),
+                "plain fp32": partial(encoder, images),
+                "plain fp32 channels-last": partial(last, turned),
                 **{name: partial(each, images) for name, each in ready.items()},
-                "prepared fp32, w alone": partial(ready["prepared fp32"], images, 0),
+                "prepared fp32, w only": partial(ready["prepared fp32"], images, 0),
             }
             taken = measure(jobs, options.runs)
             medians = {name: statistics.median(values) / batch for name, values in taken.items()}
-            print(f"\nbatch {batch}: seconds an image, and head by head over it")
+            print(f"\nbatch {batch}: seconds per image, and plain fp32 / this")
             for name, value in medians.items():
-                ratio = medians["head by head fp32"] / value
+                ratio = medians["plain fp32"] / value
                 print(f"  {name:<34} {value:8.3f} {ratio:8.2f}")
         images = torch.rand(1, 3, 256, 256) * 2 - 1
         wanted = encoder(images)

@@ -1,7 +1,7 @@
-"""All pairs above a cosine: ours against float32 tiles and faiss, checked in float64.
+"""Measure the search for all pairs above a cosine: ours, float32 tiles, faiss, and float64.
 
-python benchmarks/pairs.py --count 100000            # three searches and the oracle, one run
-python benchmarks/pairs.py --greedy 425000           # a whole de-duplication: time and memory
+python benchmarks/pairs.py --count 100000            # three searches and the float64 reference
+python benchmarks/pairs.py --greedy 425000           # a complete de-duplication: time and memory
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ THRESHOLD = 0.92
 
 
 def clustered(count: int, width: int, decay: float, seed: int = 0) -> Vectors:
-    """Unit vectors like those of an image encoder.
+    """Random unit vectors (count, width) float32 like those of an image encoder.
 
-    A common direction (mean cosine about 0.6), clusters of about a hundred, variances that
-    fall as i^-decay, and 10 % near-duplicates at cosines of 0.93 to 0.99.
+    They have a common direction (mean cosine about 0.6), clusters of about a hundred, variances
+    that fall as i^-decay, and 10 % near-duplicates at cosines of 0.93 to 0.99.
     """
     rng = np.random.default_rng(seed)
     spectrum = (np.arange(1, width + 1) ** (-decay / 2)).astype(np.float32)
@@ -51,7 +51,7 @@ def clustered(count: int, width: int, decay: float, seed: int = 0) -> Vectors:
 
 
 def tiles_float32(x: Vectors, tile: int = 2048) -> Found:
-    """The baseline: torch's matrix product, upper triangle, rows' maxima first."""
+    """The pairs by torch's float32 matrix products, in tiles of one triangle."""
     import torch
 
     t = torch.from_numpy(x)
@@ -68,7 +68,7 @@ def tiles_float32(x: Vectors, tile: int = 2048) -> Found:
 
 
 def faiss_range(x: Vectors) -> Found:
-    """faiss, exact, inner product."""
+    """The pairs by faiss's exact search with inner products."""
     import faiss
 
     index = faiss.IndexFlatIP(x.shape[1])
@@ -83,7 +83,7 @@ def faiss_range(x: Vectors) -> Found:
 
 
 def oracle(x: Vectors, tile: int = 2048) -> Found:
-    """float64."""
+    """The pairs by float64 products, the reference."""
     found: Found = set()
     for i in range(0, len(x), tile):
         a = x[i : i + tile].astype(np.float64)
@@ -98,11 +98,13 @@ def oracle(x: Vectors, tile: int = 2048) -> Found:
 
 
 def ours(x: Vectors) -> Found:
+    """The pairs by `all_pairs`."""
     i, j, _ = all_pairs(x, THRESHOLD)
     return set(zip(i.tolist(), j.tolist(), strict=True))
 
 
 def compare(count: int, width: int, decay: float, with_oracle: bool) -> None:
+    """Run all searches on the same vectors and print seconds, pairs and ratios."""
     x = clustered(count, width, decay)
     all_pairs(x[:8000], THRESHOLD)  # builds the kernel
     seconds: dict[str, float] = {}
@@ -111,7 +113,7 @@ def compare(count: int, width: int, decay: float, with_oracle: bool) -> None:
     if importlib.util.find_spec("faiss"):
         jobs["faiss range_search"] = faiss_range
     if with_oracle:
-        jobs["float64 oracle"] = oracle
+        jobs["float64 reference"] = oracle
     jobs["ours, again"] = ours
     for name, job in jobs.items():
         start = time.perf_counter()
@@ -131,6 +133,7 @@ def compare(count: int, width: int, decay: float, with_oracle: bool) -> None:
 
 
 def greedy(count: int, width: int, decay: float) -> None:
+    """De-duplicate vectors and print seconds and memory as JSON."""
     x = clustered(count, width, decay)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     start = time.perf_counter()
@@ -150,16 +153,17 @@ def greedy(count: int, width: int, decay: float) -> None:
 
 
 def main() -> None:
+    """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=0)
-    parser.add_argument("--greedy", type=int, default=0)
+    parser.add_argument("--count", type=int, help="compare the searches on this many vectors")
+    parser.add_argument("--greedy", type=int, help="de-duplicate this many vectors")
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--decay", type=float, default=1.0)
-    parser.add_argument("--no-oracle", action="store_true")
+    parser.add_argument("--no-oracle", action="store_true", help="skip the float64 reference")
     given = parser.parse_args()
-    if given.count:
+    if given.count is not None:
         compare(given.count, given.width, given.decay, not given.no_oracle)
-    if given.greedy:
+    if given.greedy is not None:
         greedy(given.greedy, given.width, given.decay)
 
 

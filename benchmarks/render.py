@@ -1,11 +1,11 @@
-"""Rendered heads: how fast, how exact, how near to photographs, and whether dlib sees faces.
+"""Measure rendered heads: speed, exact labels, faces that dlib finds, distance to photographs.
 
     python benchmarks/render.py speed                      # images/s and memory of two workers
-    python benchmarks/render.py exact                      # at four times the size; in a mirror
-    python benchmarks/render.py faces HEADS                # dlib on a rendered part
-    python benchmarks/render.py frechet HEADS PHOTOS       # Frechet distance to a folder of photos
+    python benchmarks/render.py exact                      # labels at four times the size; mirrored
+    python benchmarks/render.py faces HEADS                # faces that dlib finds in a part
+    python benchmarks/render.py frechet HEADS PHOTOS       # Fréchet distance to a folder of photos
 
-HEADS is a part made by `sfhq render`, PHOTOS a folder of aligned photographs.
+HEADS is a part made by `sfhq render`; PHOTOS is a folder of aligned photographs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ GROUPS = {
 
 
 def peak_memory(process: subprocess.Popen[bytes], done: threading.Event) -> list[float]:
-    """Largest memory of the process tree in MB, shared pages counted once, every 0.1 s."""
+    """A list whose one item is the largest memory of the process tree so far, in MB.
+
+    A thread updates it every 0.1 s until `done` is set. Shared pages count once.
+    """
     peak = [0.0]
 
     def look() -> None:
@@ -52,11 +55,13 @@ def peak_memory(process: subprocess.Popen[bytes], done: threading.Event) -> list
 
 
 def speed(counts: dict[int, int], workers: int) -> None:
-    """Whole runs of the command, start included; and without it, from two lengths of run.
+    """Print images per second with the start of the command, and without it, and peak memory.
+
+    The speed without the start comes from two runs of different length.
 
     Args:
-        counts: faces by size; a third of them is a whole number of shards for each worker.
-        workers: processes.
+        counts: size -> number of faces; a third of them must be whole shards for each worker.
+        workers: number of worker processes.
     """
     with tempfile.TemporaryDirectory() as folder:
         for size, count in counts.items():
@@ -79,14 +84,14 @@ def speed(counts: dict[int, int], workers: int) -> None:
             few, many = seconds
             steady = (many - few) / (seconds[many] - seconds[few])
             print(
-                f"{size} px: {many / seconds[many]:.2f} images/s over {many}, "
-                f"{steady:.2f} without the start; peak {peak[0]:.0f} MB of all processes",
+                f"{size} px: {many / seconds[many]:.2f} images/s over {many} images, "
+                f"{steady:.2f} without the start; peak memory of all processes {peak[0]:.0f} MB",
                 flush=True,
             )
 
 
 def exact(people: int, size: int) -> None:
-    """Shares of classes at a size against those of four times the size, reduced."""
+    """Compare the shares of classes at a size with those at four times the size, reduced."""
     from sfhq.render.labels.classes import read
     from sfhq.render.people.recipe import RenderRecipe
     from sfhq.render.people.sampling import person
@@ -104,14 +109,14 @@ def exact(people: int, size: int) -> None:
     gap = np.concatenate(gaps)
     low, mid, high = np.percentile(gap, [50, 99, 99.9])
     print(
-        f"{people} people at {size} px: a border pixel's share of a class differs by {low:.3f} "
-        f"(median), {mid:.3f} (99 %), {high:.3f} (99.9 %), {gap.max():.3f} (worst); "
+        f"{people} people at {size} px: the share of a class in a border pixel differs by "
+        f"{low:.3f} (median), {mid:.3f} (99 %), {high:.3f} (99.9 %), {gap.max():.3f} (largest); "
         f"{other / total:.4%} of pixels have another class"
     )
 
 
 def mirrored(people: int, size: int) -> None:
-    """How many scenes' labels are the mirrored labels of the mirrored scene, pixel for pixel."""
+    """Count the scenes whose mirrored labels equal the labels of the mirrored scene exactly."""
     from sfhq.render.labels.classes import ID, read
     from sfhq.render.people.recipe import RenderRecipe
     from sfhq.render.people.sampling import person
@@ -133,7 +138,7 @@ def mirrored(people: int, size: int) -> None:
 
 
 def faces(root: Path, most_yaw: float) -> None:
-    """Share of photographs in which dlib finds a face, and how far its points are off."""
+    """Print the share of photographs in which dlib finds a face, and the error of its points."""
     from sfhq.faces.detector import FaceDetector
 
     part, detector = Part.open(root), FaceDetector()
@@ -160,7 +165,7 @@ def faces(root: Path, most_yaw: float) -> None:
         f"dlib finds a face in {found} of {total} photographs with yaw within {most_yaw:g} degrees"
     )
     table = np.stack(gaps)
-    print("distance to the exact points over that of the outer eye corners, visible points:")
+    print("distance to the exact visible points, divided by the outer eye distance:")
     for name, which in GROUPS.items():
         values = table[:, list(which)]
         print(
@@ -168,11 +173,11 @@ def faces(root: Path, most_yaw: float) -> None:
             f"90 % {np.nanpercentile(values, 90):.3f}"
         )
     inner = table[:, 17:]
-    print(f"  all but the jaw: median {np.nanmedian(inner):.3f}; all: {np.nanmedian(table):.3f}")
+    print(f"  without the jaw: median {np.nanmedian(inner):.3f}; all: {np.nanmedian(table):.3f}")
 
 
 def flat(labels: Any) -> Any:
-    """A first version to compare with: one colour a class, a lamp, no strand, no texture."""
+    """A flat picture (H, W, 3) to compare with: one colour per class and one lamp."""
     from sfhq.images import CLASS_COLOURS
 
     colours = np.array(CLASS_COLOURS, np.float32)
@@ -187,7 +192,7 @@ def flat(labels: Any) -> Any:
 
 
 def frechet(root: Path, photos: Path, most: int) -> None:
-    """Frechet distances in EfficientNet-lite0's features, beside those of a flat version."""
+    """Print the Fréchet distances of renders and flat pictures to photos (EfficientNet-lite0)."""
     import torch
 
     from sfhq.render.labels.classes import read
@@ -232,20 +237,22 @@ def frechet(root: Path, photos: Path, most: int) -> None:
     order = np.random.default_rng(0).permutation(len(real))
     half = len(real) // 2
     base = frechet_distance(real[order[:half]], real[order[half:]])
-    print(f"{size} px: {len(real)} photos, {len(ours)} renders, {len(first)} of a flat version")
-    print(f"  photos, half against half   {base:.2f}")
-    for name, value in (("renders", ours), ("flat version", first)):
+    print(f"{size} px: {len(real)} photos, {len(ours)} renders, {len(first)} flat pictures")
+    print(f"  two halves of the photos    {base:.2f}")
+    for name, value in (("renders", ours), ("flat pictures", first)):
         precision, recall = precision_recall(real, value)
         distance = frechet_distance(real, value)
         print(f"  {name:<27} {distance:.2f}  precision {precision:.2f} recall {recall:.2f}")
 
 
 def main() -> None:
-    """See the top of this file."""
+    """Run the benchmark that was asked for and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["speed", "exact", "faces", "frechet"])
     parser.add_argument("folders", nargs="*", type=Path)
-    parser.add_argument("--count", type=int, default=192, help="faces of a run; at 128 px twice")
+    parser.add_argument(
+        "--count", type=int, default=192, help="faces of a run at 256 px; twice as many at 128 px"
+    )
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--most", type=int, default=2000)
     options = parser.parse_args()

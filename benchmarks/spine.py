@@ -1,12 +1,12 @@
-"""What the pipeline itself costs beside its networks, and whether its memory grows.
+"""Measure the time of the pipeline in addition to its networks, and its memory.
 
     python benchmarks/spine.py --faces 1000
     python benchmarks/spine.py --memory 1000,20000
 
-The first prints, of one run of sample, embed and dedup with the embedded pack, the time spent in
-networks, in PNG files, and in everything else (records, shards, hashing, scheduling); the ratio of
-everything else to the networks is the figure. The second runs the same stages with tiny networks
-in a process of its own for each size and prints each one's peak memory.
+The first command runs sample, embed and dedup with the embedded pack. It prints the time in
+networks, in PNG files and in everything else (records, shards, hashing, scheduling), and the ratio
+of everything else to the networks. The second command runs the same stages with tiny networks, in
+one process per size, and prints the peak memory of each.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from stylegan2_ops.inference import PreparedSynthesis
 
 
 class Clock:
-    """Adds up the time spent in some functions, the outermost one counting."""
+    """Sums the time in wrapped functions; only the outermost of nested calls counts."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.inside = False
 
     def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed under a name."""
+        """The function with its time added under a name."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
             if self.inside:
@@ -67,7 +67,7 @@ class Clock:
 
 
 def measure_cost(faces: int) -> dict[str, float]:
-    """Seconds by kind of one run, and the ratio of the rest to the networks."""
+    """Seconds in networks, in PNG files and in the rest of one run, and the ratio of the rest."""
     clock = Clock()
     generator, generator_digest = load_generator()
     encoder, encoder_digest = load_e4e(None, generator.config.num_ws)
@@ -100,19 +100,19 @@ def measure_cost(faces: int) -> dict[str, float]:
 
 
 class RandomVectors:
-    """Unit vectors that are far apart, so that dedup has to keep them all."""
+    """An encoder whose random vectors are far apart, so that dedup keeps all faces."""
 
     name = "random"
     digest = "none"
 
     def __call__(self, images: list[Any]) -> Any:
-        """(N, 128) float32, seeded by the pixels."""
+        """(N, 128) float32 vectors, seeded by the pixels."""
         rng = np.random.default_rng(int(sum(int(i.sum()) for i in images)))
         return rng.standard_normal((len(images), 128)).astype(np.float32)
 
 
 def measure_memory(faces: int) -> dict[str, float]:
-    """Peak memory of this process after a run with tiny networks."""
+    """Peak memory of this process in MB after a run with tiny networks."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     generator = Generator(GeneratorConfig(32, 512, 512, 256, 8, 1)).eval().requires_grad_(False)
@@ -131,16 +131,16 @@ def measure_memory(faces: int) -> dict[str, float]:
 def main() -> None:
     """Print the figures as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("--faces", type=int, default=0)
-    parser.add_argument("--memory", default="")
-    parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--faces", type=int, help="measure the time with this many faces")
+    parser.add_argument("--memory", help="measure memory; numbers of faces, separated by commas")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
+    if options.one is not None:
         print(json.dumps(measure_memory(options.one)))
         return
-    if options.faces:
+    if options.faces is not None:
         print(json.dumps(measure_cost(options.faces)), flush=True)
-    for size in filter(None, options.memory.split(",")):
+    for size in options.memory.split(",") if options.memory else ():
         subprocess.run([sys.executable, __file__, "--one", size], check=True)
 
 

@@ -1,12 +1,12 @@
-"""How near rendering comes to the convolutions alone.
+"""Measure the speed of rendering, compared with that of the convolutions alone.
 
     python benchmarks/synthesis.py --resolution 1024
     python benchmarks/synthesis.py --resolution 1024 --peer ../stylegan2-ada-pytorch
 
-All in one process and in turn, so that a change of the machine's load meets every line: the
-convolutions alone (the floor), the plain networks of this project, the prepared ones, and the
-implementation in a checkout that the user has (--peer). Weights are random, of the official
-shapes. Prints seconds an image, medians over --runs rounds, and the ratios; --json for a program.
+It measures the convolutions alone, the plain network of this project, the prepared ones, and
+another implementation from a checkout on this machine (--peer). All jobs run in turn, so that a
+change of the machine's load affects all of them. Weights are random and have the official shapes.
+Prints the median seconds per image over --runs rounds, and the ratios; --json prints JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from stylegan2_ops.memory import keep_freed_memory
 
 
 def lively_generator(resolution: int) -> Generator:
-    """Random weights of config-f, with noise and biases that matter."""
+    """A generator of config-f with random weights, noise and biases."""
     torch.manual_seed(0)
     generator = Generator(GeneratorConfig(resolution=resolution)).eval().requires_grad_(False)
     for name, parameter in generator.named_parameters():
@@ -43,7 +43,7 @@ def lively_generator(resolution: int) -> Generator:
 
 
 def convolutions(config: GeneratorConfig, batch: int, dtype: torch.dtype, last: bool) -> Job:
-    """Every 3x3 convolution of the synthesis network, one after the other, through torch."""
+    """A job that runs each 3x3 convolution of the synthesis network once, through torch."""
     layout = torch.channels_last if last else torch.contiguous_format
     jobs: list[Job] = []
 
@@ -87,10 +87,10 @@ with torch.inference_mode():
 
 
 def peer_synthesis(folder: Path, resolution: int, batch: int) -> Job:
-    """The rendering of a checkout that has training/networks.py or networks_stylegan2.py.
+    """A job that renders with a checkout that has training/networks.py or networks_stylegan2.py.
 
-    It runs in a process of its own, as its users run it: how this project keeps freed memory
-    would help it too.
+    It runs in its own process, as its users run it, because this project's setting to keep freed
+    memory would make it faster.
     """
     words = [str(folder), str(resolution), str(batch), str(torch.get_num_threads())]
     process = subprocess.Popen(
@@ -107,19 +107,25 @@ def peer_synthesis(folder: Path, resolution: int, batch: int) -> Job:
         ask.write("go\n")
         ask.flush()
         if answer.readline() != "done\n":
-            raise SystemExit(f"{folder}: cannot be run; try: python -c 'import training.networks'")
+            raise SystemExit(
+                f"{folder}: rendering failed; to see why, run there: "
+                "python -c 'import training.networks'"
+            )
 
     return run
 
 
 def accuracy(generator: Generator, w_plus: Tensor) -> dict[str, float]:
-    """Errors on images scaled to reach 1 at 2.5 standard deviations, as photographs do."""
+    """Errors of the prepared networks, on images scaled like photographs.
+
+    Images are scaled so that 2.5 standard deviations are 1.
+    """
     wanted = generator.synthesis(w_plus)
     scale = 0.4 / float(wanted.std())
     errors = {}
     for name, precision, winograd in (
         ("fp32", "fp32", True),
-        ("fp32 direct", "fp32", False),
+        ("fp32 without Winograd", "fp32", False),
         ("bf16", "bf16", True),
     ):
         render = PreparedSynthesis(
@@ -137,7 +143,7 @@ def accuracy(generator: Generator, w_plus: Tensor) -> dict[str, float]:
 
 
 def memory_above_weights(resolution: int, batch: int, precision: str) -> float:
-    """MB that rendering needs above a process which holds the prepared weights; in a new one."""
+    """Memory in MB that rendering needs in addition to the prepared weights, in a new process."""
     code = f"""
 import ctypes, gc, torch
 from synthesis import lively_generator
@@ -152,7 +158,7 @@ ctypes.CDLL(None).malloc_trim(0)
 keep_freed_memory()
 w = torch.randn({batch}, render.config.num_ws, 512)
 with open("/proc/self/clear_refs", "w") as peaks:
-    peaks.write("5")  # the peak so far, which preparing left, is forgotten
+    peaks.write("5")  # reset the peak, which preparing raised
 before = kilobytes("VmRSS")
 render(w)
 print((kilobytes("VmHWM") - before) * 1024 / 1e6)
@@ -168,7 +174,7 @@ print((kilobytes("VmHWM") - before) * 1024 / 1e6)
 
 
 def main() -> None:
-    """See the top of this file."""
+    """Run the benchmark and print its figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -178,9 +184,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peer", type=Path, help="a checkout of another implementation")
     parser.add_argument(
-        "--default-malloc", action="store_true", help="let the C library give memory back"
+        "--default-malloc", action="store_true", help="let the C library return freed memory"
     )
-    parser.add_argument("--compile", action="store_true", help="also the plain network compiled")
+    parser.add_argument(
+        "--compile", action="store_true", help="also measure the plain network with torch.compile"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -206,7 +214,7 @@ def main() -> None:
                     jobs[f"convolutions {precision} {layout}"] = convolutions(
                         generator.config, batch, dtype, last
                     )
-                for name, winograd in (("", True), (" direct", False)):
+                for name, winograd in (("", True), (" without Winograd", False)):
                     render = PreparedSynthesis(
                         generator.synthesis,
                         "bf16" if precision == "bf16" else "fp32",
@@ -232,14 +240,14 @@ def main() -> None:
                     for layout in ("channels-last", "NCHW")
                 )
                 ratios[f"{precision} / convolutions alone"] = ours / floor
-                direct = medians[f"prepared {precision} direct"]
-                ratios[f"{precision} direct / convolutions alone"] = direct / floor
+                direct = medians[f"prepared {precision} without Winograd"]
+                ratios[f"{precision} without Winograd / convolutions alone"] = direct / floor
                 ratios[f"plain network / {precision}"] = medians["plain network fp32"] / ours
                 if options.peer:
                     ratios[f"peer / {precision}"] = medians["peer fp32"] / ours
-            report["batches"][batch] = {"seconds an image": medians, "ratios": ratios}
+            report["batches"][batch] = {"seconds per image": medians, "ratios": ratios}
         report["accuracy"] = accuracy(generator, torch.randn(1, generator.config.num_ws, 512))
-    report["MB above the weights"] = {
+    report["MB in addition to the weights"] = {
         f"{precision} batch {batch}": memory_above_weights(options.resolution, batch, precision)
         for precision in precisions
         for batch in (1, 4)
@@ -252,16 +260,16 @@ def main() -> None:
         f"{report['cpu']}, freed memory kept: {kept}, medians of {options.runs}"
     )
     for batch, found in report["batches"].items():
-        print(f"\nbatch {batch}: seconds an image")
-        for name, value in found["seconds an image"].items():
-            print(f"  {name:<36} {value:8.3f}")
+        print(f"\nbatch {batch}: seconds per image")
+        for name, value in found["seconds per image"].items():
+            print(f"  {name:<42} {value:8.3f}")
         print(f"batch {batch}: ratios")
         for name, value in found["ratios"].items():
-            print(f"  {name:<36} {value:8.2f}")
-    for title in ("accuracy", "MB above the weights"):
+            print(f"  {name:<42} {value:8.2f}")
+    for title in ("accuracy", "MB in addition to the weights"):
         print(f"\n{title}")
         for name, value in report[title].items():
-            print(f"  {name:<36} {value:12.4g}")
+            print(f"  {name:<42} {value:12.4g}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Taste: time to fit, and labels that the active order saves.
+"""Measure the time to fit a taste, and how many labels the active order saves.
 
 python benchmarks/taste.py
 """
@@ -23,10 +23,10 @@ STEP = 25
 def annotator(
     count: int, seed: int, width: int = 768
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Faces, a hidden rule that keeps a tenth of them, and what a person says.
+    """Random faces (count, width), a hidden rule that keeps a tenth of them, and a person's labels.
 
-    The rule is linear with a bend, in all coordinates. A person who slips 1.5 times in a
-    hundred says the same again 97 times in a hundred.
+    The rule is linear with a quadratic term, in all coordinates. 1.5 % of the labels are wrong, so
+    two labels of the same face agree in 97 % of cases.
     """
     rng = np.random.default_rng(seed)
     spectrum = (np.arange(1, width + 1) ** -0.4).astype(np.float32)
@@ -42,7 +42,7 @@ def annotator(
 
 
 def labels_needed(seed: int, active: bool, most: int) -> int:
-    """Labels until the AUC on unseen faces, by the rule, reaches the goal."""
+    """Number of labels until the AUC on unseen faces, with the rule as truth, reaches the goal."""
     x, rule, said = annotator(12_000, seed)
     test, pool = np.arange(4000), np.arange(4000, 12_000)
     rng = np.random.default_rng(seed + 100)
@@ -66,6 +66,7 @@ def labels_needed(seed: int, active: bool, most: int) -> int:
 
 
 def main() -> None:
+    """Run the benchmark and print its figures."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5000, 768)).astype(np.float32)
     y = x @ rng.standard_normal(768) + 8 * rng.standard_normal(5000) > 0
@@ -80,8 +81,8 @@ def main() -> None:
         random = labels_needed(seed, active=False, most=3000)
         active = labels_needed(seed, active=True, most=3000)
         ratios.append(active / random)
-        print(f"AUC {GOAL}: {random} labels at random, {active} in active order", flush=True)
-    print(f"active / random, median of {len(ratios)}: {statistics.median(ratios):.2f}")
+        print(f"AUC {GOAL}: {random} labels in random order, {active} in active order", flush=True)
+    print(f"active / random, median of {len(ratios)} runs: {statistics.median(ratios):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time several jobs in turn, so that a change of the machine's load meets all of them."""
+"""Time several jobs in turn, so that a change of the machine's load affects all of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ Job = Callable[[], object]
 
 
 def measure(jobs: dict[str, Job], runs: int) -> dict[str, list[float]]:
-    """Seconds of every job, `runs` rounds of all of them in turn after one to warm up."""
+    """Seconds of each job by name, one value per round.
+
+    Args:
+        jobs: jobs by name; each round runs all of them in turn.
+        runs: number of rounds, after one more to warm up.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for turn in range(runs + 1):
         for name, job in jobs.items():

@@ -1,4 +1,4 @@
-"""Judge a generator in a space it was not trained on: dlib's recognition network."""
+"""Evaluate generators and encoders with dlib's recognition network, which no training uses."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator, seed_to_z
 
 SIDE = 240
-JUDGED_AT = (
-    64  # images are reduced to this before dlib sees them, so that sharpness alone is no win
-)
+JUDGED_AT = 64  # pixels; images are reduced to it first, so that sharpness does not count
 FIRST_SEED = 1_000_000  # far from the seeds that people look at
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What `judge_generator` finds; distances are in dlib's space unless said otherwise.
+    """The result of `judge_generator`; distances are between dlib's vectors.
 
     Attributes:
-        count: images a side.
+        count: number of samples, and of photos to compare with.
         psi: truncation of the samples.
-        frechet: Frechet distance of samples to training photos.
-        precision, recall: with k = 3, against the same photos.
-        frechet_held_out: Frechet distance to photos never trained on, all of them.
-        frechet_halves, precision_halves, recall_halves: two halves of the training photos,
-            the best that could be expected.
+        frechet: Fréchet distance between samples and training photos.
+        precision, recall: of the samples, with k = 3, against the same photos.
+        frechet_held_out: Fréchet distance between samples and all held-out photos.
+        frechet_halves, precision_halves, recall_halves: the same between two sets of training
+            photos, the best values that can be expected.
         faces_found: share of samples in which dlib finds a face.
-        copies_recognition, copies_features: share of samples nearer to a training photo than
-            99 % of unseen real photos are, in dlib's space and in that of EfficientNet-lite0.
+        copies_recognition, copies_features: share of near-copies of training photos, in the
+            features of dlib and in those of EfficientNet-lite0. A near-copy is nearer to a training
+            photo than 99 % of the held-out photos.
     """
 
     count: int
@@ -58,12 +57,12 @@ class Judgement:
     copies_features: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Rounded for printing."""
+        """All values by name, rounded to 4 digits, ready for JSON."""
         return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
 
 
 def samples(generator: Generator, count: int, psi: float, first_seed: int = FIRST_SEED) -> Pixels:
-    """(count, R, R, 3) uint8 images of consecutive seeds."""
+    """(count, R, R, 3) uint8 RGB images of consecutive seeds."""
     made = []
     with torch.inference_mode():
         for start in range(first_seed, first_seed + count, 16):
@@ -76,22 +75,23 @@ def samples(generator: Generator, count: int, psi: float, first_seed: int = FIRS
 def judge_generator(
     generator: Generator, photos: Photos, psi: float = 1.0, count: int = SIDE
 ) -> Judgement:
-    """Compare samples with photos.
+    """Compare samples of a generator with photos.
 
     Args:
-        generator: in eval mode.
-        photos: all of them; `Photos.split` tells those trained on from those held out.
+        generator: the generator, in eval mode.
+        photos: all photos; `Photos.split` separates training photos and held-out photos.
         psi: truncation of the samples.
-        count: images a side; a half of the training photos is the most there can be.
+        count: number of samples, and of photos to compare with; at most half of the training
+            photos.
 
     Raises:
-        UsageError: too few photos.
+        UsageError: there are too few photos.
     """
     train, held_out = photos.split()
     if len(train) < 2 * count or len(held_out) < 10:
         raise UsageError(
-            f"{len(train)} photos to train on and {len(held_out)} held out; wanted at least "
-            f"{2 * count} and 10: give more folders or a lower --count"
+            f"found {len(train)} training photos and {len(held_out)} held-out photos; wanted at "
+            f"least {2 * count} and 10; give more folders or a lower --count"
         )
     trained, unseen = _photo_pixels(train), _photo_pixels(held_out)
     fake = list(samples(generator, count, psi))
@@ -129,7 +129,7 @@ def _reduced(images: list[Pixels]) -> list[Pixels]:
 
 
 def _pooled(images: list[Pixels]) -> Array:
-    """(N, 320) unit vectors: the last tap of EfficientNet-lite0, averaged over the image."""
+    """(N, 320) unit vectors: the last feature map of EfficientNet-lite0, averaged per image."""
     pyramid = load_feature_pyramid()
     vectors = []
     with torch.inference_mode():
@@ -144,11 +144,11 @@ def _pooled(images: list[Pixels]) -> Array:
 
 @dataclass(frozen=True)
 class Identity:
-    """How well inversion keeps who somebody is, on photos that were never trained on.
+    """Cosines that show how well inversion keeps identity, on held-out photos by dlib's vectors.
 
     Attributes:
-        same: (N,) cosine of each inverted photo with its original, in dlib's space.
-        others: (N * (N - 1),) cosine of each inverted photo with every other original.
+        same: (N,) cosine between each inverted photo and its original.
+        others: (N * (N - 1),) cosine between each inverted photo and every other original.
     """
 
     same: Array
@@ -156,12 +156,12 @@ class Identity:
 
     @property
     def separation(self) -> float:
-        """Chance that an inverted photo is nearer to its original than to another: the AUC."""
+        """The AUC: probability that an inverted photo is nearer to its original than to another."""
         below = np.searchsorted(np.sort(self.others), self.same)
         return float(below.mean() / len(self.others))
 
     def to_dict(self) -> dict[str, Any]:
-        """Rounded for printing."""
+        """Number of photos, mean cosines and AUC, rounded to 4 digits, ready for JSON."""
         return {
             "photos": len(self.same),
             "identity_same": round(float(self.same.mean()), 4),
@@ -171,11 +171,11 @@ class Identity:
 
 
 def judge_inversion(generator: Generator, encoder: E4e, photos: Photos) -> Identity:
-    """Invert the held-out photos and compare them with their originals and with each other's.
+    """Invert the held-out photos and compare the results with all originals.
 
     Args:
-        generator, encoder: in eval mode.
-        photos: all of them; those held out are used.
+        generator, encoder: the networks, in eval mode.
+        photos: all photos; only the held-out ones are used.
     """
     _, held_out = photos.split()
     with torch.inference_mode():
@@ -190,7 +190,11 @@ def judge_inversion(generator: Generator, encoder: E4e, photos: Photos) -> Ident
 
 
 def plot_identity(identity: Identity, path: Path) -> None:
-    """Draw the two distributions as histograms.
+    """Draw histograms of the cosines with the originals and with other people.
+
+    Args:
+        identity: the cosines.
+        path: image file to write.
 
     Raises:
         MissingExtra: matplotlib is not installed.

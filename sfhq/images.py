@@ -1,7 +1,6 @@
-"""Reading images that may be hostile; writing images that say what they are.
+"""Read images that may be hostile, and write images with their mark of synthetic media.
 
-Every image file of the toolkit is written by `write_image`, so that the mark of synthetic
-media cannot be forgotten on some path.
+Every image file of the toolkit is written by `write_image`, so that none can lack the mark.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ TRAINED = "trainedAlgorithmicMedia"
 COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
 RENDERED = "algorithmicMedia"
 MARKS = {"images": TRAINED, "renders": RENDERED, "art": RENDERED}  # folder of a part -> mark
-# Of maps of class ids: the 19 classes of face parsing, in the order of their ids.
+# Palette for maps of class ids: the 19 classes of face parsing, in the order of their ids.
 CLASS_COLOURS = (
     *((0, 0, 0), (214, 164, 134), (134, 84, 34), (190, 120, 50), (70, 130, 255), (20, 60, 180)),
     *((230, 60, 230), (255, 150, 30), (190, 100, 20), (255, 240, 60), (250, 110, 110)),
@@ -35,7 +34,7 @@ CLASS_COLOURS = (
 
 
 class BadImage(SfhqError):
-    """An image that cannot be used; `reason` is a few fixed words, the message has the rest."""
+    """An image cannot be used; `reason` is a fixed phrase, the message has the details."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -43,15 +42,15 @@ class BadImage(SfhqError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type[BadImage], tuple[str, str]]:
-        # The default gives one argument back, and the error could not leave a worker.
+        # The default passes one argument only, so the error could not be sent from a worker.
         return type(self), (self.reason, self.detail)
 
 
 def read_image(data: bytes) -> Image.Image:
     """Decode an image into upright 8-bit RGB.
 
-    EXIF rotation is applied, transparency is laid on white, CMYK and 16-bit are converted,
-    and of an animation the first frame is taken.
+    EXIF rotation is applied, transparent pixels are put on white, CMYK and 16-bit images are
+    converted, and only the first frame of an animation is read.
 
     Args:
         data: the file's bytes.
@@ -60,7 +59,7 @@ def read_image(data: bytes) -> Image.Image:
         RGB image of at most 64 million pixels.
 
     Raises:
-        BadImage: not an image, damaged, or larger than the limit.
+        BadImage: `data` is not an image, is damaged, or has more pixels than the limit.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -73,14 +72,15 @@ def read_image(data: bytes) -> Image.Image:
             ) from None
         except Image.DecompressionBombError:
             raise BadImage(
-                "image too large", f"more than {MAX_PIXELS:,} pixels; reduce the image first"
+                "image too large", f"has more than {MAX_PIXELS:,} pixels; reduce it first"
             ) from None
         except Exception as error:
             raise BadImage("damaged image", f"cannot read its header: {error}") from None
         if image.width * image.height > MAX_PIXELS:
             raise BadImage(
                 "image too large",
-                f"{image.width}x{image.height} is over {MAX_PIXELS:,} pixels; reduce it first",
+                f"has {image.width} x {image.height} pixels; wanted at most {MAX_PIXELS:,}; "
+                "reduce it first",
             )
         try:
             image.load()
@@ -120,15 +120,15 @@ def source_type_xmp(source_type: str) -> bytes:
 def encode_image(
     pixels: Pixels, file_format: str = "PNG", source_type: str | None = TRAINED, quality: int = 95
 ) -> bytes:
-    """The bytes of an image file, marked by default as made by a trained algorithm.
+    """The bytes of an image file, by default marked as made by a trained algorithm.
 
     Args:
-        pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 ids, which become a PNG with a palette
+        pixels: (H, W, 3) uint8 RGB; or (H, W) uint8 class ids, which become a PNG with a palette
             whose indices are the ids.
-        file_format: "PNG", "JPEG" or "WEBP"; ids are PNG only.
-        source_type: last part of the IPTC digital source type; None leaves the mark out,
-            for crops of images that people made.
-        quality: of JPEG and WebP.
+        file_format: "PNG", "JPEG" or "WEBP"; class ids need "PNG".
+        source_type: last part of the IPTC digital source type. None leaves the mark out, for crops
+            of images that people made.
+        quality: JPEG and WebP quality, 0 to 100.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -151,14 +151,14 @@ def encode_image(
 
 
 def mark_of(folder: str) -> str | None:
-    """The digital source type of a part's image folder; None for crops of sources."""
+    """The digital source type of a part's image folder; None for crops of source images."""
     return MARKS.get(folder)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the whole new one, also after a crash.
+    """Write a file so that a reader sees the old or the complete new one, even after a crash.
 
-    The bytes go to `<name>.part` beside it, are synced, and renamed over the target.
+    The bytes are written to `<name>.part` in the same folder and synced; then the file is renamed.
     """
     partial = path.with_name(path.name + ".part")
     try:
@@ -171,14 +171,19 @@ def write_atomic(path: Path, data: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file it was
+            error.filename = str(path)  # the error of a full disk does not name the file
         raise
 
 
 def write_image(
     path: Path, pixels: Pixels, source_type: str | None = TRAINED, quality: int = 95
 ) -> bytes:
-    """Encode by the suffix of `path`, write atomically, return the bytes written."""
+    """Write an image file atomically in the format of its suffix; returns the bytes written.
+
+    Args:
+        path: ends in .png, .jpg, .jpeg or .webp.
+        pixels, source_type, quality: as in `encode_image`.
+    """
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
     data = encode_image(pixels, formats[path.suffix.lower()], source_type, quality)
     write_atomic(path, data)

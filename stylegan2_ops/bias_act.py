@@ -1,4 +1,4 @@
-"""Bias, leaky ReLU, gain and clamp, the step that follows every StyleGAN2 layer."""
+"""Bias, leaky ReLU, gain and clamp: the step after every StyleGAN2 convolution."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def bias_act(
     clamp: float | None = None,
     impl: Impl = "auto",
 ) -> Tensor:
-    """Add a bias to each channel, activate, scale, clamp; in that order.
+    """Add a bias to each channel, then activate, scale and clamp.
 
     Args:
         x: (N, C, ...) activations, any number of trailing dimensions.
@@ -31,16 +31,17 @@ def bias_act(
         activation: "lrelu" (slope 0.2) or "linear".
         gain: factor after the activation; by default sqrt(2) for "lrelu", which keeps
             the second moment of a unit Gaussian, and 1 for "linear".
-        clamp: largest magnitude that may leave, or None.
-        impl: "ref" for torch's operators; "native" for a kernel, compiled for the CPU, Triton on
-            CUDA; "auto" for the kernel where images are large and it can be had.
+        clamp: largest magnitude of the result, or None for no limit.
+        impl: "ref" uses torch's operators. "native" uses a kernel: compiled C++ on the CPU, Triton
+            on CUDA. "auto" uses the kernel if images are large and the kernel is available.
 
     Returns:
-        A tensor like `x`, with first and second derivatives.
+        A tensor of the shape and dtype of `x`, with first and second derivatives.
 
     Raises:
-        ValueError: `activation` is not one of the two names, or an unknown `impl`.
-        stylegan2_ops.build.BuildError: "native", and the kernel cannot be had.
+        ValueError: unknown `activation` or `impl`.
+        stylegan2_ops.build.BuildError: `impl` is "native" and the CPU kernel cannot be built.
+        ImportError: `impl` is "native", `x` is on CUDA and Triton is not installed.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN".
     """
@@ -62,7 +63,7 @@ def bias_act(
 
 
 def wants_kernel(x: Tensor, impl: Impl) -> bool:
-    """Whether an operator on `x` runs as a kernel; see `impl` of `bias_act`."""
+    """True if an operator on `x` runs as a kernel; `bias_act` explains `impl`."""
     if impl == "auto" and (x.ndim != 4 or x.shape[2] * x.shape[3] < WORTH_COMPILING**2):
         return False
     if x.is_cuda:
@@ -71,10 +72,10 @@ def wants_kernel(x: Tensor, impl: Impl) -> bool:
 
 
 def triton_available(impl: Impl) -> bool:
-    """Whether Triton can be imported; it comes with torch where CUDA does.
+    """True if Triton can be imported; torch's builds for CUDA install it.
 
     Raises:
-        ImportError: "native", and it cannot.
+        ImportError: `impl` is "native" and Triton cannot be imported.
     """
     try:
         import triton  # noqa: F401
@@ -106,7 +107,7 @@ def _slope(dy: Tensor, y: Tensor, slope: float, gain: float, clamp: float | None
 
 
 class _BiasAct(torch.autograd.Function):
-    """The kernel with its derivative, which is piecewise linear: y alone says which piece."""
+    """The kernel with its derivative. It is piecewise linear, and y tells which piece applies."""
 
     @staticmethod
     def forward(
@@ -117,7 +118,7 @@ class _BiasAct(torch.autograd.Function):
         gain: float,
         clamp: float | None,
     ) -> Tensor:
-        if clamp is not None:  # what y can hold, so that the derivative sees which values met it
+        if clamp is not None:  # rounded to y's dtype, so that the derivative finds clamped values
             clamp = float(torch.tensor(clamp, dtype=x.dtype))
         y = _forward(x, bias, slope, gain, clamp)
         ctx.save_for_backward(y)
@@ -137,7 +138,7 @@ class _BiasAct(torch.autograd.Function):
 
 
 class _BiasActGrad(torch.autograd.Function):
-    """dx from dy, linear in dy; y enters only through its sign, whose derivative is zero."""
+    """dx from dy. It is linear in dy and depends on y by its sign only, so y gets no gradient."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""Calls of the compiled CPU kernels on tensors: shapes checked, pointers passed, nothing else."""
+"""Call the compiled CPU kernels on tensors: check shapes, allocate results, pass pointers."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import torch
 from torch import Tensor
 
 from stylegan2_ops.build import load
+from stylegan2_ops.finish import Finish
+from stylegan2_ops.shapes import filtered_size
 
 DTYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 
 
 def supported(x: Tensor) -> bool:
-    """Whether the kernels take a tensor: on the CPU, of a known dtype, not empty."""
+    """True if the kernels accept `x`: on the CPU, float32, float64 or bfloat16, not empty."""
     return x.device.type == "cpu" and x.dtype in DTYPES and x.numel() > 0
 
 
 def _call(name: str, *arguments: object) -> None:
     if getattr(load(), name)(*arguments) != 0:
-        raise TypeError(f"{name} has no kernel for this dtype")
+        raise TypeError(
+            f"{name} has no kernel for this dtype or number of channels; use impl='ref'"
+        )
 
 
 def _pointer(x: Tensor | None) -> ctypes.c_void_p:
@@ -40,7 +44,7 @@ def _limit(clamp: float | None) -> float:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a (N, C, H, W) tensor lies in memory as (N, H, W, C), and not as both."""
+    """True if a (N, C, H, W) tensor is stored as (N, H, W, C) only, not contiguous as well."""
     last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
     return last and not x.is_contiguous()
 
@@ -54,7 +58,7 @@ def _dense(x: Tensor) -> Tensor:
 def bias_act(
     x: Tensor, bias: Tensor | None, slope: float, gain: float, clamp: float | None
 ) -> Tensor:
-    """y = clamp(gain * leaky_relu(x + bias)); `x` (N, C, ...), `bias` (C,)."""
+    """y = clamp(gain * leaky_relu(x + bias)); `x` is (N, C, ...), `bias` is (C,)."""
     x = _dense(x)
     y = torch.empty_like(x)
     if bias is not None:
@@ -81,7 +85,7 @@ def bias_act(
 
 
 def bias_act_grad(dy: Tensor, y: Tensor, slope: float, gain: float, clamp: float | None) -> Tensor:
-    """dx of `bias_act` from dy and what it gave."""
+    """dx of `bias_act` from dy and its output y; all three have the same shape."""
     if dy.stride() != y.stride() or dy.dtype != y.dtype:
         dy = torch.empty_like(y).copy_(dy)
     dx = torch.empty_like(y)
@@ -108,15 +112,12 @@ def upfirdn2d(
     padding: Sequence[int],
     gain: float,
 ) -> Tensor:
-    """As `stylegan2_ops.upfirdn2d.upfirdn2d`; the kernel's values are taken in float64."""
+    """The same as `stylegan2_ops.upfirdn2d.upfirdn2d`; `kernel` is read as float64."""
     x = _dense(x)
     n, c, h, w = x.shape
     kh, kw = kernel.shape
-    left, right, top, bottom = padding
-    oh = (h * up + top + bottom - kh) // down + 1
-    ow = (w * up + left + right - kw) // down + 1
-    if oh < 1 or ow < 1:
-        raise ValueError(f"x has shape {tuple(x.shape)}; too small for the filter and padding")
+    left, _, top, _ = padding
+    oh, ow = filtered_size(x, kernel, up, down, padding)
     last = is_channels_last(x)
     layout = torch.channels_last if last else torch.contiguous_format
     y = torch.empty((n, c, oh, ow), dtype=x.dtype, memory_format=layout)
@@ -135,72 +136,71 @@ def upfirdn2d(
 
 
 def finish_layer(
-    x: Tensor,
-    taps: Tensor | None,
-    demodulation: Tensor,
-    noise: Tensor | None,
-    bias: Tensor,
-    following: Tensor | None,
-    to_rgb: Tensor | None,
-    slope: float,
-    gain: float,
-    clamp: float | None,
+    x: Tensor, finish: Finish, taps: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Everything between two convolutions of the synthesis network in one pass.
-
-    out = following * clamp(gain * leaky_relu(demodulation * fir(x) + noise + bias)), and the
-    colours of the activations before `following` by the 1x1 convolution `to_rgb`.
+    """All steps between two convolutions of the synthesis network, in one pass.
 
     Args:
-        x: (N, C, H, W) channels-last float32 or bfloat16; with `taps`, (N, C, H + 1, W + 1), as
-            a transposed convolution left it. Without `taps` it is overwritten.
+        x: the output of a convolution, float32 or bfloat16, channels-last. Without `taps` it is
+            (N, C, H, W) and is overwritten. With `taps` it is (N, C, H + 1, W + 1), the output of
+            a transposed convolution, and is filtered first.
+        finish: the steps.
         taps: (4,) float32, one axis of a separable filter, its gain included; or None.
-        demodulation: (N, C) float32.
-        noise: (H, W) or (N, H, W) float32, scaled already; or None.
-        bias: (C,) float32.
-        following: (N, C) float32, the style of the next layer; None when only colours are wanted.
-        to_rgb: (N, 3, C) float32 or None.
-        slope, gain, clamp: of the activation.
 
     Returns:
-        The next layer's input, (N, C, H, W) like `x`, or None without `following`; and colours
-        (N, 3, H, W) float32, or None without `to_rgb`.
+        The next layer's input, (N, C, H, W) like `x`, or None without `finish.following`; and
+        colours (N, 3, H, W) float32, or None without `finish.to_rgb`.
 
     Raises:
-        ValueError: both `following` and `to_rgb` are missing, or colours wanted with `taps`.
+        ValueError: neither `following` nor `to_rgb` is given, or `to_rgb` is given with `taps`.
     """
     n, c = x.shape[:2]
     spare = 0 if taps is None else 1
     h, w = x.shape[2] - spare, x.shape[3] - spare
-    if (following is None and to_rgb is None) or (taps is not None and to_rgb is not None):
-        raise ValueError("finish_layer makes the next input, or colours after a plain convolution")
+    if finish.following is None and finish.to_rgb is None:
+        raise ValueError("following and to_rgb are both None; wanted one of them")
+    if taps is not None and finish.to_rgb is not None:
+        raise ValueError("to_rgb is given with taps; wanted to_rgb without taps")
     x = x.contiguous(memory_format=torch.channels_last)
-    rgb = None if to_rgb is None else torch.empty((n, 3, h, w))
     out = None
-    if following is not None:
+    if finish.following is not None:
         out = x
         if taps is not None:
             out = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+    return out, _call_finishing("sfhq_finish_layer", x, taps, finish, out, (n, c, h, w))
+
+
+def _call_finishing(
+    name: str,
+    x: Tensor,
+    weights: Tensor | None,
+    finish: Finish,
+    out: Tensor | None,
+    sizes: Sequence[int],
+) -> Tensor | None:
+    """Call a kernel that fills `out` and return its colours; `sizes` end with (H, W)."""
+    noise, to_rgb = finish.noise, finish.to_rgb
+    rgb = None if to_rgb is None else torch.empty((len(x), 3, *sizes[-2:]))
     _call(
-        "sfhq_finish_layer",
+        name,
         ctypes.c_int(DTYPES[x.dtype]),
         _pointer(x),
-        _pointer(taps),
-        _pointer(demodulation),
+        _pointer(weights),
+        _pointer(finish.demodulation),
         _pointer(noise),
         ctypes.c_int(int(noise is not None and noise.ndim == 3)),
-        _pointer(bias),
-        _pointer(following),
+        _pointer(finish.bias),
+        _pointer(finish.following),
         _pointer(to_rgb),
         _pointer(out),
         _pointer(rgb),
-        *(_int(value) for value in (n, c, h, w)),
-        ctypes.c_float(slope),
-        ctypes.c_float(gain),
-        ctypes.c_float(_limit(clamp)),
+        *(_int(value) for value in sizes),
+        ctypes.c_float(finish.slope),
+        ctypes.c_float(finish.gain),
+        ctypes.c_float(_limit(finish.clamp)),
         _threads(),
     )
-    return out, rgb
+    return rgb
 
 
 WINOGRAD_LANES = 16
@@ -208,17 +208,17 @@ WINOGRAD_PANEL = 32
 
 
 def winograd_weight(weight: Tensor) -> Tensor:
-    """A 3x3 weight (O, I, 3, 3) as `winograd_layer` wants it: (36, panels, I, 32) float32.
+    """A 3x3 weight (O, I, 3, 3) transformed for `winograd_layer`: (36, panels, I, 32) float32.
 
     Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks", F(4x4, 3x3).
 
     Raises:
-        ValueError: not 3x3, or channels that are no multiples of 16.
+        ValueError: the weight is not 3x3, or O or I is not a multiple of 16.
     """
     o, i, kh, kw = weight.shape
     if (kh, kw) != (3, 3) or o % WINOGRAD_LANES or i % WINOGRAD_LANES:
         raise ValueError(
-            f"weight has shape {tuple(weight.shape)}; wanted 3x3 and multiples of 16 channels"
+            f"weight has shape {tuple(weight.shape)}; wanted (O, I, 3, 3), O and I multiples of 16"
         )
     g = torch.tensor(
         [
@@ -239,70 +239,40 @@ def winograd_weight(weight: Tensor) -> Tensor:
 
 
 def winograd_layer(
-    x: Tensor,
-    weight: Tensor,
-    demodulation: Tensor,
-    noise: Tensor | None,
-    bias: Tensor,
-    following: Tensor | None,
-    to_rgb: Tensor | None,
-    slope: float,
-    gain: float,
-    clamp: float | None,
-    keep: bool = True,
+    x: Tensor, weight: Tensor, finish: Finish, keep: bool = True
 ) -> tuple[Tensor | None, Tensor | None]:
-    """A 3x3 convolution at padding 1 and what `finish_layer` does, in one go.
+    """A 3x3 convolution with padding 1, and the steps of `finish_layer`, in one pass.
 
     Args:
         x: (N, I, H, W) channels-last float32 or bfloat16; sums are taken in float32.
-        weight: of `winograd_weight`.
-        demodulation, noise, bias, following, to_rgb, slope, gain, clamp: as in `finish_layer`.
-        keep: False when only colours are wanted.
+        weight: from `winograd_weight`.
+        finish: the steps after the convolution.
+        keep: False if only the colours are wanted; the first result is then None.
 
     Returns:
-        The output (N, C, H, W) like `x`, times `following` where given, or None; and colours
-        (N, 3, H, W) float32, or None.
+        The output (N, C, H, W) like `x`, multiplied by `finish.following` if that is given, or
+        None; and colours (N, 3, H, W) float32, or None without `finish.to_rgb`.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     n, i, h, w = x.shape
-    c = bias.shape[0]
-    rgb = None if to_rgb is None else torch.empty((n, 3, h, w))
+    c = finish.bias.shape[0]
     out = None
     if keep:
         out = torch.empty((n, c, h, w), dtype=x.dtype, memory_format=torch.channels_last)
-    _call(
-        "sfhq_winograd",
-        ctypes.c_int(DTYPES[x.dtype]),
-        _pointer(x),
-        _pointer(weight),
-        _pointer(demodulation),
-        _pointer(noise),
-        ctypes.c_int(int(noise is not None and noise.ndim == 3)),
-        _pointer(bias),
-        _pointer(following),
-        _pointer(to_rgb),
-        _pointer(out),
-        _pointer(rgb),
-        *(_int(value) for value in (n, i, c, h, w)),
-        ctypes.c_float(slope),
-        ctypes.c_float(gain),
-        ctypes.c_float(_limit(clamp)),
-        _threads(),
-    )
-    return out, rgb
+    return out, _call_finishing("sfhq_winograd", x, weight, finish, out, (n, i, c, h, w))
 
 
 def add_skip(
     image: Tensor, small: Tensor | None, taps: Tensor, bias: Tensor, clamp: float | None
 ) -> None:
-    """Finish a block's image in place: clamp(image + bias) + small enlarged twice.
+    """Finish a block's image in place: clamp(image + bias) plus `small` upsampled by 2.
 
     Args:
-        image: (N, 3, H, W) float32, contiguous; changed.
+        image: (N, 3, H, W) float32, contiguous; overwritten.
         small: (N, 3, H / 2, W / 2) float32, contiguous; None in the first block.
         taps: (4,) float32, one axis of the filter, its gain included.
         bias: (3,) float32.
-        clamp: of the block's own colours.
+        clamp: largest magnitude of image + bias, or None for no limit.
     """
     n, _, h, w = image.shape
     _call(

@@ -12,11 +12,11 @@ from stylegan2_ops.layers import EqualConv, FullyConnected
 
 
 def minibatch_std(x: Tensor, group_size: int = 4) -> Tensor:
-    """Append one channel that holds how much the samples of a group differ.
+    """Append one channel with the mean standard deviation over the samples of a group.
 
     Args:
         x: (N, C, H, W).
-        group_size: samples that are compared; cut to the largest divisor of N below it.
+        group_size: samples per group; reduced to the largest divisor of N that is not above it.
 
     Returns:
         (N, C + 1, H, W).
@@ -56,7 +56,7 @@ class DiscriminatorBlock(nn.Module):
 
 
 class DiscriminatorEpilogue(nn.Module):
-    """Minibatch statistics, one convolution, two fully connected layers: a logit."""
+    """The last block: minibatch statistics, one convolution, two fully connected layers."""
 
     def __init__(self, channels: int, resolution: int, group_size: int) -> None:
         super().__init__()
@@ -77,9 +77,10 @@ class Discriminator(nn.Module):
 
     Args:
         resolution: height and width, a power of two from 8 to 1024.
-        channel_base: feature maps times resolution before the cap.
-        channel_max: most feature maps a block may have.
-        group_size: samples compared by the minibatch statistics.
+        channel_base: a block has `channel_base // resolution` channels, if that is not above
+            `channel_max`.
+        channel_max: largest number of channels of a block.
+        group_size: samples per group in the minibatch statistics.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN".
     """
@@ -100,7 +101,7 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(channels_at(4, channel_base, channel_max), 4, group_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, 1)."""
+        """Logits (N, 1) of images (N, 3, R, R)."""
         x = images
         for res in self.resolutions:
             x = getattr(self, f"b{res}")(x)

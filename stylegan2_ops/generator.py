@@ -1,7 +1,7 @@
 """StyleGAN2's generator: z -> w -> w_plus -> image.
 
-The names of the parameters follow the published files, so that a state dict of the
-1024-pixel network (182 tensors) loads without renaming.
+Parameters have the names of the published files, so a state dict of the 1024-pixel network
+(182 tensors) loads without renaming.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ W_AVG_DECAY = 0.995
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
-    """Feature maps of a block: min(channel_base // resolution, channel_max)."""
+    """Number of channels of a block: min(channel_base // resolution, channel_max)."""
     return min(channel_base // resolution, channel_max)
 
 
@@ -35,12 +35,13 @@ class GeneratorConfig:
 
     Attributes:
         resolution: output height and width, a power of two from 32 to 1024.
-        z_dim: width of z.
-        w_dim: width of w.
-        channel_base: feature maps times resolution before the cap.
-        channel_max: most feature maps a block may have.
+        z_dim: length of z.
+        w_dim: length of w.
+        channel_base: a block has `channel_base // resolution` channels, if that is not above
+            `channel_max`.
+        channel_max: largest number of channels of a block.
         mapping_layers: fully connected layers between z and w.
-        conv_clamp: clamp after each convolution, or None.
+        conv_clamp: largest magnitude after each convolution, or None for no limit.
     """
 
     resolution: int = 1024
@@ -71,8 +72,29 @@ class GeneratorConfig:
         return count_ws(self.resolution)
 
     def to_dict(self) -> dict[str, int | float | None]:
-        """The numbers by name, as JSON can hold them."""
+        """The numbers by name, ready for JSON."""
         return asdict(self)
+
+    @property
+    def resolutions(self) -> list[int]:
+        """Resolutions of the synthesis blocks, from 4 to `resolution`."""
+        return [2**i for i in range(2, int(math.log2(self.resolution)) + 1)]
+
+    def check_synthesis(self, w_plus: Tensor, noise_mode: NoiseMode, stop_at: int | None) -> None:
+        """Check the arguments of a synthesis network.
+
+        Raises:
+            ValueError: `w_plus` is not (N, num_ws, w_dim), or `noise_mode` or `stop_at` is unknown.
+        """
+        wanted = (self.num_ws, self.w_dim)
+        if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != wanted:
+            raise ValueError(
+                f"w_plus has shape {tuple(w_plus.shape)}; wanted (N, {wanted[0]}, {wanted[1]})"
+            )
+        if noise_mode not in NOISE_MODES:
+            raise ValueError(f"noise_mode is {noise_mode!r}; wanted one of {NOISE_MODES}")
+        if stop_at is not None and stop_at not in self.resolutions:
+            raise ValueError(f"stop_at is {stop_at}; wanted one of {self.resolutions}")
 
 
 def normalize_second_moment(z: Tensor) -> Tensor:
@@ -96,7 +118,7 @@ class MappingNetwork(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Tensor, update_average: bool = False) -> Tensor:
-        """w (N, w_dim), untruncated.
+        """w (N, w_dim), not truncated.
 
         Args:
             z: (N, z_dim), Gaussian.
@@ -117,12 +139,17 @@ class SynthesisBlock(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, clamp: float | None
+        self,
+        in_channels: int | None,  # None in the first block, which reads a learned constant
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        clamp: float | None,
     ) -> None:
         super().__init__()
-        self.first = in_channels == 0
+        self.first = in_channels is None
         self.register_buffer("resample_filter", make_filter())
-        if self.first:
+        if in_channels is None:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(
@@ -133,7 +160,7 @@ class SynthesisBlock(nn.Module):
 
     @property
     def num_convs(self) -> int:
-        """How many w vectors the next block's start lies further on."""
+        """Number of convolutions, and of w vectors from this block's first to the next block's."""
         return 1 if self.first else 2
 
     def forward(
@@ -164,8 +191,8 @@ class SynthesisNetwork(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        self.resolutions = [2**i for i in range(2, int(math.log2(config.resolution)) + 1)]
-        width = 0
+        self.resolutions = config.resolutions
+        width: int | None = None
         for resolution in self.resolutions:
             out = channels_at(resolution, config.channel_base, config.channel_max)
             block = SynthesisBlock(width, out, config.w_dim, resolution, config.conv_clamp)
@@ -175,29 +202,21 @@ class SynthesisNetwork(nn.Module):
     def forward(
         self, w_plus: Tensor, noise_mode: NoiseMode = "const", stop_at: int | None = None
     ) -> Tensor:
-        """Render.
+        """Render images.
 
         Args:
             w_plus: (N, num_ws, w_dim).
             noise_mode: "const" (the stored noise, reproducible), "random" or "none".
-            stop_at: leave after the block of this resolution; the image skip makes its
-                output a small preview of the whole.
+            stop_at: stop after the block of this resolution and return its image, a small
+                preview of the full one.
 
         Returns:
-            (N, 3, R, R) float32, nominally in [-1, 1]; R is `stop_at` where given.
+            (N, 3, R, R) float32, nominally in [-1, 1]; R is `stop_at` if given.
 
         Raises:
             ValueError: wrong shape of `w_plus`, unknown `noise_mode` or `stop_at`.
         """
-        wanted = (self.config.num_ws, self.config.w_dim)
-        if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != wanted:
-            raise ValueError(
-                f"w_plus has shape {tuple(w_plus.shape)}; wanted (N, {wanted[0]}, {wanted[1]})"
-            )
-        if noise_mode not in NOISE_MODES:
-            raise ValueError(f"noise_mode is {noise_mode!r}; wanted one of {NOISE_MODES}")
-        if stop_at is not None and stop_at not in self.resolutions:
-            raise ValueError(f"stop_at is {stop_at}; wanted one of {self.resolutions}")
+        self.config.check_synthesis(w_plus, noise_mode, stop_at)
         x: Tensor | None = None
         image: Tensor | None = None
         index = 0
@@ -213,7 +232,7 @@ class SynthesisNetwork(nn.Module):
 
 
 class Generator(nn.Module):
-    """Mapping and synthesis together; `generator(z)` gives images.
+    """The mapping and the synthesis network; `generator(z)` gives images.
 
     Args:
         config: sizes of the network.
@@ -246,8 +265,8 @@ class Generator(nn.Module):
         """Images (N, 3, R, R) from z (N, z_dim).
 
         Args:
-            z: Gaussian latents; `seed_to_z` gives those of the published seeds.
-            psi: truncation strength, 1 for none.
+            z: Gaussian latents; `seed_to_z` gives the latent of a published seed.
+            psi: truncation strength; 1 does not truncate.
             cutoff: truncate only the first `cutoff` layers; None for all.
             noise_mode: "const", "random" or "none".
         """
@@ -265,9 +284,9 @@ def truncate(
     Args:
         w_plus: (N, L, w_dim), one w per synthesis layer.
         latent_avg: (w_dim,) or (L, w_dim) or (N, L, w_dim), the point to pull towards.
-        psi: 0 gives the average face, 1 changes nothing; above 1 exaggerates. A tensor
-            of shape (L,) sets it per layer.
-        cutoff: only the first `cutoff` layers; None for all.
+        psi: 0 gives the average face, 1 changes nothing; above 1 exaggerates. A tensor of shape
+            (L,) gives each layer its own strength.
+        cutoff: truncate only the first `cutoff` layers; None for all.
 
     Returns:
         (N, L, w_dim), on the device and dtype of `w_plus`.
@@ -282,10 +301,10 @@ def truncate(
 
 
 def seed_to_z(seed: int, z_dim: int = 512) -> Tensor:
-    """The latent that the field calls by this seed: `RandomState(seed).randn(1, z_dim)`.
+    """The latent z of a seed as the published tools draw it: `RandomState(seed).randn(1, z_dim)`.
 
     Returns:
-        (1, z_dim) float32, bit-equal to the published tools' z for the same number.
+        (1, z_dim) float32, equal bit by bit to the z of the published tools.
     """
     import numpy as np
 

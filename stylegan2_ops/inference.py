@@ -1,9 +1,9 @@
-"""Render w_plus fast: weights laid out once, one pass between two convolutions.
+"""Render w_plus fast, without gradients: packed weights, one pass between two convolutions.
 
-Modulation acts on activations, so each layer is one dense convolution with a weight that never
-changes and is packed once. What lies between two convolutions (filter, demodulation, noise,
-bias, leaky ReLU, gain, clamp, colours, the next layer's style) is one pass of a compiled kernel,
-or torch's operators where there is no compiler. Nothing here keeps gradients.
+The style scales the activations, so each layer is one dense convolution with a constant weight,
+which is packed once. The steps between two convolutions (filter, demodulation, noise, bias, leaky
+ReLU, gain, clamp, colours, the next layer's style) are one pass of a compiled kernel. Without a
+compiler, torch's operators do them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from torch import Tensor, nn
 from stylegan2_ops import cpu
 from stylegan2_ops.bias_act import LRELU_GAIN, LRELU_SLOPE, bias_act, triton_available
 from stylegan2_ops.build import WORTH_COMPILING, Impl, available, cpu_features
+from stylegan2_ops.finish import Finish
 from stylegan2_ops.generator import SynthesisBlock, SynthesisNetwork
-from stylegan2_ops.layers import NOISE_MODES, FullyConnected, NoiseMode, SynthesisLayer, ToRGB
+from stylegan2_ops.layers import FullyConnected, NoiseMode, SynthesisLayer, ToRGB
 from stylegan2_ops.modulated_conv import DEMODULATION_EPS
 from stylegan2_ops.packed import Convolution, fits_winograd, pack_conv2d, pack_upsampling
 from stylegan2_ops.upfirdn2d import upfirdn2d, upsample2d
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
-CHUNK_PIXELS = 512 * 512  # more at a time only leaves the caches sooner, and takes more memory
+CHUNK_PIXELS = 512 * 512  # a larger batch leaves the caches sooner and takes more memory
 SEPARABLE_TOLERANCE = 1e-6
-WINOGRAD_FROM = 32  # pixels a side; below, reading the larger weights costs more than it saves
+WINOGRAD_FROM = 32  # pixels per side; below it, reading the larger weights costs more than it saves
 
 
 def prepared(
     network: SynthesisNetwork, precision: Precision = "fp32", impl: Impl = "auto"
 ) -> PreparedSynthesis:
-    """The network made ready once, and given again for as long as it lives.
+    """The `PreparedSynthesis` of a network, made once and cached as long as the network exists.
 
     Args:
-        network, precision, impl: as `PreparedSynthesis`; the network must not change any more.
+        network, precision, impl: as in `PreparedSynthesis`. The network must not change any more.
     """
     ready = _ready.setdefault(network, {})
     if (precision, impl) not in ready:
@@ -51,7 +52,7 @@ _ready: WeakKeyDictionary[nn.Module, dict[tuple[str, str], PreparedSynthesis]] =
 
 
 def has_fast_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    """True if this CPU multiplies bfloat16 in hardware (AVX512-BF16, AMX or Arm's BF16)."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_instructions()
 
 
@@ -62,7 +63,7 @@ def _has_bf16_instructions() -> bool:
 
 @dataclass(frozen=True)
 class _Affine:
-    """w (N, w_dim) to a style (N, C), gains folded in."""
+    """Maps w (N, w_dim) to a style (N, C); the gains are already in the weights."""
 
     weight: Tensor
     bias: Tensor
@@ -78,19 +79,19 @@ class _Affine:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A synthesis layer, prepared."""
+    """A prepared synthesis layer."""
 
-    convolve: Convolution | None  # None where `winograd` does it
+    convolve: Convolution | None  # None if `winograd` is given
     affine: _Affine
     energy: Tensor  # (in, out), squares of the kernel summed over its elements
     bias: Tensor
-    noise_const: Tensor  # (R, R), scaled
+    noise_const: Tensor  # (R, R), multiplied by its strength
     noise_strength: float
     clamp: float | None
     up: int
     kernel: Tensor  # (4, 4)
-    taps: Tensor | None  # (4,), where the filter is separable
-    winograd: Tensor | None  # the transformed weight, where that way is faster
+    taps: Tensor | None  # (4,) if the filter is separable
+    winograd: Tensor | None  # the transformed weight, if Winograd's method is faster here
 
     def demodulation(self, style: Tensor) -> Tensor:
         return torch.rsqrt(style.square() @ self.energy + DEMODULATION_EPS)
@@ -98,7 +99,7 @@ class _Layer:
 
 @dataclass(frozen=True)
 class _Colours:
-    """A ToRGB layer, prepared."""
+    """A prepared ToRGB layer."""
 
     weight: Tensor  # (3, C)
     affine: _Affine
@@ -106,20 +107,51 @@ class _Colours:
     clamp: float | None
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One layer with what one batch of latents makes of it."""
+
+    layer: _Layer
+    demodulation: Tensor  # (N, C)
+    noise: Tensor | None  # (R, R) or (N, R, R)
+    following: Tensor | None  # (N, C), the style of the next layer; None in the last one
+    colours: _Colours | None  # None in the first layer of a block
+    to_rgb: Tensor | None  # (N, 3, C), the modulated weight of `colours`
+
+    @property
+    def taps(self) -> Tensor | None:
+        return self.layer.taps if self.layer.up == 2 else None
+
+    @property
+    def finish(self) -> Finish:
+        """The arguments of the kernels."""
+        return Finish(
+            demodulation=self.demodulation,
+            bias=self.layer.bias,
+            noise=self.noise,
+            following=self.following,
+            to_rgb=self.to_rgb,
+            slope=LRELU_SLOPE,
+            gain=LRELU_GAIN,
+            clamp=self.layer.clamp,
+        )
+
+
 class PreparedSynthesis:
-    """A synthesis network made ready for rendering; later changes of it are not seen.
+    """A synthesis network prepared for fast rendering; it ignores later changes of the network.
 
     Args:
-        network: what to render with.
-        precision: "fp32", or "bf16" for convolutions in bfloat16 between passes in float32.
-        impl: "native" for the compiled kernels, "ref" for torch's operators, "auto" for the
-            kernels where images have 256 pixels or more, and a compiler is there.
-        winograd: let the kernels do plain 3x3 convolutions by F(4x4, 3x3) where that measured
-            faster; rounding errors stay in float32's last digits but are some times larger.
+        network: the network to render with.
+        precision: "fp32", or "bf16" for convolutions in bfloat16 and all other steps in float32.
+        impl: "native" for the compiled kernels, "ref" for torch's operators. "auto" takes the
+            kernels if images have 256 pixels per side or more and a compiler is available.
+        winograd: let the kernels compute plain 3x3 convolutions by F(4x4, 3x3) at the sizes where
+            that measured faster; rounding errors are several times larger, but stay in the last
+            digits of float32.
 
     Raises:
-        ValueError: an unknown word.
-        stylegan2_ops.build.BuildError: "native", and the kernels cannot be built.
+        ValueError: unknown `precision` or `impl`.
+        stylegan2_ops.build.BuildError: `impl` is "native" and the kernels cannot be built.
     """
 
     def __init__(
@@ -195,29 +227,22 @@ class PreparedSynthesis:
     def __call__(
         self, w_plus: Tensor, noise_mode: NoiseMode = "const", stop_at: int | None = None
     ) -> Tensor:
-        """Render; the same arguments, result and errors as `SynthesisNetwork`.
+        """Render images; result and errors are those of `SynthesisNetwork`.
 
         Args:
             w_plus: (N, num_ws, w_dim).
             noise_mode: "const", "random" or "none".
-            stop_at: leave after this resolution, a preview at a fraction of the cost.
+            stop_at: stop after this resolution and return a small preview at a fraction of the
+                cost.
         """
-        wanted = (self.config.num_ws, self.config.w_dim)
-        if w_plus.ndim != 3 or tuple(w_plus.shape[1:]) != wanted:
-            raise ValueError(
-                f"w_plus has shape {tuple(w_plus.shape)}; wanted (N, {wanted[0]}, {wanted[1]})"
-            )
-        if noise_mode not in NOISE_MODES:
-            raise ValueError(f"noise_mode is {noise_mode!r}; wanted one of {NOISE_MODES}")
-        if stop_at is not None and stop_at not in self.resolutions:
-            raise ValueError(f"stop_at is {stop_at}; wanted one of {self.resolutions}")
+        self.config.check_synthesis(w_plus, noise_mode, stop_at)
         chunk = max(1, CHUNK_PIXELS // self.config.resolution**2)
         if len(w_plus) > chunk:
             return torch.cat([self(part, noise_mode, stop_at) for part in w_plus.split(chunk)])
         ws = w_plus.to(self.device, torch.float32).unbind(dim=1)
         last = self.resolutions.index(stop_at or self.resolutions[-1])
         count = 2 * last + 1
-        # Layer i reads w i; the colours of block b read the w of the layer after it.
+        # Layer i reads w number i; the colours of a block read the w of the layer that follows.
         styles = [layer.affine(ws[i]) for i, layer in enumerate(self.layers[:count])]
         finish = self._finish_torch
         if self.native:
@@ -229,12 +254,20 @@ class PreparedSynthesis:
         image: Tensor | None = None
         for index in range(count):
             layer = self.layers[index]
-            noise = self._noise(layer, len(w_plus), noise_mode)
-            following = styles[index + 1] if index + 1 < count else None
             colours = self.colours[index // 2] if index % 2 == 0 else None
-            style = None if colours is None else colours.affine(ws[index + 1])
-            demodulation = layer.demodulation(styles[index])
-            x, image = finish(layer, x, demodulation, noise, following, colours, style, image)
+            to_rgb = None
+            if colours is not None:
+                style = colours.affine(ws[index + 1])
+                to_rgb = (colours.weight * style[:, None]).contiguous()  # (N, 3, C)
+            step = _Step(
+                layer=layer,
+                demodulation=layer.demodulation(styles[index]),
+                noise=self._noise(layer, len(w_plus), noise_mode),
+                following=styles[index + 1] if index + 1 < count else None,
+                colours=colours,
+                to_rgb=to_rgb,
+            )
+            x, image = finish(step, x, image)
         assert image is not None
         return image
 
@@ -247,40 +280,15 @@ class PreparedSynthesis:
         return torch.randn(count, *shape, device=self.device) * layer.noise_strength
 
     def _finish_native(
-        self,
-        layer: _Layer,
-        x: Tensor,
-        demodulation: Tensor,
-        noise: Tensor | None,
-        following: Tensor | None,
-        colours: _Colours | None,
-        style: Tensor | None,
-        image: Tensor | None,
+        self, step: _Step, x: Tensor, image: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        weight = None
-        if colours is not None and style is not None:
-            weight = (colours.weight * style[:, None]).contiguous()  # (N, 3, C)
-        activation = (LRELU_SLOPE, LRELU_GAIN, layer.clamp)
+        layer, colours = step.layer, step.colours
         if layer.winograd is not None:
-            keep = following is not None
-            out, rgb = cpu.winograd_layer(
-                x,
-                layer.winograd,
-                demodulation,
-                noise,
-                layer.bias,
-                following,
-                weight,
-                *activation,
-                keep=keep,
-            )
+            keep = step.following is not None
+            out, rgb = cpu.winograd_layer(x, layer.winograd, step.finish, keep=keep)
         else:
             assert layer.convolve is not None
-            y = layer.convolve(x)
-            taps = layer.taps if layer.up == 2 else None
-            out, rgb = cpu.finish_layer(
-                y, taps, demodulation, noise, layer.bias, following, weight, *activation
-            )
+            out, rgb = cpu.finish_layer(layer.convolve(x), step.finish, step.taps)
         if colours is not None and rgb is not None:
             assert self.skip_taps is not None
             cpu.add_skip(rgb, image, self.skip_taps, colours.bias, colours.clamp)
@@ -288,72 +296,48 @@ class PreparedSynthesis:
         return (x if out is None else out), image
 
     def _finish_triton(
-        self,
-        layer: _Layer,
-        x: Tensor,
-        demodulation: Tensor,
-        noise: Tensor | None,
-        following: Tensor | None,
-        colours: _Colours | None,
-        style: Tensor | None,
-        image: Tensor | None,
+        self, step: _Step, x: Tensor, image: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         from stylegan2_ops.triton.finish import finish_layer
 
-        assert layer.convolve is not None
-        weight = None
-        if colours is not None and style is not None:
-            weight = colours.weight * style[:, None]
-        out, rgb = finish_layer(
-            layer.convolve(x),
-            layer.taps if layer.up == 2 else None,
-            demodulation,
-            noise,
-            layer.bias,
-            following,
-            weight,
-            LRELU_SLOPE,
-            LRELU_GAIN,
-            layer.clamp,
-        )
-        if colours is not None and rgb is not None:
-            rgb = bias_act(rgb, colours.bias, "linear", clamp=colours.clamp, impl="ref")
-            image = rgb if image is None else upsample2d(image, self.skip_kernel) + rgb
+        assert step.layer.convolve is not None
+        out, rgb = finish_layer(step.layer.convolve(x), step.finish, step.taps)
+        if rgb is not None:
+            image = self._add_colours(step, rgb, image)
         return (x if out is None else out), image
 
     def _finish_torch(
-        self,
-        layer: _Layer,
-        x: Tensor,
-        demodulation: Tensor,
-        noise: Tensor | None,
-        following: Tensor | None,
-        colours: _Colours | None,
-        style: Tensor | None,
-        image: Tensor | None,
+        self, step: _Step, x: Tensor, image: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
+        layer, noise = step.layer, step.noise
         assert layer.convolve is not None
         y = layer.convolve(x)
         if layer.up == 2:
             y = upfirdn2d(y, layer.kernel, padding=(1, 1, 1, 1), gain=4.0)
-        y = y * demodulation.to(y.dtype)[:, :, None, None]
+        y = y * step.demodulation.to(y.dtype)[:, :, None, None]
         if noise is not None:
             y = y + (noise[:, None] if noise.ndim == 3 else noise).to(y.dtype)
         y = bias_act(y, layer.bias, "lrelu", clamp=layer.clamp, impl="ref")
-        if colours is not None and style is not None:
-            weight = (colours.weight * style[:, None]).to(y.dtype)  # (N, 3, C)
-            flat = weight @ y.flatten(2)  # (N, 3, H * W)
-            rgb = flat.float().unflatten(2, y.shape[2:])
-            rgb = bias_act(rgb, colours.bias, "linear", clamp=colours.clamp, impl="ref")
-            image = rgb if image is None else upsample2d(image, self.skip_kernel) + rgb
-        if following is not None:
-            y = y * following.to(y.dtype)[:, :, None, None]
+        if step.to_rgb is not None:
+            flat = step.to_rgb.to(y.dtype) @ y.flatten(2)  # (N, 3, H * W)
+            image = self._add_colours(step, flat.float().unflatten(2, y.shape[2:]), image)
+        if step.following is not None:
+            y = y * step.following.to(y.dtype)[:, :, None, None]
         return y, image
+
+    def _add_colours(self, step: _Step, rgb: Tensor, image: Tensor | None) -> Tensor:
+        """The image of a block: its colours (N, 3, R, R) plus the upsampled smaller image."""
+        assert step.colours is not None
+        rgb = bias_act(rgb, step.colours.bias, "linear", clamp=step.colours.clamp, impl="ref")
+        return rgb if image is None else upsample2d(image, self.skip_kernel) + rgb
 
 
 def _axis(kernel: Tensor) -> Tensor | None:
-    """One axis of a separable, symmetric-in-its-axes 4x4 filter with the gain 4 shared between
-    both: (4,) float32; None for another filter."""
+    """One axis of a 4x4 filter that is the outer product of one axis with itself, else None.
+
+    Returns:
+        (4,) float32; it includes its share, 2, of the gain 4 of upsampling.
+    """
     if tuple(kernel.shape) != (4, 4):
         return None
     exact = kernel.detach().double()

@@ -1,4 +1,4 @@
-"""The layers StyleGAN2's networks are made of, with the paper's initialisation and gains."""
+"""The layers of StyleGAN2's networks, with the paper's initialisation and gains."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NOISE_MODES: tuple[NoiseMode, ...] = ("const", "random", "none")
 class FullyConnected(nn.Module):
     """A linear layer with equalised learning rate.
 
-    The stored weight is N(0, 1) / lr_multiplier and is scaled by
-    lr_multiplier / sqrt(in_features) at run time, so that Adam moves every layer alike.
+    The stored weight starts as N(0, 1) / lr_multiplier. It is multiplied by
+    lr_multiplier / sqrt(in_features) at run time, so that Adam trains all layers at equal speed.
 
     Args:
-        in_features: width of the input.
-        out_features: width of the output.
+        in_features: length of an input vector.
+        out_features: length of an output vector.
         activation: "linear" or "lrelu".
         lr_multiplier: 0.01 in the mapping network, 1 elsewhere.
         bias_init: initial bias; 1 in the affine layers that make styles.
@@ -58,10 +58,11 @@ class SynthesisLayer(nn.Module):
     Args:
         in_channels: channels in.
         out_channels: channels out.
-        w_dim: width of w.
-        resolution: height and width of the output, which its constant noise shares.
-        up: 1, or 2 to enlarge twice.
-        conv_clamp: largest magnitude that may leave, or None; 256 in mixed-precision files.
+        w_dim: length of w.
+        resolution: height and width of the output and of the constant noise.
+        up: 1, or 2 to upsample by 2.
+        conv_clamp: largest magnitude of the output, or None for no limit; 256 in mixed-precision
+            files.
     """
 
     noise_const: Tensor
@@ -107,8 +108,8 @@ class ToRGB(nn.Module):
     Args:
         in_channels: channels in.
         out_channels: image channels, 3 for RGB.
-        w_dim: width of w.
-        conv_clamp: largest magnitude that may leave, or None.
+        w_dim: length of w.
+        conv_clamp: largest magnitude of the output, or None for no limit.
     """
 
     def __init__(
@@ -129,16 +130,16 @@ class ToRGB(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """A plain convolution with equalised learning rate, optionally halving its input.
+    """A plain convolution with equalised learning rate, optionally with downsampling by 2.
 
     Args:
         in_channels: channels in.
         out_channels: channels out.
-        kernel_size: odd.
+        kernel_size: height and width of the kernel, odd.
         activation: "linear" or "lrelu".
-        bias: whether there is one.
-        down: 1, or 2 to low-pass filter and halve.
-        conv_clamp: largest magnitude that may leave, or None.
+        bias: add a learned bias to each channel.
+        down: 1, or 2 to low-pass filter and downsample by 2.
+        conv_clamp: largest magnitude of the output, or None for no limit.
     """
 
     resample_filter: Tensor

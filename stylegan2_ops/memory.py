@@ -1,4 +1,4 @@
-"""Keep the memory of large activations instead of giving it back after each layer."""
+"""Keep the memory of large activations in the process, instead of freeing it after each layer."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep what is freed for the next allocation.
+    """Tell the C library to keep freed memory for the next allocation.
 
-    A layer at 1024 pixels takes and frees 130 MB; by default the system hands out such pages
-    anew each time, and clearing them costs as much as a convolution. This concerns the whole
-    process, so the command does it and the library never does by itself. The peak of memory
-    stays what it is; it is only not given back before the end.
+    A layer at 1024 pixels allocates and frees 130 MB. By default the system provides new pages
+    each time, and clearing them takes as long as a convolution. The setting applies to the whole
+    process, so commands make it and the library never makes it by itself. Peak memory does not
+    grow, but the process keeps it until it ends.
 
     Returns:
-        Whether the C library took it; False where it is not glibc.
+        True if the C library accepted the setting; False if it is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Convolution whose input channels are scaled by a style, StyleGAN2's central operation."""
+"""StyleGAN2's modulated convolution: a style scales the input channels."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ DEMODULATION_EPS = 1e-8
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
-    """The factor that gives each output channel unit variance again.
+    """The factor that restores unit variance to each output channel.
 
     d[n, o] = rsqrt(sum over i, y, x of (weight[o, i, y, x] * styles[n, i])^2 + 1e-8). The sum
-    over the kernel is taken once, so this is one small matrix product and no (N, O, I, k, k)
-    tensor is ever built.
+    over the kernel is computed first, so this is one small matrix product without a tensor of
+    shape (N, O, I, k, k).
 
     Args:
         weight: (O, I, kh, kw).
         styles: (N, I).
 
     Returns:
-        (N, O), float32, or float64 where an argument is: a sum of squares overflows half types.
+        (N, O), float64 if an argument is float64, else float32; a sum of squares would overflow
+        in a half-precision type.
     """
     dtype = torch.promote_types(torch.promote_types(weight.dtype, styles.dtype), torch.float32)
     energy = weight.to(dtype).square().sum(dim=(2, 3))  # (O, I)
@@ -42,23 +43,23 @@ def modulated_conv2d(
 ) -> Tensor:
     """Scale the input by a style, convolve, and normalise the output.
 
-    Written un-fused: modulation acts on the activations and one shared weight serves the
-    whole batch, so the convolution stays a single dense one. The paper's fused form, a
-    weight a sample, is the same function.
+    This is the un-fused form: the style scales the activations, and the whole batch shares one
+    weight, so one dense convolution is enough. The paper's fused form has one weight per sample
+    and computes the same function.
 
     Args:
         x: (N, I, H, W).
         weight: (O, I, k, k), k odd.
         styles: (N, I).
-        up: 1, or 2 to enlarge twice by a transposed convolution followed by `kernel`.
+        up: 1, or 2 to upsample by 2 with a transposed convolution followed by `kernel`.
         kernel: low-pass filter from `upfirdn2d.make_filter`; needed when `up` is 2.
-        demodulate: scale each output channel by `demodulation`.
+        demodulate: multiply each output channel by `demodulation`.
 
     Returns:
         (N, O, H * up, W * up).
 
     Raises:
-        ValueError: `up` is 2 without a filter, or neither 1 nor 2.
+        ValueError: `up` is neither 1 nor 2, or `up` is 2 and `kernel` is None.
 
     Source: Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN",
     section 2.2 and appendix B.
@@ -73,9 +74,8 @@ def modulated_conv2d(
         before, after = (spare + 1) // 2, spare // 2
         y = upfirdn2d(y, kernel, padding=(before, after, before, after), gain=4.0)
     else:
-        raise ValueError(
-            f"up is {up} with kernel {kernel is not None}; wanted 1, or 2 and a kernel"
-        )
+        given = "no kernel" if kernel is None else "a kernel"
+        raise ValueError(f"up is {up} with {given}; wanted 1, or 2 and a kernel")
     if demodulate:
         y = y * demodulation(weight, styles).to(y.dtype)[:, :, None, None]
     return y

@@ -1,7 +1,8 @@
-"""Convolutions whose weight never changes, laid out once for the machine they run on.
+"""Convolutions with constant weights, packed once for the machine they run on.
 
-On the CPU the weight goes into oneDNN's own order through the operators that torch.compile uses.
-They are not public, so wherever they fail the plain ones take over, with channels-last weights.
+On the CPU the weight is packed into oneDNN's own layout by the operators that torch.compile uses.
+These operators are not public, so if they fail torch's plain operators are used, with weights in
+channels-last layout.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stylegan2_ops import cpu
+from stylegan2_ops.finish import Finish
 
 Convolution = Callable[[Tensor], Tensor]
 
@@ -26,71 +28,84 @@ def pack_conv2d(
     leaky: float | None = None,
     groups: int = 1,
 ) -> Convolution:
-    """A convolution, then leaky ReLU if wanted, as a function of its input.
+    """A function that convolves its input, and applies a leaky ReLU if `leaky` is given.
 
     Args:
         weight: (O, I / groups, k, k) in the dtype to compute in.
-        size: height and width of the input that the packing is tuned for; others work too.
-        bias: (O,) in the same dtype.
+        size: height and width of the input for which the packing is tuned; other sizes work too.
+        bias: (O,) in the same dtype, or None.
         stride, padding, groups: as in `torch.nn.functional.conv2d`.
-        leaky: slope of the leaky ReLU.
+        leaky: slope of the leaky ReLU, or None for no activation.
     """
     after = ("none", [], "") if leaky is None else ("leaky_relu", [leaky], "")
     strides, pads, ones = [stride] * 2, [padding] * 2, [1, 1]
     inputs = [1, weight.shape[1] * groups, size, size]
-    if weight.device.type == "cpu":
+
+    def pack() -> Convolution:
         ops = torch.ops.mkldnn
+        packed = ops._reorder_convolution_weight(weight, pads, strides, ones, groups, inputs)
+        run = ops._convolution_pointwise
+        return lambda x: torch.as_tensor(run(x, packed, bias, pads, strides, ones, groups, *after))
+
+    def fall_back() -> Convolution:
+        plain = weight.contiguous(memory_format=torch.channels_last)
+
+        def convolve(x: Tensor) -> Tensor:
+            y = F.conv2d(x, plain, bias, stride, padding, groups=groups)
+            return y if leaky is None else F.leaky_relu(y, leaky)
+
+        return convolve
+
+    return _first_that_works(pack, fall_back, inputs, weight)
+
+
+def _first_that_works(
+    pack: Callable[[], Convolution],
+    fall_back: Callable[[], Convolution],
+    inputs: list[int],
+    weight: Tensor,
+) -> Convolution:
+    """`pack()` if oneDNN's operators work on an input of shape `inputs`, else `fall_back()`."""
+    if weight.device.type == "cpu":
         try:
-            packed = ops._reorder_convolution_weight(weight, pads, strides, ones, groups, inputs)
-
-            def convolve(x: Tensor) -> Tensor:
-                y: Tensor = ops._convolution_pointwise(
-                    x, packed, bias, pads, strides, ones, groups, *after
-                )
-                return y
-
-            convolve(_probe(inputs, weight))
+            convolve = pack()
+            probe = torch.zeros(inputs, dtype=weight.dtype)
+            convolve(probe.contiguous(memory_format=torch.channels_last))
             return convolve
         except (AttributeError, RuntimeError, NotImplementedError):
             pass
-    plain = weight.contiguous(memory_format=torch.channels_last)
-
-    def fallback(x: Tensor) -> Tensor:
-        y = F.conv2d(x, plain, bias, stride, padding, groups=groups)
-        return y if leaky is None else F.leaky_relu(y, leaky)
-
-    return fallback
+    return fall_back()
 
 
 def fits_winograd(weight: Tensor) -> bool:
-    """Whether `pack_winograd` takes a weight: 3x3, and multiples of 16 channels."""
+    """True if `pack_winograd` accepts the weight: 3x3, and multiples of 16 channels."""
     o, i, kh, kw = weight.shape
     return (kh, kw) == (3, 3) and o % cpu.WINOGRAD_LANES == 0 and i % cpu.WINOGRAD_LANES == 0
 
 
 def pack_winograd(weight: Tensor, bias: Tensor | None = None) -> Convolution:
-    """A 3x3 convolution of stride 1 and padding 1 by F(4x4, 3x3), as a function of its input.
+    """A function that convolves its input 3x3, stride 1, padding 1, by Winograd's F(4x4, 3x3).
 
-    It takes 2.25 multiplications an output instead of 9, and rounds somewhat more. Needs the
-    compiled kernels (`stylegan2_ops.build.available`).
+    It needs 2.25 multiplications per output instead of 9; rounding errors are somewhat larger.
+    It needs the compiled kernels (`stylegan2_ops.build.available`).
 
     Args:
-        weight: (O, I, 3, 3) that `fits_winograd`.
-        bias: (O,).
+        weight: (O, I, 3, 3) for which `fits_winograd` is true.
+        bias: (O,), or None.
     """
     turned = cpu.winograd_weight(weight)
     shift = torch.zeros(len(weight)) if bias is None else bias.detach().float().contiguous()
 
     def convolve(x: Tensor) -> Tensor:
-        scale = torch.ones(len(x), len(shift))
-        y, _ = cpu.winograd_layer(x, turned, scale, None, shift, None, None, 1.0, 1.0, None)
+        finish = Finish(demodulation=torch.ones(len(x), len(shift)), bias=shift)
+        y, _ = cpu.winograd_layer(x, turned, finish)
         assert y is not None
         return y
 
     return convolve
 
 
-# F(4, 2) with the points 0, 1, -1, 2 and infinity: four outputs of two taps by five products.
+# F(4, 2) with the points 0, 1, -1, 2 and infinity: four outputs of two taps need five products.
 STRIDED_INPUT = (
     (1.0, -1 / 2, -1.0, 1 / 2, 0.0),
     (0.0, 1.0, 1 / 2, -1 / 2, 0.0),
@@ -108,20 +123,21 @@ STRIDED_OUTPUT = (
 
 
 def pack_strided_winograd(weight: Tensor, size: int, bias: Tensor, leaky: float) -> Convolution:
-    """A 3x3 convolution of stride 2 and padding 1, then leaky ReLU, by fewer products.
+    """A function for a 3x3 convolution of stride 2 and padding 1, then leaky ReLU, by F(4, 2).
 
-    Along a row, even columns meet the middle tap alone and odd columns the outer two, which
-    F(4, 2) does with five products for four outputs: nine instead of twelve, for twice the
-    memory of weights. Along a column nothing changes.
+    Along a row, the middle tap multiplies even columns and the two outer taps multiply odd
+    columns. F(4, 2) computes four outputs of the outer taps with five products. That is nine
+    products instead of twelve, and the weights take twice the memory. Columns are convolved as
+    usual.
 
     Args:
         weight: (O, I, 3, 3) float32.
-        size: height and width of the input, a multiple of 8; others do not work.
+        size: height and width of the input, a multiple of 8; inputs of other sizes do not work.
         bias: (O,).
         leaky: slope of the leaky ReLU.
 
-    Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; the points
-    and the split by parity are ours.
+    Source: Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks"; the choice of
+    points and the split into even and odd columns are our own.
     """
     exact = weight.detach().double()
     middle = _pack_column(exact[..., 1:2], size, size // 2)
@@ -152,55 +168,47 @@ def _pack_column(weight: Tensor, height: int, width: int) -> Convolution:
     weight = weight.float().contiguous()
     inputs = [1, weight.shape[1], height, width]
     strides, pads, ones = [2, 1], [1, 0], [1, 1]
-    ops = torch.ops.mkldnn
-    try:
+
+    def pack() -> Convolution:
+        ops = torch.ops.mkldnn
         packed = ops._reorder_convolution_weight(weight, pads, strides, ones, 1, inputs)
+        run = ops._convolution_pointwise
+        return lambda x: torch.as_tensor(
+            run(x, packed, None, pads, strides, ones, 1, "none", [], "")
+        )
 
-        def convolve(x: Tensor) -> Tensor:
-            y: Tensor = ops._convolution_pointwise(
-                x, packed, None, pads, strides, ones, 1, "none", [], ""
-            )
-            return y
-
-        convolve(_probe(inputs, weight))
-        return convolve
-    except (AttributeError, RuntimeError, NotImplementedError):
+    def fall_back() -> Convolution:
         plain = weight.contiguous(memory_format=torch.channels_last)
         return lambda x: F.conv2d(x, plain, stride=(2, 1), padding=(1, 0))
 
+    return _first_that_works(pack, fall_back, inputs, weight)
+
 
 def pack_upsampling(weight: Tensor, size: int) -> Convolution:
-    """A transposed convolution of stride 2 without padding, as a function of its input.
+    """A function for a transposed convolution of stride 2 without padding.
+
+    Its output has 2 * size + k - 2 pixels per side.
 
     Args:
         weight: (O, I, k, k), as for a plain convolution.
-        size: height and width of the input that the packing is tuned for; others work too.
-
-    The output has 2 * size + k - 2 pixels a side.
+        size: height and width of the input for which the packing is tuned; other sizes work too.
     """
     turned = weight.transpose(0, 1).contiguous()
     inputs = [1, weight.shape[1], size, size]
     zeros, ones, twos = [0, 0], [1, 1], [2, 2]
-    if weight.device.type == "cpu":
+
+    def pack() -> Convolution:
         ops = torch.ops.mkldnn
-        try:
-            packed = ops._reorder_convolution_transpose_weight(
-                turned, zeros, zeros, twos, ones, 1, inputs
-            )
+        packed = ops._reorder_convolution_transpose_weight(
+            turned, zeros, zeros, twos, ones, 1, inputs
+        )
+        run = ops._convolution_transpose_pointwise
+        return lambda x: torch.as_tensor(
+            run(x, packed, None, zeros, zeros, twos, ones, 1, "none", [], "")
+        )
 
-            def convolve(x: Tensor) -> Tensor:
-                y: Tensor = ops._convolution_transpose_pointwise(
-                    x, packed, None, zeros, zeros, twos, ones, 1, "none", [], ""
-                )
-                return y
+    def fall_back() -> Convolution:
+        plain = turned.contiguous(memory_format=torch.channels_last)
+        return lambda x: F.conv_transpose2d(x, plain, stride=2)
 
-            convolve(_probe(inputs, weight))
-            return convolve
-        except (AttributeError, RuntimeError, NotImplementedError):
-            pass
-    plain = turned.contiguous(memory_format=torch.channels_last)
-    return lambda x: F.conv_transpose2d(x, plain, stride=2)
-
-
-def _probe(shape: list[int], like: Tensor) -> Tensor:
-    return torch.zeros(shape, dtype=like.dtype).contiguous(memory_format=torch.channels_last)
+    return _first_that_works(pack, fall_back, inputs, weight)

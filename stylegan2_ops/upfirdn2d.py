@@ -1,8 +1,8 @@
 """Upsample, filter and downsample images in one step.
 
 Convention: a filter is a (kh, kw) kernel that is *convolved* with the image (flipped, as in
-signal processing). Padding is (left, right, top, bottom) in pixels of the upsampled image,
-and may be negative, which crops.
+signal processing). Padding is (left, right, top, bottom) in pixels of the upsampled image;
+negative padding crops.
 """
 
 from __future__ import annotations
@@ -55,12 +55,15 @@ def upfirdn2d(
         down: integer downsampling factor.
         padding: (left, right, top, bottom) in upsampled pixels.
         gain: factor on the kernel; `up ** 2` keeps the brightness of an upsampled image.
-        impl: "ref", "native" or "auto", as in `bias_act`. A kernel that needs a gradient
-            itself always takes "ref".
+        impl: "ref", "native" or "auto", as in `bias_act`. If `kernel` needs a gradient, "ref" is
+            used in any case.
 
     Returns:
         (N, C, (H * up + top + bottom - kh) // down + 1, likewise for the width), with
         derivatives of any order.
+
+    Raises:
+        ValueError: no output pixel is left ("native" only; torch raises its own error for "ref").
     """
     n, c, h, w = x.shape
     if not kernel.requires_grad and wants_kernel(x, impl):
@@ -77,21 +80,21 @@ def upfirdn2d(
 
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
-    """(N, C, H, W) enlarged twice to (N, C, 2H, 2W) with the brightness kept."""
+    """(N, C, H, W) upsampled by 2 to (N, C, 2H, 2W); the brightness stays the same."""
     k = kernel.shape[0]
     before, after = (k + 1) // 2, (k - 2) // 2
     return upfirdn2d(x, kernel, up=2, padding=(before, after, before, after), gain=4.0)
 
 
 def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
-    """(N, C, H, W) halved to (N, C, H/2, W/2), low-pass filtered first."""
+    """(N, C, H, W) low-pass filtered and downsampled by 2 to (N, C, H/2, W/2)."""
     k = kernel.shape[0]
     before, after = (k - 1) // 2, (k - 2) // 2
     return upfirdn2d(x, kernel, down=2, padding=(before, after, before, after))
 
 
 class _UpFirDn2d(torch.autograd.Function):
-    """The kernel; its derivative is itself with up and down exchanged and the filter turned."""
+    """The kernel with its derivative: the same kernel, `up` and `down` swapped, filter flipped."""
 
     @staticmethod
     def forward(
@@ -118,7 +121,7 @@ class _UpFirDn2d(torch.autograd.Function):
         (kernel,) = ctx.saved_tensors
         up, down, (left, _, top, _), gain, (h, w), (oh, ow) = ctx.settings
         kh, kw = kernel.shape
-        # Input i sits at i * up + pad of the padded axis, which output o covers from o * down on.
+        # Input i is at i * up + pad on the padded axis; output o covers it from o * down on.
         before_x, before_y = kw - 1 - left, kh - 1 - top
         after_x = w * up - ow * down + left - up + 1
         after_y = h * up - oh * down + top - up + 1

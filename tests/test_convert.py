@@ -91,9 +91,9 @@ class TestNvlabs:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({"c_dim": 10}, "wants a label"),
+            ({"c_dim": 10}, "needs a class label"),
             ({"img_channels": 1}, "img_channels is 1"),
-            ({"img_resolution": 64}, "says img_resolution 64, its tensors 32"),
+            ({"img_resolution": 64}, "img_resolution is 64, but its tensors have 32"),
             ({"architecture": "resnet"}, "architecture is resnet; wanted skip"),
             ({"synthesis_kwargs": {"use_noise": False}}, "use_noise is False; wanted True"),
             ({"synthesis_kwargs": {"conv_clamp": -1}}, "conv_clamp is -1"),
@@ -149,7 +149,7 @@ class TestTensorFlow:
         generator = tiny_generator()
         with pytest.raises(BadCheckpoint, match="version 3; wanted 4 or later"):
             read_generator(write_tensorflow(tmp_path / "t.pkl", generator, version=3))
-        with pytest.raises(BadCheckpoint, match="wants a label"):
+        with pytest.raises(BadCheckpoint, match="needs a class label"):
             read_generator(write_tensorflow(tmp_path / "t.pkl", generator, label_size=7))
         with pytest.raises(BadCheckpoint, match="config E or F"):
             read_generator(write_tensorflow(tmp_path / "t.pkl", generator, architecture="orig"))
@@ -268,6 +268,10 @@ class TestE4e:
             read_e4e(path)
         with pytest.raises(BadCheckpoint, match="holds no 'state_dict'"):
             read_e4e(write_rosinality(tmp_path / "r.pt", generator))
+        with torch.no_grad():
+            encoder.latlayer1.weight[0] = torch.nan
+        with pytest.raises(BadCheckpoint, match=r"latlayer1\.weight is not finite"):
+            read_e4e(write_e4e(tmp_path / "n.pt", encoder, generator))
         with pytest.raises(BadCheckpoint, match="is it an e4e checkpoint"):
             read_generator(write_e4e(tmp_path / "e.pt", encoder, generator))
 
@@ -324,14 +328,14 @@ class TestCommand:
             words += ["--generator", chosen, "--e4e", e4e]
             done = CliRunner().invoke(main, [str(word) for word in words])
             assert done.exit_code == code, done.output
-        assert "made for the generator of fingerprint" in done.stderr
-        assert "its latents mean nothing there" in done.stderr
+        assert "was made for the generator with fingerprint" in done.stderr
+        assert "that belong together" in done.stderr
 
     def test_one_line_for_a_bad_file(self, tmp_path: Path) -> None:
         path = tmp_path / "page.pkl"
         path.write_text("<!DOCTYPE html><html>Google Drive - virus scan warning")
         code, said = self.run(path, tmp_path / "g.safetensors")
         assert code == 4 and said.count("\n") == 1
-        assert "page.pkl: web page: the download gave a page" in said
+        assert "page.pkl: web page: the download returned a page" in said
         assert not (tmp_path / "g.safetensors").exists()
         assert self.run(tmp_path / "none.pkl", tmp_path / "g.safetensors")[0] == 2

@@ -183,7 +183,7 @@ def test_clip_is_open_clip_with_the_given_weights(tmp_path: Path) -> None:
 
     damaged = tmp_path / "damaged.pt"
     damaged.write_bytes(b"\x80 no weights")
-    with pytest.raises(SfhqError, match="not weights of CLIP sfhq-tiny-clip") as caught:
+    with pytest.raises(SfhqError, match="holds no weights of CLIP sfhq-tiny-clip") as caught:
         ClipEncoder("sfhq-tiny-clip", damaged)(images)
     assert "\n" not in str(caught.value)
 

@@ -78,7 +78,7 @@ def stored(value: Tensor) -> bytes:
 
 ENTRIES = b"}(" + b"".join(text(str(i)) + b"N" for i in range(20_000)) + b"u"
 LINEAR = torch.zeros(20_000)
-MEMORY = "asks for far more memory than its length explains"
+MEMORY = "needs far more memory than a sound file of its length"
 GREEDY: dict[str, tuple[bytes, str]] = {
     "a storage read again and again": (
         repeated("torch.storage", "_load_from_bytes", blob(stored(LINEAR)), 200),
@@ -125,7 +125,7 @@ GREEDY: dict[str, tuple[bytes, str]] = {
     ),
     "modules that hold each other twice": (
         program(doubled(16), b"0}", text("G_ema") + b"h\x0fs"),
-        "modules nested without end",
+        "more than 20,000 modules, or nested without end",
     ),
     "components that hold each other": (
         program(
@@ -133,11 +133,11 @@ GREEDY: dict[str, tuple[bytes, str]] = {
             b"0}(" + b"".join(text(str(i)) + b"h\x00" for i in range(40)) + b"uq\x010",
             network(b"K\x04", text("components") + b"h\x01"),
         ),
-        "or without end",
+        "more than 16 networks, or nested without end",
     ),
     "names without end": (
         held(b"}" + text("_buffers") + b"}" + text("x" * 5000) + b"K\x01ss"),
-        "_buffers has a name that is none",
+        "_buffers has a bad name",
     ),
     "parameters in a list": (
         held(b"}" + text("_parameters") + b"](Nes"),
@@ -155,8 +155,8 @@ GREEDY: dict[str, tuple[bytes, str]] = {
         stream(program(tensor(1, 0, [1], [1])), program(b"(" + text("\n\x07") + b"l")[2:-1]),
         "a storage that nothing refers to",
     ),
-    "bytes after the end": (held(b"}") + b"more", "4 bytes after its end"),
-    "bytes after a stream": (stored(LINEAR) + b"more", "4 bytes after its end"),
+    "bytes after the end": (held(b"}") + b"more", "4 extra bytes after its end"),
+    "bytes after a stream": (stored(LINEAR) + b"more", "4 extra bytes after its end"),
 }
 
 
@@ -198,7 +198,7 @@ def test_an_array_under_many_names_is_held_once() -> None:
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BadCheckpoint, match="pipe: no file"):
+    with pytest.raises(BadCheckpoint, match="pipe: no regular file"):
         read_generator(tmp_path / "pipe")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from stylegan2_ops import cpu
 from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.build import Impl, find_compiler
+from stylegan2_ops.finish import Finish
 from stylegan2_ops.upfirdn2d import upfirdn2d
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="no C++ compiler")
@@ -148,15 +149,17 @@ def test_finish_layer_is_the_steps_one_after_the_other(
     wanted = y * following[:, :, None, None]
     out, rgb = cpu.finish_layer(
         x.clone(memory_format=torch.preserve_format),
+        Finish(
+            demodulation=demodulation,
+            bias=bias,
+            noise=grain,
+            following=following,
+            to_rgb=to_rgb,
+            slope=0.2,
+            gain=2.0**0.5,
+            clamp=1.5,
+        ),
         taps if filtered else None,
-        demodulation,
-        grain,
-        bias,
-        following,
-        to_rgb,
-        0.2,
-        2.0**0.5,
-        1.5,
     )
     assert out is not None
     limit = 1e-5 if dtype == torch.float32 else 0.05
@@ -168,10 +171,11 @@ def test_finish_layer_is_the_steps_one_after_the_other(
 
 def test_finish_layer_refuses_what_would_give_nothing() -> None:
     x = draw(1, 16, 4, 4).contiguous(memory_format=torch.channels_last)
-    with pytest.raises(ValueError, match="next input, or colours"):
-        cpu.finish_layer(
-            x, None, torch.ones(1, 16), None, torch.zeros(16), None, None, 0.2, 1.0, None
-        )
+    scale, bias = torch.ones(1, 16), torch.zeros(16)
+    with pytest.raises(ValueError, match="following and to_rgb are both None"):
+        cpu.finish_layer(x, Finish(scale, bias))
+    with pytest.raises(ValueError, match="to_rgb is given with taps"):
+        cpu.finish_layer(x, Finish(scale, bias, to_rgb=torch.ones(1, 3, 16)), torch.ones(4))
 
 
 @pytest.mark.parametrize(
@@ -184,9 +188,8 @@ def test_winograd_is_the_convolution(n: int, i: int, o: int, h: int, w: int) -> 
     bias, scale = draw(o, seed=2), draw(n, o, seed=3)
     wanted = F.conv2d(x.double(), weight.double(), padding=1) * scale[:, :, None, None]
     wanted = bias_act(wanted, bias.double(), "lrelu", impl="ref")
-    ours, _ = cpu.winograd_layer(
-        x, cpu.winograd_weight(weight), scale, None, bias, None, None, 0.2, 2.0**0.5, None
-    )
+    finish = Finish(scale, bias, slope=0.2, gain=2.0**0.5)
+    ours, _ = cpu.winograd_layer(x, cpu.winograd_weight(weight), finish)
     assert ours is not None
     assert (ours - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
@@ -194,7 +197,7 @@ def test_winograd_is_the_convolution(n: int, i: int, o: int, h: int, w: int) -> 
 def test_winograd_refuses_other_weights() -> None:
     with pytest.raises(ValueError, match="multiples of 16"):
         cpu.winograd_weight(torch.zeros(16, 8, 3, 3))
-    with pytest.raises(ValueError, match="3x3"):
+    with pytest.raises(ValueError, match=r"\(O, I, 3, 3\)"):
         cpu.winograd_weight(torch.zeros(16, 16, 1, 1))
 
 
@@ -216,9 +219,8 @@ def test_the_result_does_not_depend_on_threads() -> None:
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        ours, _ = cpu.winograd_layer(
-            x, weight, torch.ones(1, 32), None, torch.zeros(32), None, None, 0.2, 1.0, None
-        )
+        finish = Finish(torch.ones(1, 32), torch.zeros(32), slope=0.2)
+        ours, _ = cpu.winograd_layer(x, weight, finish)
         results.append(ours)
     torch.set_num_threads(before)
     assert results[0] is not None and results[1] is not None and results[2] is not None

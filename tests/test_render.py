@@ -300,7 +300,7 @@ def test_the_command(tmp_path: Path) -> None:
         (("--count", 1, "--samples", 0), "'--samples': 0 is not in the range"),
         (("--count", 1, "--style", "oils"), "unknown style 'oils'; did you mean oil?"),
         (("--count", 1, "--style", ","), "no style"),
-        (("--count", 1, "--recipe", "nothing.toml"), "nothing.toml: cannot read recipe"),
+        (("--count", 1, "--recipe", "nothing.toml"), "nothing.toml: cannot read the recipe"),
     ],
 )
 def test_what_cannot_be_leaves_nothing(

@@ -165,8 +165,8 @@ def test_pencil_has_media_of_more_than_one_kind() -> None:
 @pytest.mark.parametrize(
     ("style", "line"),
     [
-        ("oils", "unknown style 'oils'; did you mean oil? known: " + ", ".join(STYLES)),
-        ("xyz", "unknown style 'xyz'; known: " + ", ".join(STYLES)),
+        ("oils", "unknown style 'oils'; did you mean oil? wanted one of: " + ", ".join(STYLES)),
+        ("xyz", "unknown style 'xyz'; wanted one of: " + ", ".join(STYLES)),
     ],
 )
 def test_an_unknown_style_is_one_line(style: str, line: str) -> None:

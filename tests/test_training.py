@@ -91,10 +91,10 @@ class TestPhotos:
     def test_errors_name_the_thing(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="no such folder"):
             load_photos([tmp_path / "none"], 32)
-        with pytest.raises(UsageError, match="no image found"):
+        with pytest.raises(UsageError, match="found no image"):
             load_photos([tmp_path], 32)
         Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
-        with pytest.raises(UsageError, match=r"small\.png: 20x20"):
+        with pytest.raises(UsageError, match=r"small\.png: has 20 x 20"):
             load_photos([tmp_path], 32)
 
 

@@ -17,6 +17,7 @@ from stylegan2_ops import cpu
 from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.upfirdn2d import upfirdn2d
 from stylegan2_ops.triton import bias_act as acts, upfirdn2d as filters
+from stylegan2_ops.finish import Finish
 from stylegan2_ops.triton.finish import finish_layer
 
 torch.manual_seed(0)
@@ -54,8 +55,8 @@ for noise in (None, torch.randn(8, 8), torch.randn(2, 8, 8)):
         source = x if filtered else x[:, :, 1:, 1:].contiguous(memory_format=torch.channels_last)
         rgb = None if filtered else to_rgb
         first = taps if filtered else None
-        rest = (first, demodulation, noise, bias, following, rgb, 0.2, 1.4, 1.0)
-        ours = finish_layer(source, *rest)
+        steps = Finish(demodulation, bias, noise, following, rgb, slope=0.2, gain=1.4, clamp=1.0)
+        ours = finish_layer(source, steps, first)
         kernel = torch.outer(taps, taps)
         y = source
         if filtered:

@@ -1,1 +1,1 @@
-"""e4e: network, fast inference, training, published checkpoints."""
+"""The encoder e4e: network, fast inference, training, and reading of published checkpoints."""

@@ -1,4 +1,4 @@
-"""e4e checkpoints as they were published, as tensors under our names."""
+"""Read published e4e checkpoints, as tensors under our names."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import COARSE_HEADS, MIDDLE_HEADS, E4e, E4eConfig
 from stylegan2_ops.foreign.convert import NVIDIA, GeneratorSource, fingerprint
-from stylegan2_ops.foreign.fit import MAX_WIDTH
-from stylegan2_ops.foreign.inert import BadCheckpoint, Record, as_tensor, shown
+from stylegan2_ops.foreign.fit import MAX_WIDTH, fit_tensors
+from stylegan2_ops.foreign.inert import BadCheckpoint, Record, as_tensor, first_line, shown
 from stylegan2_ops.foreign.rosinality import MAX_RESOLUTION, from_rosinality
 from stylegan2_ops.foreign.torch_files import file_sha256, read_weights
 from stylegan2_ops.generator import count_ws
 
 MAX_HEADS = count_ws(MAX_RESOLUTION)
-MAX_HALVINGS = 8  # of a map of 256, which the finest head of a 1024-pixel input sees
-MAX_NUMBERS = 1 << 30  # parameters and buffers; the published encoder has 267 million
-SHRINK = (16, 8, 4)  # of the feature maps that the coarse, middle and fine heads look at
+MAX_HALVINGS = 8  # most convolutions of a head: its map has at most 256 pixels per side
+MAX_NUMBERS = 1 << 30  # most parameters and buffers; the published encoder has 267 million
+SHRINK = (16, 8, 4)  # input size / size of the feature map, for coarse, middle and fine heads
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,11 @@ class E4eSource:
     """An encoder read from a file.
 
     Attributes:
-        config: its sizes.
+        config: sizes of the encoder.
         state: the tensors of `E4e(config)`.
-        notes: format, source_sha256, licence; fingerprint of the generator it was made for.
-        generator: the generator inside the file, or None.
+        notes: format, source, source_sha256, licence; also fingerprint of the generator for which
+            it was made, if the file has it.
+        generator: the generator in the file, or None.
     """
 
     config: E4eConfig
@@ -43,23 +44,23 @@ class E4eSource:
 
 
 def read_e4e(path: Path, value: Any = None) -> E4eSource:
-    """Read an encoder: {"state_dict": {"encoder.*", "decoder.*"}, "latent_avg", "opts"}.
+    """Read an encoder from a published checkpoint.
 
     Args:
-        path: the file.
-        value: what `read_weights` gave of it, where it was read already.
+        path: a file with {"state_dict": {"encoder.*", "decoder.*"}, "latent_avg", "opts"}.
+        value: the result of `read_weights(path)`, or None to read the file here.
 
     Raises:
-        BadCheckpoint: damaged, hostile, or not an e4e encoder; one line that names `path`.
+        BadCheckpoint: the file is damaged, hostile or not an e4e encoder; one line that names
+            `path`.
     """
     value = read_weights(path) if value is None else value
     try:
         config, state, generator = _read(value)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from None
-    except Exception as error:  # whatever is wrong with it, it is the file's fault
-        said = (str(error).splitlines() or [""])[0]
-        raise BadCheckpoint(f"{path}: not an e4e encoder: {said[:120]}") from None
+    except Exception as error:  # a hostile file can cause any error
+        raise BadCheckpoint(f"{path}: not an e4e encoder: {first_line(error)}") from None
     notes = {
         "format": "e4e checkpoint",
         "source": path.name,
@@ -85,11 +86,10 @@ def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any]:
     kind = options.get("encoder_type", "") if isinstance(options, dict) else ""
     if kind and kind != "Encoder4Editing":
         raise BadCheckpoint(
-            f"made for pSp's encoder {shown(kind, 40)!r}, whose heads do not add to one w; wanted "
-            "e4e's, 'Encoder4Editing'"
+            f"holds pSp's encoder {shown(kind, 40)!r}; wanted e4e's, 'Encoder4Editing'"
         )
     if value.get("latent_avg") is None:
-        raise BadCheckpoint("has no latent_avg, without which the encoder's output means nothing")
+        raise BadCheckpoint("has no latent_avg, which must be added to the encoder's output")
     both = {str(k): v for k, v in value["state_dict"].items() if isinstance(v, Tensor)}
     theirs = _below(both, "encoder.")
     mean = as_tensor(value["latent_avg"]).float()
@@ -106,7 +106,8 @@ def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any]:
     generator = from_rosinality(decoder, mean[0]) if decoder else None
     if generator is not None and generator[0].num_ws != config.num_ws:
         raise BadCheckpoint(
-            f"{config.num_ws} heads for a generator of {generator[0].num_ws} layers"
+            f"has {config.num_ws} heads, but its generator has {generator[0].num_ws} layers; "
+            "wanted one head per layer"
         )
     return config, _fit(config, state), generator
 
@@ -116,7 +117,7 @@ def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _config(state: dict[str, Tensor]) -> E4eConfig:
-    """Sizes from shapes."""
+    """The sizes of an encoder from the shapes of its tensors."""
     units: dict[int, tuple[int, int]] = {}
     for name, value in state.items():
         if found := re.fullmatch(r"encoder\.body\.(\d{1,3})\.res_layer\.1\.weight", name):
@@ -130,11 +131,16 @@ def _config(state: dict[str, Tensor]) -> E4eConfig:
         bool(re.fullmatch(rf"styles\.{count - 1}\.convs\.\d+\.weight", name)) for name in state
     )
     if count > MAX_HEADS or not 0 < convs <= MAX_HALVINGS:
-        raise BadCheckpoint(f"{count} heads of {convs} convolutions; no encoder has so many")
+        raise BadCheckpoint(
+            f"has {count} heads of {convs} convolutions; wanted at most {MAX_HEADS} heads of 1 to "
+            f"{MAX_HALVINGS}"
+        )
     group = 0 if count <= COARSE_HEADS else 1 if count <= MIDDLE_HEADS else 2
     w_dim, head = state["styles.0.linear.weight"].shape
     if max(w_dim, head, *widths) > MAX_WIDTH:
-        raise BadCheckpoint(f"widths up to {max(w_dim, head, *widths)}; no encoder has so many")
+        raise BadCheckpoint(
+            f"has up to {max(w_dim, head, *widths)} channels; wanted at most {MAX_WIDTH}"
+        )
     return E4eConfig(
         num_ws=count,
         input_size=2**convs * SHRINK[group],
@@ -145,10 +151,10 @@ def _config(state: dict[str, Tensor]) -> E4eConfig:
 
 
 def _stages(units: list[tuple[int, int]]) -> tuple[Any, Any]:
-    """Widths and depths of four stages from (input, output) channels of the units in order.
+    """Widths and depths of the four stages, from the (input, output) channels of all units.
 
-    A stage begins where the width changes; the first, whose width is that of the input layer,
-    is the units before that.
+    A stage starts where the number of channels changes. The first stage has the channels of the
+    input layer.
     """
     widths, depths = [units[0][1]], [0]
     for before, after in units:
@@ -157,27 +163,13 @@ def _stages(units: list[tuple[int, int]]) -> tuple[Any, Any]:
             depths.append(0)
         depths[-1] += 1
     if len(widths) != 4:
-        raise BadCheckpoint(f"a backbone of {len(widths)} widths; wanted 4, as IR-SE-50 has")
+        raise BadCheckpoint(f"has a backbone of {len(widths)} stages; wanted 4, as in IR-SE-50")
     return tuple(widths), tuple(depths)
 
 
 def _fit(config: E4eConfig, state: dict[str, Tensor]) -> dict[str, Tensor]:
     with torch.device("meta"):
         wanted = E4e(config).state_dict()
-    numbers = sum(like.numel() for like in wanted.values())
-    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
-        raise BadCheckpoint(f"an encoder of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
-    fitted = {}
-    for name, like in wanted.items():
-        found = state.get(name)
-        if found is None:
-            if name.endswith("num_batches_tracked"):  # files of torch before 0.4.1 lack it
-                fitted[name] = torch.zeros((), dtype=like.dtype)
-                continue
-            raise BadCheckpoint(f"has no {name}")
-        if found.shape != like.shape:
-            raise BadCheckpoint(
-                f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
-            )
-        fitted[name] = found.detach().to(like.dtype, copy=True).contiguous()
-    return fitted
+    counters = [name for name in wanted if name.endswith("num_batches_tracked")]
+    missing = dict.fromkeys(counters, torch.zeros(()))  # files of torch before 0.4.1 lack them
+    return fit_tensors(wanted, {**missing, **state}, MAX_NUMBERS)

@@ -1,7 +1,7 @@
-"""Encode fast: e4e with its weights folded, packed and shared where heads look at one map.
+"""Encode fast with e4e: batch norms folded, weights packed, first convolutions of heads joined.
 
-Each batch norm that follows a convolution is folded into it. The first convolutions of all style
-heads on one feature map are one convolution. The result is the network's own, to rounding.
+A batch norm after a convolution is folded into it. The first convolutions of all style heads on one
+feature map become one convolution. The result equals that of the network, except for rounding.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from stylegan2_ops.packed import (
 )
 
 Step = Callable[[Tensor], Tensor]
-WINOGRAD_FROM = 16  # pixels a side, by measurement at full size
+WINOGRAD_FROM = 16  # pixels per side, measured at full size
 STRIDED_WINOGRAD_FROM = 32
 
 
 class PreparedE4e:
-    """An encoder made ready for use; later changes of the network are not seen.
+    """An encoder prepared for fast inference; it ignores later changes of the network.
 
     Args:
-        network: in eval mode.
+        network: the encoder, in eval mode.
         precision: "fp32", or "bf16" for convolutions in bfloat16.
-        impl: "native" to do the backbone's 3x3 convolutions by the compiled Winograd kernel where
-            that is faster, "ref" by torch alone, "auto" for the first where it can be had and the
-            encoder is large enough to be worth compiling for.
+        impl: "native" computes the backbone's 3x3 convolutions by the compiled Winograd kernel at
+            the sizes where that is faster. "ref" uses torch only. "auto" takes the kernel if it is
+            available and the encoder is large enough.
 
     Raises:
-        ValueError: an unknown word, or a network in training mode.
-        stylegan2_ops.build.BuildError: "native", and the kernels cannot be built.
+        ValueError: unknown `precision` or `impl`, or the network is in training mode.
+        stylegan2_ops.build.BuildError: `impl` is "native" and the kernels cannot be built.
     """
 
     def __init__(self, network: E4e, precision: Precision = "fp32", impl: Impl = "auto") -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; wanted one of {PRECISIONS}")
         if network.training:
-            raise ValueError("the network is in training mode; wanted network.eval()")
+            raise ValueError("network is in training mode; wanted network.eval()")
         self.network, self.precision, self.impl = network, precision, impl
         self.config = network.config
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
@@ -77,7 +77,7 @@ class PreparedE4e:
             ]
 
     def __reduce__(self) -> tuple[type[PreparedE4e], tuple[E4e, Precision, Impl]]:
-        """Workers get the network and prepare it for themselves."""
+        """Pickle the network only; each worker process prepares it again."""
         return PreparedE4e, (self.network, self.precision, self.impl)
 
     def _conv(self, conv: nn.Conv2d, size: int, norm: nn.BatchNorm2d | None = None) -> Convolution:
@@ -93,9 +93,9 @@ class PreparedE4e:
         return pack_conv2d(
             weight.to(self.dtype),
             size,
-            None if bias is None else bias.to(self.dtype),
-            conv.stride[0],
-            int(conv.padding[0]),
+            bias=None if bias is None else bias.to(self.dtype),
+            stride=conv.stride[0],
+            padding=int(conv.padding[0]),
         )
 
     def _backbone(self, network: E4e, size: int) -> None:
@@ -136,7 +136,7 @@ class PreparedE4e:
                 return x[:, :, ::stride, ::stride]
 
         def run(x: Tensor) -> Tensor:
-            # The norm before a padded convolution cannot be folded: its shift would pad too.
+            # A norm before a padded convolution cannot be folded: its shift would pad, too.
             y = second(F.prelu(first(torch.addcmul(shift, x, scale)), slope))
             mean = y.mean(dim=(2, 3), dtype=torch.float32)
             gates = torch.sigmoid(F.relu(mean @ squeeze.t()) @ excite.t())
@@ -146,12 +146,12 @@ class PreparedE4e:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, stage: int | None = None) -> Tensor:
-        """Encode; the same arguments and result as `E4e`.
+        """Encode images; the result is that of `E4e`.
 
         Args:
             images: (N, 3, H, W) in [-1, 1].
-            stage: how many deltas are active; 0 gives the w alone, a preview at less than half
-                of the cost.
+            stage: number of active deltas; 0 gives one w for all layers, a preview at less than
+                half of the cost; None gives all.
         """
         config = self.config
         if images.shape[-1] != config.input_size or images.shape[-2] != config.input_size:
@@ -180,13 +180,13 @@ class PreparedE4e:
             for group, features in zip(self.groups, maps, strict=False)
             if group is not None
         ]
-        joined = torch.cat(deltas, dim=1)[:, : active + 1]  # a partly active group is cut off
+        joined = torch.cat(deltas, dim=1)[:, : active + 1]  # a group may be active in part
         whole = F.pad(joined, (0, 0, 0, config.num_ws - joined.shape[1]))
         return w[:, None] + whole + self.latent_avg
 
 
 class _Heads:
-    """Style heads on one feature map; their first convolutions are one."""
+    """Style heads on one feature map; their first convolutions are joined into one."""
 
     def __init__(
         self, heads: list[nn.Module], size: int, dtype: torch.dtype, winograd: bool
@@ -207,7 +207,9 @@ class _Heads:
             bias = torch.cat([_bias(m) for m in members])
             if winograd and at >= STRIDED_WINOGRAD_FROM:
                 return pack_strided_winograd(weight, at, bias, slope)
-            return pack_conv2d(weight.to(dtype), at, bias.to(dtype), 2, 1, slope)
+            return pack_conv2d(
+                weight.to(dtype), at, bias=bias.to(dtype), stride=2, padding=1, leaky=slope
+            )
 
         self.shared = pack([own[0] for own in convolutions], size)
         self.rest: list[list[Convolution]] = []

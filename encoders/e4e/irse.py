@@ -1,6 +1,6 @@
-"""IR-SE-50: the improved residual network with squeeze and excitation that e4e looks through.
+"""IR-SE-50, e4e's backbone: the improved residual network with squeeze and excitation.
 
-Names of parameters follow the published encoder files.
+Parameters have the names of the published encoder files.
 
 Source: Deng et al. 2019, "ArcFace"; Hu et al. 2018, "Squeeze-and-Excitation Networks".
 """
@@ -20,20 +20,20 @@ class BackboneConfig:
     """Sizes of the backbone; the defaults are IR-SE-50.
 
     Attributes:
-        widths: channels of the four stages; the first is also that of the input layer.
-        depths: bottlenecks a stage.
+        widths: channels of the four stages; the input layer has those of the first stage.
+        depths: number of bottlenecks per stage.
     """
 
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     depths: tuple[int, int, int, int] = (3, 4, 14, 3)
 
     def to_dict(self) -> dict[str, list[int]]:
-        """The numbers by name, as JSON can hold them."""
+        """The numbers by name, ready for JSON."""
         return {name: list(value) for name, value in asdict(self).items()}
 
 
 class SqueezeExcite(nn.Module):
-    """Scale each channel by a gate computed from the means of all."""
+    """Multiply each channel by a gate in (0, 1) that is computed from the means of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Batch norm, 3x3, PReLU, 3x3 (stride), batch norm, squeeze and excite; plus a shortcut."""
+    """Batch norm, 3x3, PReLU, 3x3 with stride, batch norm, squeeze and excite, and a shortcut."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Backbone(nn.Module):
     """Images to feature maps at 1/4, 1/8 and 1/16 of their size.
 
     Args:
-        config: widths and depths.
+        config: sizes of the backbone.
     """
 
     def __init__(self, config: BackboneConfig) -> None:

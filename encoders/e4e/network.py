@@ -1,10 +1,11 @@
-"""e4e: an image to w_plus, near enough to w to stay editable.
+"""The encoder e4e: an image to a w_plus that is close to w, so that it stays editable.
 
-The first style head gives w, the others small deltas to it, one a synthesis layer; their sum is
-counted from the generator's mean latent. Parameter names follow the published files.
+The first style head gives w. Each other head gives a small delta for one synthesis layer, which is
+added to w. The generator's mean latent is added to all. Parameters have the names of the published
+files.
 
-Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation"; Richardson et
-al. 2021, "Encoding in Style" for the pyramid and the heads.
+Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation"; Richardson et al.
+2021, "Encoding in Style", for the pyramid and the heads.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ MIDDLE_HEADS = 7
 
 @dataclass(frozen=True)
 class E4eConfig:
-    """Sizes of an encoder; the defaults are the published one for a 1024-pixel generator.
+    """Sizes of an encoder; the defaults are those of the published 1024-pixel encoder.
 
     Attributes:
-        num_ws: style heads, as many as the generator has w vectors.
-        input_size: height and width the encoder looks at, a power of two from 64.
-        w_dim: width of w.
+        num_ws: number of style heads, one per w vector of the generator.
+        input_size: height and width of the input, a power of two, 64 or more.
+        w_dim: length of w.
         head_width: channels of the pyramid and of the style heads.
-        backbone: widths and depths of the backbone.
+        backbone: sizes of the backbone.
     """
 
     num_ws: int = 18
@@ -60,7 +61,7 @@ class E4eConfig:
             raise ValueError(f"num_ws is {self.num_ws}; wanted a positive integer")
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers by name, as JSON can hold them."""
+        """The numbers by name, ready for JSON."""
         return {
             "num_ws": self.num_ws,
             "input_size": self.input_size,
@@ -85,7 +86,7 @@ class StyleHead(nn.Module):
     Args:
         in_channels: channels of the feature map.
         width: channels of the convolutions.
-        w_dim: width of w.
+        w_dim: length of w.
         spatial: height and width of the feature map, a power of two.
     """
 
@@ -107,10 +108,11 @@ class StyleHead(nn.Module):
 class E4e(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] to w_plus (N, num_ws, w_dim).
 
-    Args:
-        config: sizes.
+    The buffer `latent_avg`, (num_ws, w_dim), is the generator's mean latent. It is added to every
+    output.
 
-    `latent_avg`, (num_ws, w_dim), is the generator's mean latent, added to every output.
+    Args:
+        config: sizes of the encoder.
     """
 
     latent_avg: Tensor
@@ -131,13 +133,13 @@ class E4e(nn.Module):
         self.register_buffer("latent_avg", torch.zeros(config.num_ws, config.w_dim))
 
     def forward(self, images: Tensor, stage: int | None = None) -> Tensor:
-        """Encode.
+        """Encode images.
 
         Args:
-            images: (N, 3, H, W) in [-1, 1]; resized to `input_size` (bilinear, antialiased)
-                where they are not.
-            stage: how many deltas are active: 0 gives one w for all layers, which is the
-                start of training and a cheap preview; None gives all.
+            images: (N, 3, H, W) in [-1, 1]; other sizes are resized to `input_size` (bilinear,
+                antialiased).
+            stage: number of active deltas. 0 gives one w for all layers, as at the start of
+                training and for a fast preview; None gives all.
 
         Returns:
             (N, num_ws, w_dim).
@@ -168,7 +170,7 @@ def _enlarge(x: Tensor, like: Tensor) -> Tensor:
 
 
 def count_macs(config: E4eConfig) -> int:
-    """Multiply-adds of one encoding, convolutions and linear layers only."""
+    """Number of multiply-adds to encode one image, in convolutions and linear layers."""
     total = 0
 
     def hook(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -189,17 +191,24 @@ def count_macs(config: E4eConfig) -> int:
 def save_e4e(
     path: Path, network: E4e, notes: Mapping[str, str] | None = None, half: bool = False
 ) -> None:
-    """Write an encoder with its configuration."""
+    """Write an encoder and its config as safetensors.
+
+    Args:
+        path: the file to write.
+        network: the encoder.
+        notes: more entries for the file's header.
+        half: store float16 instead of float32.
+    """
     save_checkpoint(path, "e4e", network.config.to_dict(), network.state_dict(), notes, half)
 
 
 def save_e4e_state(
     path: Path, config: E4eConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
 ) -> None:
-    """Write tensors that came from elsewhere as an encoder, in full precision.
+    """Write the tensors of an encoder and its config as safetensors, in float32.
 
     Raises:
-        IntegrityError: they are not those of an encoder of that configuration.
+        IntegrityError: the tensors are not those of `E4e(config)`.
     """
     with torch.device("meta"):
         network = E4e(config)
@@ -208,15 +217,18 @@ def save_e4e_state(
 
 
 def require_pair(generator: Path | None = None, e4e: Path | None = None) -> None:
-    """Refuse an encoder that was made for another generator.
+    """Check that an encoder was made for a generator.
 
-    Either header may say so: by a fingerprint of the generator's weights, which every form of a
-    published generator shares, or by the digest of the generator's file. Where neither is said,
-    nothing is refused.
+    The headers are compared: by the fingerprint of the generator's weights, which is the same in
+    all formats of a published generator, or by the sha256 of the generator's file. If the encoder's
+    header has neither, the check passes.
 
     Args:
         generator: a safetensors file; None for the embedded pack.
         e4e: a safetensors file; None for the embedded pack.
+
+    Raises:
+        IntegrityError: the encoder was made for another generator.
     """
     generator, e4e = generator or pack_path("generator"), e4e or pack_path("e4e")
     ours = read_header(generator, "generator").get("fingerprint")
@@ -228,21 +240,20 @@ def require_pair(generator: Path | None = None, e4e: Path | None = None) -> None
         ours, wanted, what = file_digest(generator), notes["generator"], "sha256"
     if ours != wanted:
         raise IntegrityError(
-            f"{e4e}: made for the generator of {what} {wanted[:16]}, and {generator} has "
-            f"{ours[:16]}: its latents mean nothing there; give --generator and --e4e that "
-            "belong together"
+            f"{e4e}: was made for the generator with {what} {wanted[:16]}, but {generator} has "
+            f"{ours[:16]}; give --generator and --e4e that belong together"
         )
 
 
 def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, str]:
-    """An encoder in eval mode and the sha256 of its file.
+    """Load an encoder in eval mode, and the sha256 of its file.
 
     Args:
         path: a safetensors file; None for the embedded pack.
-        num_ws: w vectors that the generator takes, to be checked.
+        num_ws: number of w vectors of the generator, to be checked; None skips the check.
 
     Raises:
-        IntegrityError: damaged, or made for a generator of another resolution.
+        IntegrityError: the file is damaged, or was made for a generator of another resolution.
     """
     checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
     try:
@@ -250,11 +261,12 @@ def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, 
         network.load_state_dict(checkpoint.state)
     except (RuntimeError, TypeError, ValueError, LookupError) as error:
         raise IntegrityError(
-            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+            f"{checkpoint.path}: damaged: tensors do not fit the architecture: "
+            f"{str(error).splitlines()[-1]}"
         ) from None
     if num_ws is not None and network.config.num_ws != num_ws:
         raise IntegrityError(
-            f"{checkpoint.path}: encodes {network.config.num_ws} layers, the generator has "
+            f"{checkpoint.path}: has {network.config.num_ws} layers, but the generator has "
             f"{num_ws}; give the encoder that was trained for this generator"
         )
     return network.eval().requires_grad_(False), checkpoint.digest

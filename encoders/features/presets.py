@@ -1,7 +1,7 @@
-"""Named lists of feature sets for tastes: one, two, four or seven large networks.
+"""Named lists of feature sets for learning a taste: one, two, four or seven large networks.
 
-They are those of the visual taste approximator, by their names in open_clip and timm. Weights
-are files the user has; nothing is downloaded, nothing is unpickled.
+They are those of the visual taste approximator, by their names in open_clip and timm. The user
+provides the weights as files; nothing is downloaded or unpickled.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class TimmEncoder:
     """A timm network without its head as an `ImageEncoder`.
 
     Attributes:
-        name: of the feature set.
-        model: architecture and weights, as timm names them.
-        weights: a state dict, as safetensors or as torch saves tensors.
+        name: name of the feature set.
+        model: architecture and weights by their name in timm.
+        weights: file with a state dict, as safetensors or a file of `torch.save`.
     """
 
     name: str
@@ -71,7 +71,11 @@ class TimmEncoder:
         return file_digest(self.weights)
 
     def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
-        """(N, D) float32 unit vectors."""
+        """(N, D) float32 unit vectors of N images.
+
+        Raises:
+            SfhqError: the weights are not those of the model.
+        """
         import torch
         import torch.nn.functional as F
         from PIL import Image
@@ -100,26 +104,27 @@ def _timm(model: str, weights: str) -> tuple[Any, Any]:
         wanted = network.state_dict()
         missing = sorted(set(wanted) - set(state))
         if missing:
-            raise ValueError(f"{len(missing)} tensors are missing, {missing[0]} first")
+            raise ValueError(f"{len(missing)} tensors are missing, the first is {missing[0]}")
         network.load_state_dict({k: state[k] for k in wanted})
     except Exception as error:
         line = " ".join(str(error).split())[:200]
         raise SfhqError(
-            f"{weights}: not weights of {model} ({line}); wanted timm's own file of that name"
+            f"{weights}: holds no weights of {model} ({line}); wanted timm's file of that name"
         ) from None
     config = timm.data.resolve_model_data_config(network)
     return network.eval(), timm.data.create_transform(**config, is_training=False)
 
 
 def preset(name: str, folder: Path | None) -> tuple[ImageEncoder, ...]:
-    """The encoders of a preset, or of one of its sets.
+    """The encoders of a preset, or of one feature set.
 
     Args:
-        name: "preset-1", "preset-2", "preset-4", "preset-7" or the name of a set.
-        folder: holds `<set>.safetensors` (or .bin, .pth, .pt) for each set.
+        name: "preset-1", "preset-2", "preset-4", "preset-7" or the name of a feature set.
+        folder: folder with `<set>.safetensors` (or .bin, .pth, .pt) for each set; for "clip" also
+            the file itself, or None to use the caches.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: the name is unknown.
         SfhqError: weights are missing; the message names all of them.
     """
     sets = PRESETS.get(name, (name,) if name in CLIP or name in TIMM else ())
@@ -131,9 +136,9 @@ def preset(name: str, folder: Path | None) -> tuple[ImageEncoder, ...]:
     if missing or ("clip" in files and folder is not None and files["clip"] is None):
         lost = missing or ["clip"]
         raise SfhqError(
-            f"{name}: no weights of {', '.join(lost)} in {folder or 'any folder'}; put "
-            f"{lost[0]}.safetensors of {CLIP.get(lost[0], TIMM.get(lost[0]))} there and give "
-            "--encoder-weights FOLDER, or use --features geometry,efficientnet"
+            f"{name}: found no weights of {', '.join(lost)} in {folder or 'any folder'}; put "
+            f"{lost[0]}.safetensors of {CLIP.get(lost[0], TIMM.get(lost[0]))} into a folder and "
+            "give --encoder-weights FOLDER, or use --features geometry,efficientnet"
         )
     found: list[ImageEncoder] = []
     for name_of_set, file in files.items():

@@ -1,9 +1,10 @@
-"""From a noisy linear picture to a photograph: noise out, background in, exposure, camera.
+"""Turn a noisy linear picture into a photograph: denoise, add background, exposure and camera.
 
-Path tracing gives few samples a pixel; the label pass knows colours, borders and normals without
-noise. So light is divided by the surfaces' colour, smoothed where colour and shape say that it may
-be, and put back: edges and texture come from geometry, light from paths. After Dammertz et al.
-2010, "Edge-avoiding a-trous wavelet transform for fast global illumination filtering".
+Path tracing has few samples per pixel, so it is noisy. The label pass has colours, borders and
+normals without noise. Light is divided by the colour of the surface, smoothed where colour and
+normal are similar, and multiplied by the colour again. So edges and texture come from geometry, and
+light comes from path tracing. Source: Dammertz et al. 2010, "Edge-avoiding a-trous wavelet
+transform for fast global illumination filtering".
 """
 
 from __future__ import annotations
@@ -18,24 +19,24 @@ from sfhq.render.person import Person
 from sfhq.render.scene.backdrop import background
 
 KERNEL = np.array([1, 2, 1], np.float32) / 4
-LIGHT = 0.97  # where exposure brings the middle irradiance of the face
-SOFT = 0.5  # pixels, standard deviation: what any lens and sensor blur
-COLOUR_SOFT = 0.5  # the same, of colour more than of light
+LIGHT = 0.97  # median irradiance of the face after exposure
+SOFT = 0.5  # pixels, standard deviation of the blur of every lens and sensor
+COLOUR_SOFT = 0.5  # pixels, standard deviation of the additional blur of colour
 LUMA = np.array([0.299, 0.587, 0.114])
-CONTRAST = (0.15, 0.5)  # of the tone curve
+CONTRAST = (0.15, 0.5)  # range of the tone curve's strength
 BALANCE = ((0.02, 0.0, -0.08), (0.06, 0.02, 0.08))  # log gain of red, green, blue: mean, deviation
 FACE = (1, 10, 12, 13)
 MOUTH = 11
-IN_MOUTH = 0.62  # of the face's light
+IN_MOUTH = 0.62  # least light in the mouth, as a share of the face's light
 
 
 def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats, Floats]:
-    """Smooth light on surfaces and on strands, (H, W, 3) each.
+    """Denoised light on surfaces and on strands, (H, W, 3) each.
 
     Args:
-        picture: (H, W, 4) from `scene.render`.
-        labels: of the same size.
-        steady: (H, W) 0 to 1, how little is to be smoothed.
+        picture: (H, W, 4) from `scene.picture.render`.
+        labels: labels of the picture, of the same size.
+        steady: (H, W); 0 smooths fully, 1 does not smooth.
     """
     soft = ndimage.gaussian_filter(labels.normals, (1.5, 1.5, 0))
     soft /= np.maximum(np.linalg.norm(soft, axis=-1, keepdims=True), 1e-6)
@@ -48,7 +49,7 @@ def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats,
         if not share.any():
             out.append(np.zeros_like(seen))
             continue
-        # Where paths met nothing they know nothing, whatever the labels saw there.
+        # Where paths hit nothing there is no light to use, even if the labels have a surface.
         pure = (np.clip((share - 0.6) * 4, 0, 1) ** 2 + 1e-6 * share) * picture[..., 3]
         light = seen / np.maximum(albedo, 0.01)
         light = _tame(_calm(light, pure), pure, most)
@@ -60,7 +61,7 @@ def irradiance(picture: Floats, labels: Labels, steady: Floats) -> tuple[Floats,
 
 
 def _calm(light: Floats, pure: Floats) -> Floats:
-    """Single bright pixels brought down to twice the middle of their neighbours."""
+    """Limit single bright pixels to about twice the median of their neighbours."""
     tone = light.mean(-1)
     middle = ndimage.median_filter(tone, 3)
     top = 2.2 * middle + 0.05
@@ -70,8 +71,9 @@ def _calm(light: Floats, pure: Floats) -> Floats:
 
 
 def _tame(light: Floats, pure: Floats, most: float) -> Floats:
-    """Light that is no more than `most` times what is around: no glints of single paths through
-    fair hair, and no hair's light on the dark skin beneath it.
+    """Limit light to `most` times the mean light around it.
+
+    This removes glints of single paths through fair hair, and light of hair on dark skin below it.
     """
     wide = light.shape[0] / 64
     around = ndimage.gaussian_filter(light * pure[..., None], (wide, wide, 0))
@@ -106,7 +108,7 @@ def _smooth(
 
 
 def _shift(a: Floats, dy: int, dx: int) -> Floats:
-    """The array moved, its edge repeated."""
+    """The array shifted by whole pixels; its edge is repeated."""
     if dy:
         a = np.roll(a, dy, 0)
         if dy > 0:
@@ -123,7 +125,13 @@ def _shift(a: Floats, dy: int, dx: int) -> Floats:
 
 
 def scatter(light: Floats, labels: Labels, size: int) -> Floats:
-    """Light that entered skin comes out farther off, red most: a blur a colour."""
+    """Light after scattering in the skin: red and green are blurred, red most; (H, W, 3).
+
+    Args:
+        light: (H, W, 3) light on surfaces.
+        labels: labels of the picture.
+        size: side of the picture in pixels.
+    """
     skin = np.isin(labels.classes, (1, 7, 8, 10, 12, 13, 14)).astype(np.float32) * labels.solid
     out = light.copy()
     known = [ndimage.gaussian_filter(skin, s * size / 256) + 1e-4 for s in (1.6, 0.7)]
@@ -134,7 +142,7 @@ def scatter(light: Floats, labels: Labels, size: int) -> Floats:
 
 
 def _through_lips(light: Floats, labels: Labels) -> Floats:
-    """Lips and cheeks let light through: in the mouth there is some of the face's."""
+    """Light in the mouth is at least `IN_MOUTH` of the face's: lips and cheeks are translucent."""
     face = np.isin(labels.classes, FACE) & (labels.solid > 0.8)
     if not face.any():
         return light
@@ -144,7 +152,7 @@ def _through_lips(light: Floats, labels: Labels) -> Floats:
 
 
 def _pores(labels: Labels, size: int, rng: np.random.Generator) -> Floats:
-    """(H, W) factors: skin is never even, at any size of picture."""
+    """(H, W) factors on the light that make skin uneven."""
     skin = np.isin(labels.classes, (1, 7, 8, 10, 14))
     grain = ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), max(size / 420, 0.45))
     grain /= max(float(grain.std()), 1e-6)
@@ -156,10 +164,10 @@ def develop(person: Person, picture: Floats, labels: Labels, steady: Floats) -> 
     """The photograph, (H, W, 3) uint8 RGB.
 
     Args:
-        person: whose seed and setting decide background and camera.
-        picture: (H, W, 4) from `scene.render`.
-        labels: of the same size.
-        steady: as `irradiance`.
+        person: its seed and setting decide background and camera.
+        picture: (H, W, 4) from `scene.picture.render`.
+        labels: labels of the picture, of the same size.
+        steady: as in `irradiance`.
     """
     size = picture.shape[0]
     rng = np.random.default_rng([person.seed, 40])
@@ -181,12 +189,12 @@ def develop(person: Person, picture: Floats, labels: Labels, steady: Floats) -> 
 
 
 def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
-    """Lens, sensor and tone curve: linear light to 8 bits of sRGB.
+    """Simulate lens, sensor and tone curve: linear light to 8-bit sRGB, (H, W, 3).
 
     Args:
         image: (H, W, 3) linear light.
-        blur: standard deviation over the picture's side, in thousandths.
-        rng: of vignette, grain and contrast.
+        blur: standard deviation of the blur, in thousandths of the picture's side.
+        rng: draws vignette, grain and contrast.
     """
     size = image.shape[0]
     sigma = np.hypot(blur * size / 1000, SOFT)
@@ -194,16 +202,16 @@ def camera(image: Floats, blur: float, rng: np.random.Generator) -> Pixels:
     image = image * np.exp(rng.normal(*BALANCE))
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     image = image * (1 - rng.uniform(0, 0.14) * (x**2 + y**2) / 2)[..., None]
-    # A shoulder: what is above 0.7 is drawn together and reaches 1 late.
+    # The shoulder of the tone curve: values above 0.7 are compressed towards 1.
     over = np.maximum(image - 0.7, 0)
     image = np.minimum(image, 0.7) + 0.3 * (1 - np.exp(-over / 0.3))
-    # Of a picture made smaller little of the sensor's grain is left.
+    # A picture that was reduced in size has less of the sensor's grain.
     grain = 0.006 * min(size / 512, 1.0)
     image = image + rng.normal(0, grain, image.shape) * np.sqrt(np.clip(image, 0.02, 1))
     image = np.clip(image, 0, 1)
     curve = np.where(image <= 0.0031308, 12.92 * image, 1.055 * image ** (1 / 2.4) - 0.055)
     curve = curve + rng.uniform(*CONTRAST) * (curve - 0.45) * curve * (1 - curve) * 4
-    # Sensors see one colour a pixel and files keep fewer of them: colour is softer than light.
+    # Sensors record one colour per pixel and JPEG subsamples colour, so colour is blurred more.
     grey = (curve @ LUMA)[..., None]
     curve = grey + ndimage.gaussian_filter(curve - grey, (COLOUR_SOFT, COLOUR_SOFT, 0))
     done: Pixels = np.clip(curve * 255 + 0.5, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a rendered person is: every number that decides the picture and its labels."""
+"""The description of a rendered person: all numbers that decide the picture and its labels."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ CLOTHES = ("bare", "tee", "v-neck", "turtleneck", "shirt", "suit", "hoodie")
 
 @dataclass(frozen=True)
 class Skin:
-    """Attributes: optical densities and what time and sun did.
+    """Skin.
 
-    melanin: 0.05 (very light) to 1.7 (very dark).
-    haemoglobin: 0.1 to 0.5.
-    rosy, bags, wrinkles, freckles: 0 to 1.
-    oil: 0 (matte) to 1 (shiny).
+    Attributes:
+        melanin: optical density, 0.05 (very light) to 1.7 (very dark).
+        haemoglobin: optical density, 0.1 to 0.5.
+        rosy, bags, wrinkles, freckles: strengths of 0 to 1.
+        oil: 0 (matte) to 1 (shiny).
     """
 
     melanin: float = 0.2
@@ -38,7 +39,7 @@ class Skin:
 
 @dataclass(frozen=True)
 class MakeUp:
-    """Attributes: strengths of 0 to 1, and colours."""
+    """Make-up: strengths of 0 to 1, and colours in linear RGB."""
 
     lipstick: float = 0.0
     lip_colour: Colour = (0.45, 0.03, 0.06)
@@ -54,17 +55,17 @@ class Hair:
 
     Attributes:
         style: one of `HAIR_STYLES`.
-        length: decimetres, of the longest strands.
-        eumelanin, pheomelanin: as in Mitsuba's hair material: black 6 and 0, brown 1.5 and 0.3,
-            blond 0.25 and 0.2, red 0.3 and 1.2.
+        length: length of the longest strands in decimetres.
+        eumelanin, pheomelanin: concentrations of pigment as in Mitsuba's hair material. Black is
+            6 and 0, brown 1.5 and 0.3, blond 0.25 and 0.2, red 0.3 and 1.2.
         grey: share of strands without pigment.
-        dye: linear RGB of a colour that nature does not make, or None.
-        receding: 0 (a full hairline) to 1 (bare to the crown).
-        bangs: hair over the forehead.
-        part: where it is parted, -1 (subject's right) to 1.
+        dye: linear RGB of dyed hair, or None for the colour of the pigments.
+        receding: 0 (a full hairline) to 1 (bald to the crown).
+        bangs: True if hair covers the forehead.
+        part: place of the part, -1 (subject's right) to 1 (left).
         wave, curl, frizz: 0 to 1.
         volume: 0.5 to 1.6.
-        behind: hair that falls is tucked behind the ears and shoulders.
+        behind: True if falling hair is tucked behind the ears and shoulders.
     """
 
     style: str = "short"
@@ -85,7 +86,7 @@ class Hair:
 
 @dataclass(frozen=True)
 class Brows:
-    """Attributes: 0 to 1, 0.5 the average."""
+    """Eyebrows; each value is 0 to 1, and 0.5 is about the average."""
 
     thickness: float = 0.5
     arch: float = 0.5
@@ -94,7 +95,14 @@ class Brows:
 
 @dataclass(frozen=True)
 class Beard:
-    """Attributes: `kind` of `BEARDS`, `length` in decimetres, `density` 0 to 1, `grey` share."""
+    """Facial hair.
+
+    Attributes:
+        kind: one of `BEARDS`.
+        length: length of the longest strands in decimetres.
+        density: 0 to 1.
+        grey: share of strands without pigment.
+    """
 
     kind: str = "none"
     length: float = 0.05
@@ -104,7 +112,7 @@ class Beard:
 
 @dataclass(frozen=True)
 class Wear:
-    """What is worn: kinds by name, colours in linear RGB."""
+    """Clothes and accessories: kinds by name, colours in linear RGB."""
 
     glasses: str = "none"
     frame_colour: Colour = (0.02, 0.02, 0.02)
@@ -121,16 +129,16 @@ class Wear:
 
 @dataclass(frozen=True)
 class View:
-    """How the person is seen.
+    """Pose of the head, gaze and framing.
 
     Attributes:
-        yaw, pitch, roll: of the head, degrees: towards the subject's left, up, towards the
-            subject's right shoulder.
-        body_yaw: of the shoulders.
-        gaze_yaw, gaze_pitch: of the eyes against the head, degrees.
-        fov: vertical field of view in degrees, for the framing of an aligned face.
-        zoom: 1 is FFHQ's framing; smaller shows more around the face.
-        shift: of the face in the frame, in shares of its size, x right and y down.
+        yaw, pitch, roll: rotation of the head in degrees. Positive is towards the subject's left,
+            up, and towards the subject's right shoulder.
+        body_yaw: yaw of the shoulders in degrees.
+        gaze_yaw, gaze_pitch: rotation of the eyes relative to the head, degrees.
+        fov: vertical field of view in degrees.
+        zoom: 1 is FFHQ's framing; a smaller value shows more around the face.
+        shift: offset of the face in the frame, (x right, y down), as shares of the frame's side.
     """
 
     yaw: float = 0.0
@@ -150,13 +158,13 @@ class Setting:
 
     Attributes:
         light: "studio", "window", "overcast", "sun", "indoor" or "flat".
-        azimuth: of the main light, degrees towards the subject's left.
-        elevation: of the main light, degrees.
-        hardness: 0 (a wall of light) to 1 (a small lamp).
+        azimuth: direction of the main light, degrees towards the subject's left.
+        elevation: height of the main light, degrees.
+        hardness: 0 (a wide soft light) to 1 (a small lamp).
         warmth: -1 (blue) to 1 (orange).
         background: "plain", "gradient", "wall", "leaves", "blurred" or "bokeh".
-        exposure: in stops.
-        blur: standard deviation of the picture's blur over its side, in thousandths.
+        exposure: change of exposure in stops.
+        blur: standard deviation of the picture's blur, in thousandths of its side.
     """
 
     light: str = "studio"
@@ -171,15 +179,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Person:
-    """All there is to know.
+    """A complete description of one rendered person.
 
     Attributes:
-        seed: of all that is not named here: places of freckles, strands, folds.
-        years: 5 to 85.
-        male: 0 to 1.
+        seed: decides everything without a number of its own: places of freckles, strands, folds.
+        years: age, 5 to 85.
+        male: 0 (female) to 1 (male).
         ancestry: shares of "african", "asian", "caucasian".
         muscle, weight: 0 to 1.
-        shape: target name -> strength, of the face's details.
+        shape: name of a target for details of the face -> strength.
         expression: name of a face unit -> strength.
         iris: linear RGB.
     """

@@ -1,4 +1,4 @@
-"""Differentiable augmentation, drawn once and applied alike to real and generated images."""
+"""Differentiable augmentation that can be applied in the same way to real and generated images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One draw of colour, contrast, saturation and translation, one value a sample.
+    """Random changes of brightness, saturation, contrast and place, one value per sample.
 
     Attributes:
-        brightness: (N, 1, 1, 1), added.
-        saturation: (N, 1, 1, 1), factor of the distance from grey.
-        contrast: (N, 1, 1, 1), factor of the distance from the image's mean.
-        shift: (N, 2), translation as a share of the image, (x, y).
+        brightness: (N, 1, 1, 1), added to the image.
+        saturation: (N, 1, 1, 1), factor on the difference from grey.
+        contrast: (N, 1, 1, 1), factor on the difference from the image's mean.
+        shift: (N, 2), translation (x, y) as a share of the image's side.
     """
 
     brightness: Tensor
@@ -28,7 +28,11 @@ class Augmentation:
     shift: Tensor
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1], changed; gradients pass."""
+        """The augmented images, (N, 3, H, W); differentiable.
+
+        Args:
+            images: (N, 3, H, W) in [-1, 1].
+        """
         luma = images.new_tensor(LUMA).reshape(1, 3, 1, 1)
         device = images.device
         x = images + self.brightness.to(device)
@@ -52,12 +56,12 @@ MAX_SHIFT = 0.08
 def draw_augmentation(
     count: int, generator: torch.Generator, strength: float = 1.0
 ) -> Augmentation:
-    """Draw the parameters for `count` images.
+    """Draw the random changes for `count` images.
 
     Args:
         count: number of images.
-        generator: source of randomness.
-        strength: 0 changes nothing, 1 is the usual amount.
+        generator: random number generator.
+        strength: 0 changes nothing; 1 is the usual amount.
     """
 
     def uniform(low: float, high: float) -> Tensor:

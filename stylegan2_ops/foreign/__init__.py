@@ -1,1 +1,1 @@
-"""Generators in the layouts of others, read without running anything in the files."""
+"""Read generators from the files of other projects, without running anything in the files."""

@@ -1,4 +1,4 @@
-"""A generator's tensors under the official names: its numbers from their shapes, and a check."""
+"""Find a generator's sizes from the shapes of its tensors, and check every tensor."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from stylegan2_ops.foreign.inert import BadCheckpoint
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
 MAX_LAYERS = 64
-MAX_WIDTH = 8192  # of z and w
-MAX_NUMBERS = 1 << 28  # parameters and buffers; the 1024-pixel network has 33 million
+MAX_WIDTH = 8192  # longest z and w
+MAX_NUMBERS = 1 << 28  # most parameters and buffers; the 1024-pixel network has 33 million
 FILTER = (1.0, 3.0, 3.0, 1.0)
 
 State = dict[str, Tensor]
 
 
 def config_of(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConfig:
-    """The numbers that give the shapes of tensors under the official names."""
+    """The config of a generator from its tensors, which have the official names.
+
+    Raises:
+        BadCheckpoint: tensors are missing, or a size is too large.
+    """
     blocks = {
         int(found.group(1)): name
         for name in state
@@ -33,12 +37,15 @@ def config_of(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConf
     layers = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", name)) for name in state)
     first = state["mapping.fc0.weight"]
     if layers > MAX_LAYERS or max(first.shape) > MAX_WIDTH:
-        raise BadCheckpoint(f"{layers} mapping layers of {max(first.shape)}; no generator has so")
+        raise BadCheckpoint(
+            f"has {layers} mapping layers of {max(first.shape)}; wanted at most {MAX_LAYERS} "
+            f"layers of {MAX_WIDTH}"
+        )
     return GeneratorConfig(
         resolution=resolution,
         z_dim=int(first.shape[1]),
         w_dim=int(first.shape[0]),
-        # A width is base // resolution, or the cap: the base is at least their product.
+        # A block has base // resolution channels or channel_max, so base is at least their product.
         channel_base=max(r * width for r, width in widths.items()),
         channel_max=widest,
         mapping_layers=layers,
@@ -47,16 +54,38 @@ def config_of(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConf
 
 
 def fit_state(config: GeneratorConfig, state: State) -> State:
-    """Float32 copies of exactly the tensors that the network has.
+    """Float32 copies of exactly the tensors of `Generator(config)`.
 
     Raises:
-        BadCheckpoint: one is missing or of another shape, or a filter is not [1, 3, 3, 1].
+        BadCheckpoint: a tensor is missing, not finite or of another shape, or a filter is not
+            [1, 3, 3, 1].
     """
     with torch.device("meta"):
         wanted = Generator(config).state_dict()
+    fitted = fit_tensors(wanted, state, MAX_NUMBERS)
+    for name, value in fitted.items():
+        if name.endswith("resample_filter") and not torch.allclose(value, low_pass(), atol=1e-6):
+            raise BadCheckpoint(f"{name} is another filter; wanted [1, 3, 3, 1]")
+    return fitted
+
+
+def fit_tensors(
+    wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], most_numbers: int
+) -> State:
+    """Copies of the tensors that a network needs, in the network's dtypes.
+
+    Args:
+        wanted: the network's state dict; only names, shapes and dtypes are read.
+        state: tensors of a file under the same names; other tensors are left out.
+        most_numbers: largest number of parameters and buffers.
+
+    Raises:
+        BadCheckpoint: a tensor is missing, not finite or of another shape, or the network is too
+            large.
+    """
     numbers = sum(like.numel() for like in wanted.values())
-    if numbers > MAX_NUMBERS:  # the file may hold fewer, shared by many tensors
-        raise BadCheckpoint(f"a generator of {numbers:,} numbers; wanted at most {MAX_NUMBERS:,}")
+    if numbers > most_numbers:  # the file itself may be small: many tensors can share one storage
+        raise BadCheckpoint(f"has {numbers:,} numbers; wanted at most {most_numbers:,}")
     fitted: State = {}
     for name, like in wanted.items():
         found = state.get(name)
@@ -66,16 +95,14 @@ def fit_state(config: GeneratorConfig, state: State) -> State:
             raise BadCheckpoint(
                 f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
             )
-        value = found.detach().to(torch.float32, copy=True).reshape(like.shape).contiguous()
+        value = found.detach().to(like.dtype, copy=True).reshape(like.shape).contiguous()
         if not bool(torch.isfinite(value).all()):
             raise BadCheckpoint(f"{name} is not finite")
-        if name.endswith("resample_filter") and not torch.allclose(value, low_pass(), atol=1e-6):
-            raise BadCheckpoint(f"{name} is another filter; wanted [1, 3, 3, 1]")
         fitted[name] = value
     return fitted
 
 
 def low_pass() -> Tensor:
-    """The filter of every published generator, (4, 4), sum 1."""
+    """The low-pass filter of every published generator, (4, 4), with sum 1."""
     taps = torch.tensor(FILTER)
     return torch.outer(taps, taps) / taps.sum() ** 2

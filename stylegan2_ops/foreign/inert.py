@@ -1,7 +1,7 @@
-"""What the names in a pickle of weights become: numbers, containers and inert records.
+"""Inert replacements for the names in a pickle of weights: numbers, containers and records.
 
-`CALLS` is the whole list of functions that a pickle may ask for, each ours and none of effect
-beyond its result; `stylegan2_ops.foreign.unpickle` turns down every other name.
+`CALLS` lists every function that a pickle may call. Each is our own replacement, and none does
+more than return a result. `stylegan2_ops.foreign.unpickle` refuses every other name.
 """
 
 from __future__ import annotations
@@ -15,25 +15,30 @@ import torch
 from torch import Tensor
 
 MAX_DIMS = 8
-MAX_KEY = 2**60  # beyond it, whole numbers can be chosen that all hash alike
-ENTRY = 64  # bytes that an entry of a container takes, roughly
+MAX_KEY = 2**60  # larger integers can be chosen so that all have the same hash
+ENTRY = 64  # approximate bytes per entry of a container
 
 
 class BadCheckpoint(ValueError):
-    """A weights file that is damaged, hostile or of a kind that is not read; in one line.
+    """A weights file is damaged, hostile or of an unsupported kind; the message is one line.
 
     Args:
-        message: may quote the file; what cannot be printed becomes a question mark, so that a
-            name in the file can neither break the line nor command the terminal.
+        message: may quote the file. Characters that cannot be printed become question marks, so
+            that a name in the file can neither break the line nor control the terminal.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(c if c.isprintable() else "?" for c in message))
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, at most 120 characters."""
+    return (str(error).splitlines() or [""])[0][:120]
+
+
 @dataclass(frozen=True)
 class Name:
-    """A global that a pickle mentions."""
+    """A global name in a pickle."""
 
     module: str
     name: str
@@ -44,7 +49,7 @@ class Name:
 
 @dataclass
 class Record:
-    """What is left of an object: the name of its class and its state."""
+    """Stands for an object of a foreign class: the name of the class and its state."""
 
     name: str
     state: Any = None
@@ -59,25 +64,25 @@ class Storage:
 
 @dataclass
 class Dtype:
-    """A numpy dtype: kind and bytes such as "f4", and the order of the bytes."""
+    """A numpy dtype: kind and size, such as "f4", and byte order."""
 
     code: str
     order: str = "="
 
     def numpy(self) -> np.dtype[Any]:
-        """The same for numpy."""
+        """The same as a numpy dtype."""
         order = {"|": "=", "": "="}.get(self.order, self.order)
         return np.dtype(order + self.code)
 
 
 @dataclass
 class Array:
-    """An array under construction; BUILD fills it in."""
+    """An array under construction; the pickle's instruction BUILD fills it in."""
 
     value: np.ndarray[Any, np.dtype[Any]] | None = None
 
 
-# Layers of the published networks, and no others: a source text travels with each, unread.
+# The classes of the published networks. A pickle holds the source code of each; it is never read.
 NETWORK_CLASSES = frozenset(
     {
         "Generator",
@@ -93,7 +98,7 @@ NETWORK_CLASSES = frozenset(
         "DiscriminatorEpilogue",
         "MinibatchStdLayer",
         "AugmentPipe",
-        "SynthesisInput",  # stylegan3's, so that it can be turned down by its name
+        "SynthesisInput",  # StyleGAN3's, so that the error can name StyleGAN3
     }
 )
 NUMPY_CODES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"})
@@ -113,18 +118,18 @@ KEYS = (str, int, float, bytes, type(None))
 
 
 class Machine(Protocol):
-    """What a call may ask of the machine that makes it."""
+    """The part of the stack machine that the functions in `CALLS` use."""
 
     def spend(self, size: int) -> None:
-        """Account for bytes that a call makes: a pickle may call it on the same data again."""
+        """Count bytes that a call allocates, because a pickle can repeat a call without end."""
 
     @property
     def load_bytes(self) -> Callable[[bytes], Any]:
-        """Reads the stream that a pickled torch storage holds."""
+        """Function that reads the stream in a pickled torch storage."""
 
 
 def shown(value: Any, length: int = 20) -> str:
-    """A value for a message: containers by their type only, since theirs may have no end."""
+    """A value as text for a message; a container only by its type, since it may be endless."""
     if isinstance(value, str):
         return value[:length]
     if isinstance(value, int) and abs(value) >= MAX_KEY:
@@ -139,34 +144,42 @@ def _is_key(value: Any) -> bool:
 
 
 def set_items(target: Any, items: list[Any]) -> None:
-    """Put keys and values, in turn, into a dictionary.
+    """Put items, which are keys and values in turn, into a dictionary.
 
     Raises:
-        BadCheckpoint: it is none, or a key is neither text nor a number of usual size.
+        BadCheckpoint: `target` is not a dictionary, or a key is neither text, bytes, None nor a
+            number of usual size.
     """
     if not isinstance(target, dict) or len(items) % 2:
-        raise BadCheckpoint("damaged: entries of what is no dictionary")
+        raise BadCheckpoint("damaged: puts entries into something that is not a dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not _is_key(key):
-            raise BadCheckpoint(f"a dictionary with keys such as {shown(key)!r}")
+            raise BadCheckpoint(
+                f"has a dictionary with keys such as {shown(key)!r}; wanted text or small numbers"
+            )
         target[key] = value
 
 
 def members(values: Any) -> list[Any]:
-    """The members of a set, each text or a number."""
+    """The members of a set.
+
+    Raises:
+        BadCheckpoint: a member is neither text, bytes, None nor a number of usual size.
+    """
     found = list(values) if isinstance(values, list | tuple | set | frozenset) else [values]
     if not all(_is_key(value) for value in found):
-        raise BadCheckpoint("a set of objects")
+        raise BadCheckpoint("has a set of objects; wanted text or small numbers")
     return found
 
 
 def as_tensor(value: Any) -> Tensor:
-    """The tensor of what a pickle held: a tensor, an array or a number.
+    """Turn a value from a pickle into a tensor.
 
-    The tensor of an array is a view of it.
+    Args:
+        value: a tensor, an array or a number. The tensor of an array shares its memory.
 
     Raises:
-        BadCheckpoint: none of these.
+        BadCheckpoint: `value` is something else.
     """
     if isinstance(value, Tensor):
         return value
@@ -174,26 +187,36 @@ def as_tensor(value: Any) -> Tensor:
         return torch.from_numpy(value.value)
     if isinstance(value, int | float):
         return torch.tensor(float(value))
-    raise BadCheckpoint(f"a {type(value).__name__} in place of a tensor")
+    raise BadCheckpoint(f"has a {type(value).__name__}; wanted a tensor")
 
 
 def make_array(
     machine: Machine, raw: Any, dtype: Any, shape: Any, order: str
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array of some bytes, in this machine's order of bytes; `order` is "C" or "F".
+    """Make an array from bytes, in this machine's byte order.
+
+    Args:
+        machine: counts the bytes.
+        raw: the bytes, or the same as Latin-1 text.
+        dtype: a `Dtype`.
+        shape: sizes, at most 8.
+        order: "C" or "F".
 
     Raises:
-        BadCheckpoint: the bytes are not as many as the shape takes.
+        BadCheckpoint: the number of bytes does not match the shape, or an argument is no such.
     """
     if isinstance(raw, str | bytes | bytearray):
         machine.spend(len(raw))
     if isinstance(raw, str):
         raw = raw.encode("latin1")
     if not isinstance(dtype, Dtype) or not isinstance(raw, bytes | bytearray):
-        raise BadCheckpoint("an array of objects")
+        raise BadCheckpoint("has an array of objects; wanted numbers")
     sizes = _sizes(shape)
-    if _count(sizes) * dtype.numpy().itemsize != len(raw):
-        raise BadCheckpoint(f"an array of shape {sizes} in {len(raw):,} bytes")
+    needed = _count(sizes) * dtype.numpy().itemsize
+    if needed != len(raw):
+        raise BadCheckpoint(
+            f"damaged: an array of shape {sizes} has {len(raw):,} bytes; wanted {needed:,}"
+        )
     flat = np.frombuffer(bytearray(raw), dtype.numpy())
     flat = flat.astype(flat.dtype.newbyteorder("="), copy=False)
     return flat.reshape(sizes, order="F" if order == "F" else "C")
@@ -202,7 +225,9 @@ def make_array(
 def _sizes(shape: Any) -> tuple[int, ...]:
     whole = isinstance(shape, tuple | list) and len(shape) <= MAX_DIMS
     if not whole or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
-        raise BadCheckpoint("a tensor of an impossible shape")
+        raise BadCheckpoint(
+            f"damaged: a tensor has an impossible shape; wanted at most {MAX_DIMS} sizes"
+        )
     return tuple(shape)
 
 
@@ -216,50 +241,54 @@ def _count(sizes: tuple[int, ...]) -> int:
 def _call_rebuild(
     machine: Machine, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
 ) -> Tensor:
-    """`torch._utils._rebuild_tensor_v2`: a view of a storage that stays inside it."""
+    """`torch._utils._rebuild_tensor_v2`: a view of a storage, checked to lie inside it."""
     if not isinstance(storage, Storage):
-        raise BadCheckpoint("a tensor without a storage")
+        raise BadCheckpoint("damaged: a tensor has no storage")
     sizes, steps = _sizes(shape), _sizes(strides)
     held = storage.values.numel()
     if type(offset) is not int or offset < 0 or len(sizes) != len(steps):
-        raise BadCheckpoint("a tensor of an impossible layout")
+        raise BadCheckpoint("damaged: a tensor has an impossible layout")
     last = offset + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True))
     if _count(sizes) > held or (_count(sizes) and last >= held):
-        raise BadCheckpoint(f"a tensor of shape {sizes} in a storage of {held:,} numbers")
+        raise BadCheckpoint(
+            f"damaged: a tensor of shape {sizes} does not fit its storage of {held:,} numbers"
+        )
     return storage.values.as_strided(sizes, steps, offset)
 
 
 def _call_parameter(machine: Machine, data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise BadCheckpoint("a parameter without a tensor")
+        raise BadCheckpoint("damaged: a parameter has no tensor")
     return data
 
 
 def _call_load_bytes(machine: Machine, data: Any) -> Any:
     if not isinstance(data, bytes | bytearray):
-        raise BadCheckpoint("a storage that is no bytes")
+        raise BadCheckpoint("damaged: a storage does not consist of bytes")
     machine.spend(len(data))
     return machine.load_bytes(bytes(data))
 
 
 def _call_persistent_class(machine: Machine, meta: Any) -> Record:
-    """The persistence format: a class's whole source, which is dropped unread, and its state."""
+    """An object of NVlabs' persistence format: its source code is dropped, its state is kept."""
     if not isinstance(meta, dict) or meta.get("type") != "class":
-        raise BadCheckpoint("a persistent object of an unknown kind")
+        raise BadCheckpoint("has a persistent object of an unknown kind; wanted a class")
     name = meta.get("class_name")
     if not isinstance(name, str) or name not in NETWORK_CLASSES:
-        raise BadCheckpoint(f"a persistent object of class {shown(name, 80)!r}, which is not known")
+        raise BadCheckpoint(
+            f"has a persistent object of class {shown(name, 80)!r}; wanted a class of StyleGAN2"
+        )
     return Record(name, meta.get("state"))
 
 
 def _call_dict(machine: Machine, items: Any = (), *_: Any) -> dict[Any, Any]:
     if not isinstance(items, dict | list | tuple):
-        raise BadCheckpoint("damaged: a dictionary of what is no list")
+        raise BadCheckpoint("damaged: makes a dictionary from something that is not a list")
     machine.spend(ENTRY * len(items))
     made: dict[Any, Any] = {}
     for item in items.items() if isinstance(items, dict) else items:
         if not isinstance(item, list | tuple) or len(item) != 2:
-            raise BadCheckpoint("damaged: entries of what is no dictionary")
+            raise BadCheckpoint("damaged: a dictionary's entry is not a pair")
         set_items(made, list(item))
     return made
 
@@ -271,12 +300,12 @@ def _call_set(machine: Machine, values: Any = ()) -> set[Any]:
 
 
 def _call_bytes(machine: Machine) -> bytes:
-    return b""  # how protocol 2 says so
+    return b""  # protocol 2 writes empty bytes as this call
 
 
 def _call_encode(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise BadCheckpoint("text of an unknown encoding")
+        raise BadCheckpoint("has text of an unknown encoding; wanted latin1")
     machine.spend(len(text))
     return text.encode("latin1")
 
@@ -284,7 +313,9 @@ def _call_encode(machine: Machine, text: Any, encoding: Any = "latin1") -> bytes
 def _call_dtype(machine: Machine, code: Any, *_: Any) -> Dtype:
     code = "b1" if code == "?" else code
     if not isinstance(code, str) or code.lstrip("<>=|") not in NUMPY_CODES:
-        raise BadCheckpoint(f"an array of dtype {shown(code)!r}")
+        raise BadCheckpoint(
+            f"has an array of dtype {shown(code)!r}; wanted numbers of 1 to 8 bytes"
+        )
     return Dtype(code.lstrip("<>=|"))
 
 
@@ -294,22 +325,22 @@ def _call_scalar(machine: Machine, dtype: Any, raw: Any) -> float:
 
 def _call_reconstruct(machine: Machine, kind: Any, *_: Any) -> Array:
     if not isinstance(kind, Name) or str(kind) != "numpy.ndarray":
-        raise BadCheckpoint("an array of a foreign class")
+        raise BadCheckpoint("has an array of a foreign class; wanted numpy.ndarray")
     return Array()
 
 
 def _call_from_buffer(
     machine: Machine, raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
 ) -> Array:
-    if order == "K" and axes is not None:  # numpy since 2.3: axes by their strides
+    if order == "K" and axes is not None:  # since numpy 2.3: axes sorted by their strides
         if sorted(_sizes(axes)) != list(range(len(_sizes(shape)))):
-            raise BadCheckpoint("an array of an impossible layout")
+            raise BadCheckpoint("damaged: an array has an impossible layout")
         return Array(make_array(machine, raw, dtype, shape, "C").transpose(axes))
     return Array(make_array(machine, raw, dtype, shape, "F" if order == "F" else "C"))
 
 
 def _call_device(machine: Machine, *_: Any) -> Record:
-    return Record("torch.device")  # everything is read to the CPU
+    return Record("torch.device")  # ignored: all tensors are read to the CPU
 
 
 CALLS: dict[str, Callable[..., Any]] = {

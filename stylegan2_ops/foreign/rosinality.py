@@ -1,4 +1,4 @@
-"""Generators under the names of rosinality's implementation, which e4e's decoder has, too."""
+"""Read generators under the names of rosinality's implementation; e4e's decoder has the same."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ W_SAMPLES = 10_000
 def from_rosinality(
     weights: Mapping[str, Any], latent_avg: Any = None
 ) -> tuple[GeneratorConfig, State, dict[str, str]]:
-    """Tensors under rosinality's names, and the mean latent, which lies beside them.
+    """Rename tensors from rosinality's names to the official ones, and fit them.
+
+    Args:
+        weights: tensors under rosinality's names.
+        latent_avg: mean of w, which the file stores separately: (w_dim,) or (N, w_dim). If None,
+            the mean of 10,000 w is computed here.
+
+    Returns:
+        The config, the tensors of `Generator(config)`, and notes on what was drawn here.
 
     Raises:
-        BadCheckpoint: they are not a generator's.
+        BadCheckpoint: these are not the tensors of a generator.
     """
     theirs = {str(name): value for name, value in weights.items() if isinstance(value, Tensor)}
     notes = {"format": "rosinality checkpoint"}
@@ -39,7 +47,9 @@ def from_rosinality(
     resolution, block = 4, 0
     while resolution == 4 or f"convs.{2 * block - 2}.conv.weight" in theirs:
         if resolution > MAX_RESOLUTION:
-            raise BadCheckpoint(f"more than {MAX_RESOLUTION} pixels")
+            raise BadCheckpoint(
+                f"has more than {MAX_RESOLUTION} pixels; wanted at most {MAX_RESOLUTION}"
+            )
         first = resolution == 4
         ours = f"synthesis.b{resolution}"
         layers = [("conv1", "conv1", 0)]
@@ -79,7 +89,7 @@ def from_rosinality(
         notes["w_avg"] = f"not in the file; mean of {W_SAMPLES:,} w drawn here, seed 0"
     else:
         mean = as_tensor(latent_avg)
-        # e4e repeats it for every layer.
+        # e4e stores one copy per layer.
         state["mapping.w_avg"] = mean if mean.ndim == 1 else mean.reshape(-1, mean.shape[-1])[0]
     return config, fit_state(config, state), notes
 

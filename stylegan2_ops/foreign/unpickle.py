@@ -1,8 +1,11 @@
 """Read pickles of weights without running anything in them.
 
-A pickle is a program for a small stack machine. Python's runs any function that the program
-names; this one knows a few names, all of which mean data, and turns the rest down. No object of
-a foreign class is ever made: what a class left behind becomes a `Record` of its name and state.
+A pickle is a program for a small stack machine. Python's machine calls any function that the
+program names. This machine knows a few names, all of them for data, and refuses the rest. It never
+makes an object of a foreign class: it makes a `Record` of the class's name and the object's state.
+
+It is written by hand because no library gets the tensors out of such a pickle without running it;
+torch's `weights_only` refuses the classes in NVlabs' and TensorFlow's files.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from stylegan2_ops.foreign.inert import (
     Name,
     Record,
     Storage,
+    first_line,
     make_array,
     members,
     set_items,
@@ -34,13 +38,13 @@ _MARK = object()
 
 @dataclass
 class Budget:
-    """What is left for reading one file, the streams within it included.
+    """The work that is still allowed for reading one file, including the streams inside it.
 
-    A pickle can name the same data again and again, so that a short one asks for endless work.
+    A pickle can use the same data again and again, so a short file could cause endless work.
 
     Attributes:
-        volume: bytes that calls may still make.
-        opcodes: instructions that may still be followed.
+        volume: bytes that calls may still allocate.
+        opcodes: instructions that may still be executed.
     """
 
     volume: int
@@ -48,18 +52,18 @@ class Budget:
 
     @classmethod
     def of(cls, length: int) -> Budget:
-        """For a file of so many bytes; a sound one takes less than twice its length."""
+        """The budget for a file of `length` bytes; a sound file needs less than half of it."""
         return cls(4 * length + 1_000_000)
 
     def spend(self, size: int) -> None:
-        """Take some of the volume.
+        """Subtract `size` bytes from the volume.
 
         Raises:
-            BadCheckpoint: there is no more.
+            BadCheckpoint: the volume is used up.
         """
         self.volume -= size
         if self.volume < 0:
-            raise BadCheckpoint("asks for far more memory than its length explains")
+            raise BadCheckpoint("needs far more memory than a sound file of its length")
 
 
 LoadStorage = Callable[[Any], Storage]
@@ -78,10 +82,10 @@ class Unpickler:
     """The stack machine.
 
     Args:
-        data: pickles, one after the other.
-        load_storage: gives the storage of a persistent id.
-        load_bytes: reads the stream that a pickled torch storage holds.
-        budget: shared by all that read one file.
+        data: one pickle or several, one after the other.
+        load_storage: returns the storage of a persistent id.
+        load_bytes: reads the stream in a pickled torch storage.
+        budget: shared by all unpicklers of one file; None for a new budget.
     """
 
     def __init__(
@@ -100,10 +104,10 @@ class Unpickler:
         self.spend = self.budget.spend
 
     def load(self) -> Any:
-        """The next object.
+        """The object of the next pickle.
 
         Raises:
-            BadCheckpoint: it names something that is not allowed, or is damaged.
+            BadCheckpoint: the pickle is damaged, or names something that is not allowed.
         """
         self.stack, self.memo = [], {}
         stream = _Window(self.data, self.position)
@@ -111,7 +115,9 @@ class Unpickler:
             for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
                 self.budget.opcodes -= 1
                 if self.budget.opcodes < 0:
-                    raise BadCheckpoint(f"more than {MAX_OPCODES:,} instructions")
+                    raise BadCheckpoint(
+                        f"has more than {MAX_OPCODES:,} instructions; wanted at most that many"
+                    )
                 if opcode.name == "STOP":
                     break
                 step = _STEPS.get(opcode.name)
@@ -122,9 +128,8 @@ class Unpickler:
             (value,) = self.stack
         except BadCheckpoint:
             raise
-        except Exception as error:  # whatever is wrong with it, it is the file's fault
-            said = str(error).splitlines() or [""]
-            raise BadCheckpoint(f"damaged: {type(error).__name__}: {said[0][:100]}") from None
+        except Exception as error:  # a hostile file can cause any error
+            raise BadCheckpoint(f"damaged: {type(error).__name__}: {first_line(error)}") from None
         if isinstance(value, Name) or value is _MARK:
             raise BadCheckpoint("damaged: holds no object")
         return value
@@ -147,7 +152,7 @@ class Unpickler:
 
     def _global(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise BadCheckpoint("damaged: a name that is no text")
+            raise BadCheckpoint("damaged: has a name that is not text")
         known = Name(module, name)
         if str(known) not in ALLOWED:
             raise BadCheckpoint(f"names {str(known)[:80]!r}, which is not allowed")
@@ -160,19 +165,19 @@ class Unpickler:
     def _append(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, list):
-            raise BadCheckpoint("damaged: items of what is no list")
+            raise BadCheckpoint("damaged: appends to something that is not a list")
         target.extend(values)
 
     def _add(self, values: list[Any]) -> None:
         target = self.stack[-1]
         if not isinstance(target, set):
-            raise BadCheckpoint("damaged: members of what is no set")
+            raise BadCheckpoint("damaged: adds members to something that is not a set")
         target.update(members(values))
 
     def _reduce(self) -> None:
         arguments, function = self._pop(), self._pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            raise BadCheckpoint("calls what is no function")
+            raise BadCheckpoint("damaged: calls something that is not a function")
         call = CALLS.get(str(function))
         if call is None:
             raise BadCheckpoint(f"calls {str(function)!r}, which is not allowed")
@@ -181,7 +186,7 @@ class Unpickler:
     def _new(self) -> None:
         arguments, made = self._pop(), self._pop()
         if not isinstance(made, Name) or arguments != ():
-            raise BadCheckpoint("makes an object with arguments")
+            raise BadCheckpoint("makes an object with arguments, which is not allowed")
         if str(made) in DICTS:
             self.stack.append({})
         elif str(made) in RECORDS:
@@ -195,22 +200,22 @@ class Unpickler:
             target.state = state
         elif isinstance(target, Dtype):
             if not isinstance(state, tuple) or state[1] not in ("<", ">", "|", "="):
-                raise BadCheckpoint("an array of an unknown byte order")
+                raise BadCheckpoint("has an array of an unknown byte order")
             if any(part is not None for part in state[2:5]):
-                raise BadCheckpoint("an array of structures")
+                raise BadCheckpoint("has an array of structures; wanted an array of numbers")
             target.order = state[1]
         elif isinstance(target, Array):
             _, shape, dtype, fortran, raw = state
             target.value = make_array(self, raw, dtype, shape, "F" if fortran else "C")
-        elif not isinstance(target, dict):  # a dictionary's attributes are of no use
-            raise BadCheckpoint(f"sets the state of a {type(target).__name__}")
+        elif not isinstance(target, dict):  # attributes of a dictionary are ignored
+            raise BadCheckpoint(f"sets the state of a {type(target).__name__}; not allowed")
 
     def _persistent(self) -> None:
         self.stack.append(self.load_storage(self._pop()))
 
 
 class _Window:
-    """A file-like view for `pickletools.genops`, which copies nothing but what it returns."""
+    """A file-like view for `pickletools.genops`; it copies only the bytes that it returns."""
 
     def __init__(self, data: memoryview, position: int) -> None:
         self.data, self.position = data, position
@@ -221,11 +226,11 @@ class _Window:
         return found
 
     def readline(self) -> bytes:
-        # Lines are names and decimal numbers; none needs more.
+        # A line is a name or a decimal number, so 4096 bytes are enough.
         start = bytes(self.data[self.position : self.position + 4096])
         end = start.find(b"\n") + 1
         if not end:
-            raise BadCheckpoint("damaged: a line without an end")
+            raise BadCheckpoint("damaged: a line has no end")
         self.position += end
         return start[:end]
 

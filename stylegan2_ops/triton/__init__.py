@@ -1,4 +1,4 @@
-"""Kernels for CUDA in Triton, which comes with torch: no compiler and no build.
+"""Kernels for CUDA in Triton, which torch installs: they need no C++ compiler and no build.
 
-They run on the CPU in Triton's interpreter (TRITON_INTERPRET=1), which is how they are tested.
+Tests run them on the CPU in Triton's interpreter (TRITON_INTERPRET=1).
 """

@@ -53,7 +53,7 @@ def _launch(kernel: Any, count: int, *arguments: Any, **constants: Any) -> None:
 def bias_act(
     x: Tensor, bias: Tensor | None, slope: float, gain: float, clamp: float | None
 ) -> Tensor:
-    """As `stylegan2_ops.cpu.bias_act`; `x` in any dense layout is taken as NCHW or NHWC."""
+    """The same as `stylegan2_ops.cpu.bias_act`, for `x` in NCHW or NHWC layout."""
     last = x.ndim == 4 and not x.is_contiguous()
     x = x.contiguous(memory_format=torch.channels_last) if last else x.contiguous()
     y = torch.empty_like(x)
@@ -77,7 +77,7 @@ def bias_act(
 
 
 def bias_act_grad(dy: Tensor, y: Tensor, slope: float, gain: float, clamp: float | None) -> Tensor:
-    """dx of `bias_act` from dy and what it gave."""
+    """dx of `bias_act` from dy and its output y; all three have the same shape."""
     if dy.stride() != y.stride():
         dy = torch.empty_like(y).copy_(dy)
     dx = torch.empty_like(y)

@@ -1,4 +1,4 @@
-"""What lies between two convolutions of the synthesis network as one Triton kernel."""
+"""The steps between two convolutions of the synthesis network as one Triton kernel."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from stylegan2_ops.finish import Finish
 
 BLOCK = 256
 
@@ -55,18 +57,10 @@ def _finish_kernel(
 
 
 def finish_layer(
-    x: Tensor,
-    taps: Tensor | None,
-    demodulation: Tensor,
-    noise: Tensor | None,
-    bias: Tensor,
-    following: Tensor | None,
-    to_rgb: Tensor | None,
-    slope: float,
-    gain: float,
-    clamp: float | None,
+    x: Tensor, finish: Finish, taps: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """As `stylegan2_ops.cpu.finish_layer`, on NCHW and never in place."""
+    """The same as `stylegan2_ops.cpu.finish_layer`, on NCHW tensors and never in place."""
+    noise, following, to_rgb = finish.noise, finish.following, finish.to_rgb
     x = x.contiguous()
     n, c = x.shape[:2]
     spare = 0 if taps is None else 1
@@ -76,9 +70,9 @@ def finish_layer(
     _finish_kernel[(triton.cdiv(out.numel(), BLOCK),)](
         x,
         x if taps is None else taps,
-        demodulation.contiguous(),
+        finish.demodulation.contiguous(),
         x if noise is None else noise.contiguous(),
-        bias,
+        finish.bias,
         x if following is None else following.contiguous(),
         out,
         out if features is None else features,
@@ -86,9 +80,9 @@ def finish_layer(
         c,
         h,
         w,
-        slope,
-        gain,
-        -1.0 if clamp is None else clamp,
+        finish.slope,
+        finish.gain,
+        -1.0 if finish.clamp is None else finish.clamp,
         FILTER=taps is not None,
         NOISE=0 if noise is None else noise.ndim - 1,
         FOLLOWING=following is not None,

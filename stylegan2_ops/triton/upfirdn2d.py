@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from stylegan2_ops.shapes import filtered_size
+
 BLOCK = 256
 
 
@@ -41,15 +43,12 @@ def _upfirdn2d_kernel(
 def upfirdn2d(
     x: Tensor, kernel: Tensor, up: int, down: int, padding: Sequence[int], gain: float
 ) -> Tensor:
-    """As `stylegan2_ops.upfirdn2d.upfirdn2d`."""
+    """The same as `stylegan2_ops.upfirdn2d.upfirdn2d`."""
     x = x.contiguous()
     n, c, h, w = x.shape
     kh, kw = kernel.shape
-    left, right, top, bottom = padding
-    oh = (h * up + top + bottom - kh) // down + 1
-    ow = (w * up + left + right - kw) // down + 1
-    if oh < 1 or ow < 1:
-        raise ValueError(f"x has shape {tuple(x.shape)}; too small for the filter and padding")
+    left, _, top, _ = padding
+    oh, ow = filtered_size(x, kernel, up, down, padding)
     y = torch.empty((n, c, oh, ow), dtype=x.dtype, device=x.device)
     weights = (kernel.detach().double() * gain).to(
         torch.float64 if x.dtype == torch.float64 else torch.float32

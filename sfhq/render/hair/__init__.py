@@ -1,1 +1,1 @@
-"""Hair of the scalp and of the face."""
+"""Grow hair on the scalp and on the face."""

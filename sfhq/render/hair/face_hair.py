@@ -1,4 +1,4 @@
-"""Hair of the face: brows, lashes, beards, and where all hair of a person grows."""
+"""Hair of the face (brows, lashes, beards), and the densities of all hair of a person."""
 
 from __future__ import annotations
 
@@ -12,14 +12,21 @@ from sfhq.render.person import Person
 
 
 def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
-    """Both brows."""
+    """Strands of both brows.
+
+    Args:
+        person: the person.
+        surface: the skin.
+        membership: (F,) of the brows, from `scalp.brow`.
+    """
     rng = np.random.default_rng([person.seed, 5])
     count = int(330 + 520 * person.brows.density)
     place, rest, normal = roots(surface, np.clip(membership - 0.3, 0, 1), count, rng)
     x = np.abs(rest[:, 0])
     side = np.sign(rest[:, 0])
     above = (rest[:, 1] - brow_line(x, person.brows)) / 0.03
-    # Inner hairs stand up, outer ones lie along; from above and below they meet in the middle.
+    # Inner hairs point up, outer hairs lie along the brow; upper and lower hairs point to its
+    # middle line.
     up = np.interp(x, [0.15, 0.25, 0.52], [0.95, 0.4, -0.12]) - 0.45 * np.clip(above, -1, 1)
     lie = unit(
         np.stack([side * (1.2 - np.abs(up)), up, 0 * up], 1) + rng.normal(0, 0.15, rest.shape)
@@ -38,10 +45,10 @@ def grow_brows(person: Person, surface: Surface, membership: Floats) -> Strands:
 
 
 def grow_lashes(person: Person, base: Floats) -> Strands:
-    """Lashes of both eyes, along the quads that MakeHuman models them with.
+    """Lashes of both eyes, along the quads of MakeHuman's lashes.
 
     Args:
-        person: whose.
+        person: the person.
         base: (V, 3) deformed vertices of the base mesh.
     """
     rng = np.random.default_rng([person.seed, 6])
@@ -49,7 +56,7 @@ def grow_lashes(person: Person, base: Floats) -> Strands:
     own = mesh.parts == PARTS.index("lashes")
     quads = mesh.quads[own[mesh.quads].all(1)]
     corners = base[quads]  # (Q, 4, 3)
-    # A quad's edge nearer to the eyeball is where lashes root.
+    # Lashes start at the edge of a quad that is nearer to the eyeball.
     centre = np.stack([base[mesh.parts == PARTS.index(f"{s}-eye")].mean(0) for s in "lr"])
     mine = centre[(corners.mean(1)[:, 0] < 0).astype(int)]
     away = np.linalg.norm(corners - mine[:, None], axis=2)
@@ -79,7 +86,13 @@ def grow_lashes(person: Person, base: Floats) -> Strands:
 
 
 def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | None:
-    """Facial hair, or None."""
+    """Strands of facial hair, or None if there is none.
+
+    Args:
+        person: the person.
+        surface: the skin.
+        density: (F,) from `scalp.beard`.
+    """
     kind = person.beard
     if kind.kind == "none" or not (density > 0.2).any():
         return None
@@ -122,7 +135,7 @@ def grow_beard(person: Person, surface: Surface, density: Floats) -> Strands | N
 
 
 def fields(person: Person) -> dict[str, Floats]:
-    """(F,) densities under "scalp", "beard" and "brows", before anything is grown."""
+    """(F,) densities of hair on the skin, under "scalp", "beard" and "brows"; 0 to 1."""
     rng = np.random.default_rng([person.seed, 8])
     return {
         "scalp": scalp(person.hair, rng),

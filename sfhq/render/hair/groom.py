@@ -1,7 +1,8 @@
-"""Scalp hair as curves: guides that grow by a style's rules, and strands between them.
+"""Scalp hair as curves: guides that grow by the rules of a style, and strands between them.
 
-A guide leaves the skin, follows a comb direction, gives way to gravity and never enters the head.
-Strands are blended from the guides around their roots and gathered into locks, waved and curled.
+A guide starts at the skin, follows the comb direction of the style, bends with gravity and never
+enters the head. A strand is blended from the guides near its root. Then strands are gathered into
+locks, waved and curled.
 """
 
 from __future__ import annotations
@@ -19,23 +20,24 @@ from sfhq.render.head.skin import Surface
 from sfhq.render.person import Hair, Person
 
 CROWN = np.array([0.0, 8.3, -0.05], np.float32)
-KNOT = np.array([0.0, 7.75, -0.72], np.float32)  # where tied hair meets
+KNOT = np.array([0.0, 7.75, -0.72], np.float32)  # where tied hair is tied
 GUIDES = 420
-STRAY = 0.05  # of the strands
+STRAY = 0.05  # share of strands that stick out
 BROW = 7.42  # height of the brows in the rest pose
-FRINGE = (0.0, 0.17)  # how far above the brows bangs are cut, between
-# How far to the front hair behind the ears and shoulders comes, over its height: heights, depths.
+FRINGE = (0.0, 0.17)  # range of the distance from the brows up to the ends of bangs
+# How far forward hair behind the ears and shoulders may come at each height: heights, depths (z).
 TUCKED = ((5.6, 6.2, 6.8, 7.25, 7.5), (-0.3, -0.15, 0.1, 0.22, 1.5))
 
 
 @dataclass(frozen=True)
 class Strands:
-    """Attributes.
+    """Hair of one kind as curves.
 
-    points: (S, K, 3) control points from root to tip, in the rest pose.
-    radius: (S, K) decimetres.
-    tone: (S,) 0 pigmented, 1 lighter, 2 grey.
-    kind: "hair", "brow", "lash" or "beard".
+    Attributes:
+        points: (S, K, 3) control points from root to tip, in the rest pose.
+        radius: (S, K) decimetres.
+        tone: (S,) 0 pigmented, 1 lighter, 2 grey.
+        kind: "hair", "brow", "lash" or "beard".
     """
 
     points: Floats
@@ -44,7 +46,7 @@ class Strands:
     kind: str
 
     def follows(self) -> Floats:
-        """(S, K) how far each point turns with the head."""
+        """(S, K) share of the head's rotation at each point, 0 to 1."""
         t = np.clip((self.points[..., 1] - SHOULDER) / (6.4 - SHOULDER), 0, 1)
         out: Floats = (t * t * (3 - 2 * t)).astype(np.float32)
         return out
@@ -52,8 +54,17 @@ class Strands:
 
 @dataclass(frozen=True)
 class _Habit:
-    """How a style grows: `strands`, `points` a strand, `radius`, `lift` off the skin at the
-    root, `stiff` against gravity, `layer` of thickness, `clump` into locks."""
+    """Numbers of a hair style that decide how it grows.
+
+    Attributes:
+        strands: number of strands.
+        points: number of control points per strand.
+        radius: radius of a strand in decimetres.
+        lift: how steeply hair leaves the skin, 0 (flat) to 1 (upright).
+        stiff: resistance to gravity, 0 to 1.
+        layer: thickness of the hair on the head in decimetres.
+        clump: how strongly strands gather into locks, 0 to 1.
+    """
 
     strands: int
     points: int
@@ -64,7 +75,7 @@ class _Habit:
     clump: float
 
 
-HABITS = {
+HABITS = {  # strands, points, radius, lift, stiff, layer, clump
     "buzz": _Habit(5200, 4, 0.0075, 0.8, 1.0, 0.01, 0.0),
     "short": _Habit(5200, 6, 0.009, 0.35, 0.85, 0.08, 0.45),
     "crop": _Habit(5200, 6, 0.009, 0.4, 0.8, 0.09, 0.5),
@@ -93,7 +104,7 @@ class Skull:
         self.tree = cKDTree(self.points)
 
     def along(self, points: Floats, heading: Floats, reach: float) -> Floats:
-        """Headings (N, 3) that no longer lead away from a surface nearer than `reach`."""
+        """Bend headings along the surface where it is nearer than `reach`; (N, 3) unit vectors."""
         gap, index = self.tree.query(points, distance_upper_bound=reach)
         near = np.isfinite(gap)
         normal = self.normals[np.where(near, index, 0)]
@@ -101,13 +112,13 @@ class Skull:
         return unit(heading - out[:, None] * normal)
 
     def push(self, points: Floats, above: Floats | float) -> Floats:
-        """Points (N, 3) moved to at least `above` (N,) off the surface."""
+        """Points (N, 3) moved to a height of at least `above` (N,) over the surface."""
         gap, index = self.tree.query(points, distance_upper_bound=0.6)
         near = np.isfinite(gap)
         index = np.where(near, index, 0)
         height = ((points - self.points[index]) * self.normals[index]).sum(1)
         lack = np.where(near, np.maximum(above - height, 0), 0)
-        # Far behind the surface there is nothing to go by: a strand in the open stays there.
+        # A point far behind the surface is a strand that hangs free: it stays where it is.
         lack = np.where(lack > 0.7, 0, lack)
         out: Floats = points + lack[:, None] * self.normals[index]
         return out.astype(np.float32)
@@ -116,7 +127,14 @@ class Skull:
 def roots(
     surface: Surface, density: Floats, count: int, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats]:
-    """Places on the skin, (N, 3) each: on the person, on the mean head, and the normal."""
+    """Random roots on the skin by density, (N, 3) each: on the person, on the mean head, normals.
+
+    Args:
+        surface: the skin.
+        density: (F,) 0 to 1.
+        count: number of roots.
+        rng: draws the places.
+    """
     shared = topology()
     tri = shared.triangles
     weight = density[tri].mean(1)
@@ -140,7 +158,13 @@ def roots(
 
 
 def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands]:
-    """Scalp hair of a person; empty for the bald."""
+    """Scalp hair of a person; an empty list for a bald person.
+
+    Args:
+        person: the person.
+        surface: the skin.
+        density: (F,) of scalp hair, 0 to 1.
+    """
     hair = person.hair
     if hair.style == "bald" or not (density > 0.3).any():
         return []
@@ -150,9 +174,12 @@ def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands
     lead = np.arange(min(GUIDES, len(place)))
     skull = Skull(surface)
     wild = hair.style != "buzz"
-    guides = _grow_guides(person, habit, skull, place[lead], rest[lead], normal[lead], rng)
-    points = _between(guides, place, rest, rest[lead], person, habit, rng) if wild else None
-    if points is None:
+    guides = _grow_guides(
+        person, habit, skull, place=place[lead], rest=rest[lead], normal=normal[lead], rng=rng
+    )
+    if wild:
+        points = _between(guides, place, rest, lead=rest[lead], person=person, habit=habit, rng=rng)
+    else:
         steps = np.linspace(0, 1, habit.points, dtype=np.float32)[None, :, None]
         bent = normal + 0.5 * rng.normal(0, 0.5, normal.shape)
         points = place[:, None] + hair.length * steps * bent[:, None]
@@ -166,7 +193,7 @@ def grow_hair(person: Person, surface: Surface, density: Floats) -> list[Strands
 
 
 def _thicker(person: Person, density: Floats) -> Floats:
-    """More roots along the part and the front edge, where hair leads away from."""
+    """The density with more roots along the part and the front edge, where strands diverge."""
     if person.hair.style not in ("side-part", "bob", "long", "wavy", "curly"):
         return density
     rest = topology().rest
@@ -177,26 +204,26 @@ def _thicker(person: Person, density: Floats) -> Floats:
 
 
 def tones(count: int, grey: float, rng: np.random.Generator) -> Ints:
-    """(count,) tones as `Strands` has them; `grey` is the share without pigment."""
+    """(count,) random tones of `Strands`; `grey` is the share of strands without pigment."""
     tone = (rng.random(count) < 0.3).astype(np.int32)
     tone[rng.random(count) < grey] = 2
     return tone
 
 
 def taper(count: int, points: int, radius: float) -> Floats:
-    """(count, points) radii from root to tip."""
+    """(count, points) radii that taper from root to tip; `radius` is that of the root."""
     shape = np.interp(np.linspace(0, 1, points), [0, 0.5, 1], [1.0, 0.95, 0.35])
     return np.tile((radius * shape).astype(np.float32), (count, 1))
 
 
 def unit(v: Floats) -> Floats:
-    """(..., 3) vectors of length 1."""
+    """(..., 3) vectors scaled to length 1."""
     out: Floats = v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
     return out
 
 
 def _comb(person: Person, rest: Floats, at: Floats, s: float) -> Floats:
-    """(G, 3) where a style wants hair to go at places `at`, `s` of the way to the tip."""
+    """(G, 3) comb direction of a style at places `at`; `s` is 0 at the root and 1 at the tip."""
     hair = person.hair
     part = 0.35 * hair.part
     side = np.where(rest[:, 0] >= part, 1.0, -1.0)
@@ -229,7 +256,7 @@ def _comb(person: Person, rest: Floats, at: Floats, s: float) -> Floats:
 
 
 def _bangs(rest: Floats) -> npt.NDArray[np.bool_]:
-    """(G,) roots that hang over the forehead."""
+    """(G,) True for roots whose hair hangs over the forehead."""
     front = (rest[:, 2] > 0.85) & (np.abs(rest[:, 0]) < 0.5) & (rest[:, 1] > 7.85)
     out: npt.NDArray[np.bool_] = front
     return out
@@ -244,7 +271,7 @@ def _lengths(person: Person, rest: Floats, rng: np.random.Generator) -> Floats:
         length = length * (1 - 0.72 * low)
     if hair.style == "afro":
         length = length * (1 - 0.45 * low) * np.where(rest[:, 2] > 1.0, 0.75, 1.0)
-    if hair.style == "bob":  # one lower edge, at a height
+    if hair.style == "bob":  # all strands end at one height
         edge = 7.7 - hair.length
         length = np.maximum(rest[:, 1] - edge + 0.35 * np.clip(rest[:, 1] - 7.9, 0, 1), 0.25)
     if hair.style == "tied":
@@ -269,7 +296,7 @@ def _grow_guides(
     hair = person.hair
     step: Floats = _lengths(person, rest, rng)[:, None] / (habit.points - 1)
     layer = habit.layer * hair.volume * rng.uniform(0.15, 1.0, len(place))
-    # Outer layers root higher up: locks overlap like tiles.
+    # Outer layers start higher on the head, so locks overlap like tiles.
     layer = layer * np.clip(0.5 + (rest[:, 1] - 7.2), 0.3, 1.3)
     jitter = rng.normal(0, 0.12 + 0.25 * hair.frizz, place.shape)
     lift = min(habit.lift * hair.volume, 1.0)
@@ -301,7 +328,7 @@ def _grow_guides(
 
 
 def _off_the_face(at: Floats, rest: Floats, hair: Hair) -> Floats:
-    """Hair that falls goes to the side of the face that it is parted to."""
+    """Move falling hair out of the face, to the side of the part on which it grows."""
     x, y, z = at.T
     edge = np.interp(y, [6.2, 6.6, 7.2, 7.8, 8.05], [0.52, 0.55, 0.6, 0.5, 0.0])
     side = np.where(rest[:, 0] >= 0.35 * hair.part, 1.0, -1.0)
@@ -322,12 +349,12 @@ def _between(
     habit: _Habit,
     rng: np.random.Generator,
 ) -> Floats:
-    """(S, K, 3) strands blended from the guides around them."""
+    """(S, K, 3) strands blended from the nearest guides."""
     hair = person.hair
     count, steps = len(place), guides.shape[1]
     key, of = rest.copy(), lead.copy()
     if hair.style in ("side-part", "bob", "long", "wavy", "curly"):
-        part = 0.35 * hair.part  # nothing is blended across the part
+        part = 0.35 * hair.part  # keep the two sides of the part apart
         for which in (key, of):
             which[:, 0] += np.where(which[:, 0] >= part, 0.4, -0.4) * (which[:, 1] > 7.8)
     if hair.bangs:
@@ -350,7 +377,7 @@ def _between(
     frizz = rng.normal(0, 1, (count, 1, 3)) * s[None, :, None] ** 1.5
     wobble = rng.normal(0, 1, (count, steps, 3)) * s[None, :, None]
     size = 0.012 + 0.05 * hair.frizz
-    frizz = frizz * np.where(rng.random((count, 1, 1)) < STRAY, 3.0, 1.0)  # flies off the mass
+    frizz = frizz * np.where(rng.random((count, 1, 1)) < STRAY, 3.0, 1.0)
     out: Floats = points + 0.7 * size * frizz + 0.08 * size * wobble
     return out.astype(np.float32)
 
@@ -378,7 +405,7 @@ def _waves(
 
 
 def _bun(person: Person, habit: _Habit, skull: Skull, rng: np.random.Generator) -> Strands:
-    """A knot of hair at the back, or a tail that hangs from it."""
+    """A bun at the back of the head, or a ponytail if the hair is long."""
     count, steps = 900, habit.points
     start = skull.push(KNOT[None] + np.array([[0, 0, -0.02]], np.float32), 0.03)[0]
     s = np.linspace(0, 1, steps)[None, :, None]

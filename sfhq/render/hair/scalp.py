@@ -1,4 +1,4 @@
-"""Where hair grows on the mean head: hairline, brows, beard, as soft fields over its vertices."""
+"""Densities of hair at the vertices of the mean head, for scalp, brows and beard."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sfhq.render.head.bust import topology
 from sfhq.render.head.mottle import mottle
 from sfhq.render.person import Beard, Brows, Hair
 
-MIDDLE = np.array([0.0, 7.55, 0.45], np.float32)  # of the skull
-# Height of the lower edge of scalp hair over the angle from the front about `MIDDLE`, degrees.
+MIDDLE = np.array([0.0, 7.55, 0.45], np.float32)  # centre of the skull
+# The hairline: angle from the front around `MIDDLE` in degrees, and height of its lower edge.
 HAIRLINE = (
     *((0, 8.0), (25, 7.99), (38, 7.92), (48, 7.76), (57, 7.58), (64, 7.36), (70, 7.1)),
     *((79, 7.06), (84, 7.3), (88, 7.45), (100, 7.45), (108, 7.3), (115, 7.02), (140, 6.88)),
@@ -30,7 +30,7 @@ def _polar() -> tuple[Floats, Floats]:
 
 
 def scalp(hair: Hair, rng: np.random.Generator) -> Floats:
-    """(F,) density of scalp hair, 0 to 1, a half at the hairline."""
+    """(F,) density of scalp hair, 0 to 1; 0.5 at the hairline."""
     shared = topology()
     angle, y = _polar()
     line = np.interp(angle, [p[0] for p in HAIRLINE], [p[1] for p in HAIRLINE])
@@ -41,7 +41,7 @@ def scalp(hair: Hair, rng: np.random.Generator) -> Floats:
     line = line - peak * (1 - recede) + recede * (0.12 * (angle < 62) + 0.3 * temples)
     line = line + 0.012 * mottle(rng, 0.05, 2)
     density = np.clip((y - line) / 0.07 + 0.5, 0, 1)
-    if recede > 0.5:  # a wreath stays
+    if recede > 0.5:  # hair is left at the sides and the back
         top = np.interp(recede, [0.5, 1.0], [8.5, 7.62])
         bare = np.clip((y - top) / 0.12 + 0.5, 0, 1) * np.clip((150 - angle) / 25, 0, 1)
         crown = np.clip((y - np.interp(recede, [0.5, 1.0], [8.6, 7.8])) / 0.12 + 0.5, 0, 1)
@@ -51,7 +51,7 @@ def scalp(hair: Hair, rng: np.random.Generator) -> Floats:
 
 
 def brow_line(x: Floats, brows: Brows) -> Floats:
-    """Height of a brow's middle over the distance from the face's middle, on the mean head."""
+    """Height of a brow's middle line on the mean head, at distances `x` from the face's middle."""
     xs, ys = np.array(BROW).T
     lift = 0.05 * (brows.arch - 0.5) * np.exp(-(((xs - 0.38) / 0.12) ** 2))
     out: Floats = np.interp(x, xs, ys - 0.02 + lift).astype(np.float32)
@@ -59,7 +59,7 @@ def brow_line(x: Floats, brows: Brows) -> Floats:
 
 
 def brow(brows: Brows) -> Floats:
-    """(F,) membership in a brow, a half at its edge."""
+    """(F,) membership in a brow, 0 to 1; 0.5 at its edge."""
     rest = topology().rest
     x = np.abs(rest[:, 0])
     half = (0.024 + 0.03 * brows.thickness) * np.interp(
@@ -79,7 +79,7 @@ def beard(kind: Beard, rng: np.random.Generator) -> Floats:
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     skin = (f["lips"] < 0.3) & (f["mouth"] < 0.3) & (f["ears"] < 0.25)
     edge = 0.015 * mottle(rng, 0.06, 2)
-    # Cheek line: from the sideburn down to the corner of the mouth.
+    # The cheek line goes from the sideburn down to the corner of the mouth.
     cheek = np.interp(x, [0.0, 0.25, 0.45, 0.6, 0.68, 0.75], [6.72, 6.74, 6.76, 6.9, 7.15, 7.2])
     under = np.clip((cheek + edge - y) / 0.08 + 0.5, 0, 1)
     above = np.clip(

@@ -1,6 +1,6 @@
-"""From numbers about a person to a smooth mesh of head, neck and shoulders.
+"""Build a smooth mesh of head, neck and shoulders from the numbers of a person.
 
-Lengths are decimetres, y is up, the face looks along +z, the subject's left is +x.
+Lengths are in decimetres. y is up, the face looks along +z, and the subject's left is +x.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from sfhq.render.head.subdivide import refine, triangles
 
 LEVELS_OF_DETAIL = 2
 PIVOT = np.array([0.0, 6.35, 0.25], np.float32)  # the head turns about the top of the spine
-EYES = np.array([0.0, 7.3, 1.2], np.float32)  # where the middle between the eyes is brought
+EYES = np.array([0.0, 7.3, 1.2], np.float32)  # place of the middle between the eyes
 # Lower edge of the jaw in profile, (z, y), on the mean head before any target.
 JAW = (
     *((-1.2, 7.0), (0.25, 6.98), (0.5, 6.72), (0.8, 6.42), (1.0, 6.34), (1.15, 6.25)),
     *((1.3, 6.215), (1.6, 6.2)),
 )
 SHOULDER = 5.75  # height at which the neck ends
-# Outline of the nose on the mean head, (y, half of its width): from below the nostrils, around
-# the wings, up to the root between the eyes.
+# Outline of the nose on the mean head, (y, half of its width), from below the nostrils to its root
+# between the eyes.
 NOSE = (
     *((6.8, -0.1), (6.815, 0.05), (6.83, 0.12), (6.85, 0.165), (6.88, 0.188), (6.93, 0.193)),
     *((6.97, 0.186), (7.02, 0.16), (7.1, 0.13), (7.2, 0.1), (7.28, 0.082), (7.35, 0.075)),
@@ -49,20 +49,20 @@ NOSE = (
 
 @dataclass(frozen=True)
 class Topology:
-    """What every bust shares.
+    """The mesh data that all busts share.
 
     Attributes:
-        matrix: (F, V) sparse, from the body's coarse vertices to the fine ones.
-        coarse: (V,) the body's vertices in the base mesh.
-        triangles: (T, 3) of fine vertices.
-        light: the same surface for light to fall on: two coarser ones that are finer on lids and
-            lips, and the finest; each as its vertices (F',) among the fine ones and triangles
-            (T', 3) of these.
+        matrix: (F, V) sparse, maps coarse vertices of the body to fine ones.
+        coarse: (V,) indices of the body's vertices in the base mesh.
+        triangles: (T, 3) indices of fine vertices.
+        light: the same surface at three resolutions, for path tracing. The first two are coarser,
+            but finer on lids and lips; the last is the finest. Each has the indices (F',) of its
+            vertices among the fine ones, and triangles (T', 3) of these.
         rest: (F, 3) fine vertices of the mean adult.
-        uv: (F, 2) texture place; smeared at seams.
-        fields: name -> (F,) soft membership, a half at the border: "ears", "eyelids", "lips",
+        uv: (F, 2) texture coordinates; interpolated across seams.
+        fields: name -> (F,) membership of 0 to 1, 0.5 at the border: "ears", "eyelids", "lips",
             "upper-lip", "lower-lip", "mouth", "nose", "neck", "jaw".
-        follows: (F,) how far a vertex turns with the head: 1 on the head, 0 on the shoulders.
+        follows: (F,) share of the head's rotation: 1 on the head, 0 on the shoulders.
     """
 
     matrix: Any
@@ -77,7 +77,7 @@ class Topology:
 
 @dataclass(frozen=True)
 class Bust:
-    """One person's surface, not yet turned.
+    """One person's surface in the rest pose.
 
     Attributes:
         points: (F, 3) fine vertices of the body.
@@ -90,14 +90,14 @@ class Bust:
     base: Floats
 
     def part(self, name: str) -> tuple[Floats, Ints]:
-        """Vertices and triangles of one of the base mesh's other parts, once subdivided."""
+        """Vertices and triangles of another part of the base mesh, subdivided once."""
         used, matrix, faces = _finer_part(name)
         return matrix @ self.base[used], faces
 
 
 @lru_cache(maxsize=len(PARTS))
 def _finer_part(name: str) -> tuple[Ints, Any, Ints]:
-    """Vertices of a part in the base mesh, the matrix to its finer ones, their triangles."""
+    """Indices of a part's vertices in the base mesh, the subdivision matrix, and triangles."""
     mesh = base_mesh()
     chosen = mesh.parts == PARTS.index(name)
     used, quads = _compact(mesh.quads[chosen[mesh.quads].all(1)])
@@ -111,7 +111,7 @@ def _compact(quads: Ints) -> tuple[Ints, Ints]:
 
 
 def age_weights(years: float) -> dict[str, float]:
-    """Shares of MakeHuman's four ages; they sum to 1."""
+    """Weights of MakeHuman's four ages; they sum to 1."""
     at = float(np.clip(years, AGE_YEARS[0], AGE_YEARS[-1]))
     i = min(int(np.searchsorted(AGE_YEARS, at, "right")) - 1, len(AGES) - 2)
     t = (at - AGE_YEARS[i]) / (AGE_YEARS[i + 1] - AGE_YEARS[i])
@@ -119,7 +119,7 @@ def age_weights(years: float) -> dict[str, float]:
 
 
 def level_weights(value: float) -> dict[str, float]:
-    """Shares of "min", "average" and "max" for a value of 0 to 1; they sum to 1."""
+    """Weights of "min", "average" and "max" for a value of 0 to 1; they sum to 1."""
     t = float(np.clip(value, 0, 1)) * 2
     return {LEVELS[0]: max(1 - t, 0.0), LEVELS[1]: 1 - abs(t - 1), LEVELS[2]: max(t - 1, 0.0)}
 
@@ -131,13 +131,13 @@ def macro_weights(
     muscle: float = 0.5,
     weight: float = 0.5,
 ) -> dict[str, float]:
-    """Strengths of the targets that make age, gender, ancestry, muscle and weight.
+    """Strengths of the targets for age, gender, ancestry, muscle and weight.
 
     Args:
-        years: 1 to 80; beyond, the end's value.
-        male: 0 female to 1 male.
+        years: age; values outside 1 to 80 count as 1 or 80.
+        male: 0 (female) to 1 (male).
         ancestry: shares of "african", "asian", "caucasian"; they are divided by their sum.
-        muscle, weight: 0 to 1, 0.5 the average.
+        muscle, weight: 0 to 1; 0.5 is the average.
     """
     genders = {GENDERS[0]: 1 - male, GENDERS[1]: male}
     total = sum(ancestry.values())
@@ -153,10 +153,10 @@ def macro_weights(
 def deform(weights: Mapping[str, float]) -> Floats:
     """(V, 3) vertices of the base mesh with targets at the given strengths.
 
-    The whole is shifted so that the eyes stay at one height and depth, whoever's they are.
+    The mesh is shifted so that the eyes have the same height and depth for everybody.
 
     Raises:
-        KeyError: no such target.
+        KeyError: `weights` names an unknown target.
     """
     mesh = base_mesh()
     index = [mesh.targets[name] for name in weights]
@@ -168,7 +168,7 @@ def deform(weights: Mapping[str, float]) -> Floats:
 
 
 def vertex_normals(points: Floats, faces: Ints) -> Floats:
-    """(V, 3) unit normals, weighted by area."""
+    """(V, 3) unit normals of vertices, weighted by the area of triangles."""
     a, b, c = points[faces[:, 0]], points[faces[:, 1]], points[faces[:, 2]]
     each = np.cross(b - a, c - a)
     out = np.zeros_like(points)
@@ -181,10 +181,10 @@ def vertex_normals(points: Floats, faces: Ints) -> Floats:
 
 
 def _even_masks(points: Floats, masks: Floats) -> Floats:
-    """Masks alike on both sides: they are painted by hand, and a seam's vertices may miss them."""
+    """Masks made symmetric; they were painted by hand, and vertices on a seam may lack them."""
     twin = cKDTree(points).query(points * np.array([-1, 1, 1], np.float32))[1]
     out: Floats = np.maximum(masks, masks[twin])
-    inside = MASKS.index("inside-mouth")  # lips win over what is behind them
+    inside = MASKS.index("inside-mouth")  # the lips' mask has priority
     out[:, inside] = np.minimum(masks[:, inside], masks[twin, inside])
     return out
 
@@ -203,7 +203,7 @@ def skin_normals(points: Floats) -> Floats:
 
 
 def _quads() -> tuple[Ints, Ints, Ints, Ints]:
-    """Corners of the fine skin's quads, (Q,) each; `triangles` halved them."""
+    """Corners of the fine skin's quads, (Q,) each, from the two triangles of each quad."""
     first, second = np.split(topology().triangles, 2)
     return first[:, 0], first[:, 1], first[:, 2], second[:, 2]
 
@@ -221,7 +221,7 @@ def _touching() -> Any:
 
 @lru_cache(maxsize=1)
 def topology() -> Topology:
-    """The shared part of all busts."""
+    """The mesh data that all busts share, computed once."""
     mesh = base_mesh()
     chosen = mesh.parts == 0
     coarse, quads = _compact(mesh.quads[chosen[mesh.quads].all(1)])
@@ -234,7 +234,8 @@ def topology() -> Topology:
 
     drop = np.linalg.norm(mesh.moves[mesh.targets["jawOpen"]][coarse], axis=1)
     jaw: Floats = matrix @ (drop / drop.max()).astype(np.float32)
-    # Amid the mouth the lower lip is what the jaw takes along; at the corners, below the seam.
+    # In the middle of the mouth the lower lip is what moves with the jaw; at the corners it is what
+    # lies below the seam.
     seam = (fields["lips"] > 0.3) & (fields["mouth"] > 0.3)
     x = np.abs(rest[:, 0])
     bins = np.linspace(0.0, 0.26, 14)
@@ -273,10 +274,10 @@ def topology() -> Topology:
 def _coarser(
     quads: Ints, vertices: int, level: int, fields: Mapping[str, Floats]
 ) -> tuple[Ints, Ints]:
-    """A level of subdivision, the next on lids and lips: vertices and triangles of these."""
+    """Vertices and triangles at a level of subdivision; lids and lips have the next level."""
     _, coarse = refine(quads, vertices, level)
     _, fine = refine(quads, vertices, level + 1)
-    # A quad's four children follow each other; its corners keep their numbers.
+    # The four quads that a quad is divided into have consecutive numbers.
     close = ((fields["eyelids"] > 0.1) | (fields["lips"] > 0.3))[coarse].any(1)
     return _compact(triangles(np.concatenate([fine[np.repeat(close, 4)], coarse[~close]])))
 
@@ -290,7 +291,7 @@ def build(weights: Mapping[str, float]) -> Bust:
     """A bust with targets at the given strengths.
 
     Raises:
-        KeyError: no such target.
+        KeyError: `weights` names an unknown target.
     """
     shared = topology()
     base = deform(weights)
@@ -299,7 +300,7 @@ def build(weights: Mapping[str, float]) -> Bust:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> Floats:
-    """(3, 3) matrix that turns the head.
+    """(3, 3) rotation matrix of the head.
 
     Args:
         yaw: degrees, positive towards the subject's left.
@@ -316,7 +317,13 @@ def rotation(yaw: float, pitch: float, roll: float) -> Floats:
 
 
 def turn(points: Floats, follows: Floats | float, matrix: Floats) -> Floats:
-    """Points (..., 3) turned about the neck as far as each follows the head."""
+    """Rotate points (..., 3) about the neck.
+
+    Args:
+        points: (..., 3).
+        follows: share of the rotation, 0 to 1: one for all, or one per point.
+        matrix: (3, 3) rotation of the head.
+    """
     flat = points.reshape(-1, 3)
     moves = flat @ np.ascontiguousarray(matrix.T - np.eye(3, dtype=np.float32))
     away = PIVOT - PIVOT @ matrix.T

@@ -1,4 +1,4 @@
-"""Eyeballs with sclera, iris, pupil and cornea, and teeth: what the bust's holes show."""
+"""Eyeballs with sclera, iris, pupil and cornea; teeth and tongue."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sfhq.render.head.bust import Bust, rotation
 from sfhq.render.person import Person
 
 RINGS, SECTORS = 44, 48
-IRIS = 0.485  # radius of the iris over that of the eyeball: 5.85 mm over 12 mm
+IRIS = 0.485  # radius of the iris as a share of the eyeball's: 5.85 mm of 12 mm
 PUPIL = 0.2
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A mesh with a colour a vertex.
+    """A mesh with one colour per vertex.
 
     Attributes:
         points: (V, 3).
         triangles: (T, 3).
         colour: (V, 3) linear RGB.
-        follows: (V,) or a number, how far it turns with the head.
+        follows: (V,) or a number, share of the head's rotation, 0 to 1.
     """
 
     points: Floats
@@ -34,7 +34,7 @@ class Piece:
 
 
 def eyeball(bust: Bust, side: str) -> tuple[Floats, float]:
-    """Centre (3,) and radius of an eye of the bust; `side` is "l" or "r"."""
+    """Centre (3,) and radius of an eyeball; `side` is "l" or "r"."""
     mesh = base_mesh()
     points = bust.base[mesh.parts == PARTS.index(f"{side}-eye")]
     low, high = points.min(0), points.max(0)
@@ -45,15 +45,15 @@ def eyeball(bust: Bust, side: str) -> tuple[Floats, float]:
 
 
 def gaze_turn(person: Person) -> Floats:
-    """(3, 3) rotation of both eyes against the head."""
+    """(3, 3) rotation of both eyes relative to the head."""
     return rotation(person.view.gaze_yaw, person.view.gaze_pitch, 0)
 
 
 def build_eye(person: Person, bust: Bust, side: str) -> Piece:
-    """One eyeball, in the head's frame."""
+    """One eyeball with its colours, in the rest pose of the head; `side` is "l" or "r"."""
     centre, radius = eyeball(bust, side)
     rng = np.random.default_rng([person.seed, 2])
-    # Rings are dense over the iris and its rim.
+    # Rings are closer together over the iris and its rim.
     t = np.linspace(0, 1, RINGS) ** 1.6
     polar = t[:, None] * np.pi * 0.62
     around = np.linspace(0, 2 * np.pi, SECTORS, endpoint=False)[None, :]
@@ -104,25 +104,25 @@ def _grid(rings: int, sectors: int) -> Ints:
 
 @lru_cache(maxsize=1)
 def coarse_eye() -> tuple[Ints, Ints]:
-    """Vertices of every second ring and sector of an eyeball, and triangles of these."""
+    """A coarser eyeball: indices of every second ring and sector, and triangles of these."""
     used = np.arange(RINGS * SECTORS, dtype=np.int32).reshape(RINGS, SECTORS)[::2, ::2]
     return used.ravel(), _grid(*used.shape)
 
 
 def build_mouth(person: Person, bust: Bust) -> list[Piece]:
-    """Both rows of teeth and the tongue."""
+    """Upper teeth, lower teeth and tongue, in this order."""
     rng = np.random.default_rng([person.seed, 3])
     white = np.array([0.72, 0.66, 0.55]) * rng.uniform(0.85, 1.05)
     white = white * (1 - np.array([0.0, 0.05, 0.16]) * np.clip((person.years - 30) / 50, 0, 1))
     pieces = []
     for name in ("upper-teeth", "lower-teeth"):
         points, faces = bust.part(name)
-        # Teeth stand side by side along an arch: dark gaps at equal steps of arc.
+        # Gaps between teeth are dark lines at equal steps along the arch.
         x, z = points[:, 0], points[:, 2]
         arc = np.arctan2(x, z - z.min() + 0.12)
         width = 0.235 if name == "upper-teeth" else 0.19
-        gap = np.abs((arc / width) % 1 - 0.5) * 2  # 0 amid a tooth, 1 at a gap
-        if name == "upper-teeth":  # between the middle two there is a gap, not a tooth
+        gap = np.abs((arc / width) % 1 - 0.5) * 2  # 0 in the middle of a tooth, 1 at a gap
+        if name == "upper-teeth":  # the middle of the arch is a gap, not a tooth
             gap = np.abs((arc / width + 0.5) % 1 - 0.5) * 2
         depth = np.clip((z - z.min()) / np.ptp(z), 0, 1)
         shade = (1 - 0.45 * np.clip((gap - 0.8) * 5, 0, 1)) * (0.45 + 0.55 * depth)

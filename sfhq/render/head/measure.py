@@ -1,7 +1,7 @@
-"""Lengths of a face, between fixed places of the mesh.
+"""Measure lengths of a face between fixed places on the mesh.
 
-A place is the vertex of the mean head nearest to where it is told to be, so it moves with the
-face that it is part of. All lengths are over the distance of the eyes' centres.
+A place is the vertex of the mean head that is nearest to a given point, so it moves with the face.
+All lengths are divided by the distance between the centres of the eyes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sfhq.render.head.bust import Bust, topology
 from sfhq.render.head.skin import reflectance, typology_angle
 from sfhq.render.person import Person
 
-# On the mean head, in decimetres; those off the middle have a mirror image.
+# Points on the mean head in decimetres; a point with x above 0 has a mirror image.
 PLACES = {
     "hairline": (0.0, 8.0, 1.277),
     "nasion": (0.0, 7.31, 1.432),
@@ -27,24 +27,25 @@ PLACES = {
     "crease": (0.185, 6.92, 1.4),  # where the wing meets the cheek
     "under": (0.0, 6.823, 1.515),  # where the nose meets the lip
     "corner": (0.226, 6.63, 1.36),
-    "side": (0.667, 7.1, 0.72),  # the widest of the face, before the ear
+    "side": (0.667, 7.1, 0.72),  # where the face is widest, in front of the ear
     "cheek": (0.576, 6.956, 1.137),  # the cheekbone
-    "apple": (0.45, 6.9, 1.25),  # what a smile raises
+    "apple": (0.45, 6.9, 1.25),  # the part of the cheek that a smile raises
     "jaw": (0.564, 6.6, 0.76),
     "chin": (0.0, 6.25, 1.37),
 }
-EYE, ACROSS = 0.29, 0.05  # middle of an eye, and how far from it its lids are measured as well
+EYE, ACROSS = 0.29, 0.05  # x of an eye's middle; lids are also measured this far to both sides
 LIP = 0.07
 NEAR = 0.012
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Attributes: what `measures` reads of a mesh, each place a row of `matrix`.
+    """The places that `measures` reads; each is a row of `matrix`.
 
-    matrix: (P, V) sparse, from the body's coarse vertices.
-    spots: name -> (1 or 2,) rows.
-    lids, lips: rows above and rows below an opening, for each of some columns.
+    Attributes:
+        matrix: (P, V) sparse, maps coarse vertices of the body to places.
+        spots: name -> (1,) or (2,) rows.
+        lids, lips: for each of several columns, the rows above and the rows below the opening.
     """
 
     matrix: Any
@@ -63,7 +64,7 @@ def _places() -> _Places:
         sides = (1, -1) if place[0] else (1,)
         far = [((rest - np.array(place) * np.array([s, 1, 1])) ** 2).sum(1) for s in sides]
         spots[name] = np.array([d.argmin() for d in far])
-    # The fold of the upper lid may hang over its rim; what lies behind the rims does not count.
+    # The fold of the upper lid may hang over its rim; vertices behind the rims do not count.
     above = (y > 7.3) & (y < 7.44) & (z > 1.3)
     below = (y > 7.15) & (y < 7.27) & (z > 1.3) & (f["eyelids"] > 0.3)
     lids = []
@@ -94,21 +95,25 @@ def _places() -> _Places:
 
 
 def measures(person: Person, bust: Bust) -> dict[str, float]:
-    """Lengths of the face over the distance of the eyes' centres, and strengths.
+    """Lengths of a face, divided by the distance between the eyes' centres, and other numbers.
 
     Args:
-        person: who.
-        bust: their shape, expression included.
+        person: the person.
+        bust: their shape, with the expression.
+
+    Returns:
+        Lengths by name; "smile" and "jaw_open", strengths of the expression; and "ita", the
+        typology angle of the skin in degrees.
     """
     return measures_of(person, bust.base)
 
 
 def measures_of(person: Person, base: Floats) -> dict[str, float]:
-    """The same from the deformed base mesh alone: much faster than building a bust.
+    """The same as `measures` from the deformed base mesh, which is much faster to make than a bust.
 
     Args:
-        person: who.
-        base: (V, 3), what `bust.deform` returned.
+        person: the person.
+        base: (V, 3), from `bust.deform`.
     """
     places = _places()
     points = places.matrix @ base[topology().coarse]
@@ -130,7 +135,7 @@ def measures_of(person: Person, base: Floats) -> dict[str, float]:
     full = [np.ptp(points[a, 1]) + np.ptp(points[b, 1]) for a, b in places.lips]
     e = person.expression
     return {
-        "lips": float(np.mean(full)) / unit,  # height of both, without what is between
+        "lips": float(np.mean(full)) / unit,  # height of both lips without the gap
         "lips_width": wide("corner"),
         "lips_gap": gap(places.lips),
         "nose_width": wide("wing"),

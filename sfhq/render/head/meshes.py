@@ -1,4 +1,4 @@
-"""Small meshes: tubes along curves, lofts between curves, balls, cut surfaces."""
+"""Make and cut small meshes: tubes along curves, surfaces between curves, ellipsoids."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sfhq.render.head.assets import Floats, Ints
 
 
 def loft(rows: Sequence[Floats], closed: bool = False) -> tuple[Floats, Ints]:
-    """A surface through curves of as many points each.
+    """Points and triangles of a surface through a sequence of curves.
 
     Args:
-        rows: (N, 3) each, at least two.
+        rows: at least two curves, (N, 3) each.
         closed: join the last point of each curve to its first.
     """
     points = np.concatenate(rows).astype(np.float32)
@@ -27,7 +27,14 @@ def loft(rows: Sequence[Floats], closed: bool = False) -> tuple[Floats, Ints]:
 def tube(
     path: Floats, radius: Floats | float, closed: bool = False, sides: int = 8
 ) -> tuple[Floats, Ints]:
-    """A round tube along a path (N, 3); `radius` is a number or (N,)."""
+    """Points and triangles of a round tube along a path.
+
+    Args:
+        path: (N, 3).
+        radius: one number, or (N,).
+        closed: join the end of the path to its start.
+        sides: number of corners of the tube's cross section.
+    """
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
     ahead = ahead / np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
     across = _carried(ahead, closed)
@@ -42,7 +49,7 @@ def tube(
 
 
 def _carried(ahead: Floats, closed: bool) -> Floats:
-    """(N, 3) unit vectors across a path that turn about it as little as may be."""
+    """(N, 3) unit vectors perpendicular to a path that rotate about it as little as possible."""
     start = np.eye(3)[np.abs(ahead[0]).argmin()]
     rows = []
     for way in (*ahead, ahead[0]) if closed else ahead:
@@ -50,7 +57,7 @@ def _carried(ahead: Floats, closed: bool) -> Floats:
         start = start / max(float(np.linalg.norm(start)), 1e-9)
         rows.append(start)
     out = np.stack(rows)
-    if closed:  # what it has turned by on its return is undone bit by bit
+    if closed:  # spread the rotation that is left at the end evenly over the path
         side = np.cross(ahead[0], out[0])
         by = -np.arctan2(out[-1] @ side, out[-1] @ out[0]) * np.linspace(0, 1, len(out))[:-1, None]
         out = out[:-1]
@@ -60,7 +67,13 @@ def _carried(ahead: Floats, closed: bool) -> Floats:
 
 
 def ball(centre: Floats, radii: Floats | float, rings: int = 10) -> tuple[Floats, Ints]:
-    """An ellipsoid."""
+    """Points and triangles of an ellipsoid.
+
+    Args:
+        centre: (3,).
+        radii: one number, or (3,).
+        rings: number of rings from pole to pole.
+    """
     polar = np.linspace(0, np.pi, rings)
     around = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
     rows = [
@@ -84,12 +97,12 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
         carry: (V, C) values to take along.
 
     Returns:
-        points, faces and carried values; vertices that nothing uses are left out.
+        Points, triangles and carried values; unused vertices are left out.
     """
     inside = field > 0
     count = inside[faces].sum(1)
     kept = [faces[count == 3]]
-    ends: list[Ints] = []  # of the edges that are cut
+    ends: list[Ints] = []  # the two ends of each edge that is cut
     made = 0
     for wanted in (1, 2):
         part = faces[count == wanted]
@@ -104,7 +117,7 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
             kept.append(np.stack([a, ab, ac], 1))
         else:
             kept += [np.stack([ab, b, c], 1), np.stack([ab, c, ac], 1)]
-    # Both triangles of an edge get one vertex on it.
+    # The two triangles of an edge share the new vertex on it.
     edge = np.sort(np.concatenate(ends), 1).astype(np.int64)
     edges, of = np.unique(edge[:, 0] * len(points) + edge[:, 1], return_inverse=True)
     near, far = np.divmod(edges, len(points))
@@ -122,10 +135,7 @@ def cut(points: Floats, faces: Ints, field: Floats, carry: Floats) -> tuple[Floa
 
 
 def coarsen(points: Floats, faces: Ints, carry: Floats, cell: float) -> tuple[Floats, Ints, Floats]:
-    """A surface of fewer triangles: the vertices within each cube of a grid become their mean.
-
-    After Rossignac and Borrel 1993, "Multi-resolution 3D approximations for rendering complex
-    scenes".
+    """Simplify a surface: all vertices in a cube of a grid are merged into their mean.
 
     Args:
         points: (V, 3).
@@ -134,7 +144,10 @@ def coarsen(points: Floats, faces: Ints, carry: Floats, cell: float) -> tuple[Fl
         cell: side of the cubes.
 
     Returns:
-        points, faces and carried values; triangles that fall together are left out.
+        Points, triangles and carried values; triangles without area are left out.
+
+    Source: Rossignac and Borrel 1993, "Multi-resolution 3D approximations for rendering complex
+    scenes".
     """
     place = np.floor(points / cell).astype(np.int64)
     place -= place.min(0)
@@ -153,9 +166,19 @@ def coarsen(points: Floats, faces: Ints, carry: Floats, cell: float) -> tuple[Fl
 def level_ring(
     points: Floats, faces: Ints, field: Floats, middle: Floats, bins: int = 96
 ) -> Floats:
-    """(bins, 3) a loop around the vertical axis through `middle` where a field is 0.
+    """(bins, 3) points of the loop where a field is 0, one per direction around a vertical axis.
 
-    Empty directions are filled from their neighbours; of several crossings in one the mean counts.
+    Directions without a point are interpolated; several points in one direction are averaged.
+
+    Args:
+        points: (V, 3).
+        faces: (T, 3).
+        field: (V,).
+        middle: (3,) a point on the axis.
+        bins: number of directions.
+
+    Returns:
+        (bins, 3), or (0, 3) if the field is nowhere 0.
     """
     inside = (field > 0)[faces]
     faces = faces[inside.any(1) & ~inside.all(1)]

@@ -1,4 +1,4 @@
-"""Noise over the skin, quickly: mixtures of a few fields that are drawn once."""
+"""Fast noise over the skin: random mixtures of a few fields that are computed once."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def mottle(
     """(F,) noise of mean 0 and about unit variance at the skin's vertices.
 
     Args:
-        rng: chooses fields and shares.
-        scale: length of a bump in decimetres.
+        rng: chooses the fields and their weights.
+        scale: size of a bump in decimetres.
         octaves: as in `noise`.
-        stretch: of space before, so 0.25 makes bumps four times as long.
+        stretch: factors on x, y and z before the noise is read; 0.25 makes bumps four times as
+            long.
     """
     bank = _bank(scale, octaves, stretch)
     pick = rng.choice(FIELDS, MIXED, replace=False)

@@ -1,4 +1,4 @@
-"""Smooth noise in space: one table, read at any place and scale."""
+"""Smooth noise in space, read from one table at any place and scale."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def noise(points: Floats, scale: float, rng: np.random.Generator, octaves: int =
 
     Args:
         points: (N, 3).
-        scale: length of a bump, in the points' unit.
+        scale: size of a bump, in the unit of the points.
         rng: chooses the place in the table.
-        octaves: each adds bumps of half the length and half the height.
+        octaves: number of layers; each has bumps of half the size and half the height.
     """
     total = np.zeros(len(points), np.float32)
     height, power = 1.0, 0.0
@@ -35,5 +35,5 @@ def noise(points: Floats, scale: float, rng: np.random.Generator, octaves: int =
         total += np.float32(height) * each.astype(np.float32)
         power += height**2
         height /= 2
-    out: Floats = total * np.float32(1.85 / np.sqrt(power))  # linear blending loses variance
+    out: Floats = total * np.float32(1.85 / np.sqrt(power))  # interpolation reduces variance
     return out

@@ -1,4 +1,4 @@
-"""Arithmetic on many short rows, a column at a time: numpy is slow where the last axis is short."""
+"""Arithmetic on many short rows, column by column: numpy is slow if the last axis is short."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from sfhq.render.head.assets import Floats
 
 
 def blend(a: Floats, b: Floats, share: Floats | float) -> Floats:
-    """(N, C) rows `share` of the way from a to b.
+    """(N, C) rows a + share * (b - a).
 
     Args:
         a: (N, C).
         b: (N, C) or (C,).
-        share: (N,) or one for all.
+        share: (N,), or one number for all rows.
     """
     out = np.empty(a.shape, np.result_type(a, b, share))
     for i in range(a.shape[1]):

@@ -1,8 +1,8 @@
-"""Colour and relief of skin, a value a vertex.
+"""Colour and relief of the skin at each vertex.
 
-Reflectance is that of a scattering base behind melanin and haemoglobin; densities and the shape of
-their spectra follow Jacques 2013, "Optical properties of biological tissues: a review", reduced to
-three bands. The individual typology angle (ITA) is Chardon et al. 1991.
+Skin is modelled as a scattering base behind layers of melanin and haemoglobin. Their densities and
+spectra follow Jacques 2013, "Optical properties of biological tissues: a review", reduced to three
+bands. The individual typology angle (ITA) follows Chardon et al. 1991.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ HAEMOGLOBIN = np.array([0.1, 0.95, 0.8])
 
 @dataclass(frozen=True)
 class Surface:
-    """Attributes.
+    """The skin of a person.
 
-    colour: (F, 3) linear RGB.
-    normals: (F, 3) of the smooth shape.
-    points: (F, 3) with relief.
+    Attributes:
+        colour: (F, 3) linear RGB.
+        normals: (F, 3) unit normals of the smooth shape.
+        points: (F, 3) vertices with relief.
     """
 
     colour: Floats
@@ -41,7 +42,7 @@ def reflectance(melanin: Floats | float, haemoglobin: Floats | float) -> Floats:
     """(..., 3) linear RGB of skin.
 
     Args:
-        melanin, haemoglobin: optical densities, of one shape.
+        melanin, haemoglobin: optical densities; their shapes broadcast.
     """
     m, h = np.broadcast_arrays(melanin, haemoglobin)
     out = np.empty((*m.shape, 3), np.float32)
@@ -51,7 +52,10 @@ def reflectance(melanin: Floats | float, haemoglobin: Floats | float) -> Floats:
 
 
 def typology_angle(colour: Floats) -> float:
-    """ITA in degrees of a linear RGB colour: above 55 very light, below -30 dark."""
+    """The individual typology angle of a linear RGB colour, in degrees.
+
+    Above 55 skin is very light, below -30 it is dark.
+    """
     matrix = np.array(
         [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
     )
@@ -62,7 +66,13 @@ def typology_angle(colour: Floats) -> float:
 
 
 def spot(points: Floats, at: tuple[float, float, float], size: tuple[float, ...]) -> Floats:
-    """(F,) a soft spot, and its mirror image, on the mean head."""
+    """(F,) a Gaussian spot and its mirror image on the mean head, 1 in the middle.
+
+    Args:
+        points: (F, 3).
+        at: centre of the spot, x 0 or above.
+        size: standard deviation along x, y and z.
+    """
     x, y, z = points.T
     gap = ((np.abs(x) - at[0]) / size[0]) ** 2
     gap += ((y - at[1]) / size[1]) ** 2 + ((z - at[2]) / size[2]) ** 2
@@ -71,13 +81,13 @@ def spot(points: Floats, at: tuple[float, float, float], size: tuple[float, ...]
 
 
 def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
-    """Skin of a person.
+    """The skin of a person.
 
     Args:
-        person: whose.
+        person: the person.
         bust: their shape.
-        shade: (F,) darkening by hair that is too short or too dense to be seen through, under
-            "scalp", "beard" and "brows"; 0 to 1.
+        shade: how much hair darkens the skin below it, 0 to 1; (F,) each under "scalp", "beard"
+            and "brows".
     """
     shared = topology()
     rest, f = shared.rest, shared.fields
@@ -138,7 +148,7 @@ def paint(person: Person, bust: Bust, shade: Mapping[str, Floats]) -> Surface:
 
 
 def hair_ink(person: Person) -> Floats:
-    """(3,) linear RGB of the person's hair as a mass."""
+    """(3,) linear RGB of the person's hair seen as a whole."""
     h = person.hair
     if h.dye is not None:
         return np.array(h.dye, np.float32)

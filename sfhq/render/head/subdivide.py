@@ -1,4 +1,4 @@
-"""Catmull-Clark subdivision as one sparse matrix: smooth heads from a coarse cage.
+"""Catmull-Clark subdivision of a coarse mesh as one sparse matrix.
 
 Source: Catmull and Clark 1978, "Recursively generated B-spline surfaces on arbitrary topological
 meshes"; boundary edges and corners follow the cubic B-spline of the boundary.
@@ -15,15 +15,15 @@ from sfhq.render.head.assets import Ints
 
 
 def subdivide(quads: Ints, vertices: int) -> tuple[Any, Ints]:
-    """One level.
+    """One level of subdivision.
 
     Args:
         quads: (Q, 4) corners, counter-clockwise.
-        vertices: how many there are; every one is used by a quad.
+        vertices: number of vertices V; each must belong to a quad.
 
     Returns:
-        (V', V) sparse matrix from coarse to fine values at vertices, and (4 Q, 4) fine quads.
-        Fine vertices are the old ones, then one an edge, then one a quad.
+        (V', V) sparse matrix from values at coarse vertices to values at fine ones, and (4 Q, 4)
+        fine quads. Fine vertices are the old ones, then one per edge, then one per quad.
     """
     count = len(quads)
     ends = np.stack([quads, np.roll(quads, -1, 1)], 2).reshape(-1, 2)  # (4 Q, 2)
@@ -45,7 +45,7 @@ def subdivide(quads: Ints, vertices: int) -> tuple[Any, Ints]:
     inner = sp.diags((uses == 2).astype(float))
     outer = sp.diags((uses == 1).astype(float))
     edge = inner @ (0.5 * ends_of + 0.5 * quads_of @ face) + outer @ ends_of
-    # Old vertices: (mean of faces + 2 mean of edge middles + (n - 3) itself) / n inside.
+    # Inner old vertices: (mean of faces + 2 * mean of edge middles + (n - 3) * itself) / n.
     n = np.bincount(quads.ravel(), minlength=vertices).astype(float)
     touching = sp.csr_matrix(
         (np.ones(4 * count), (quads.ravel(), np.repeat(np.arange(count), 4))), (vertices, count)
@@ -84,5 +84,5 @@ def refine(quads: Ints, vertices: int, levels: int) -> tuple[Any, Ints]:
 
 
 def triangles(quads: Ints) -> Ints:
-    """(2 Q, 3) triangles of (Q, 4) quads."""
+    """(2 Q, 3) triangles of (Q, 4) quads, first halves before second halves."""
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)

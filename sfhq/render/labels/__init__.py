@@ -1,1 +1,1 @@
-"""Exact labels of a rendered person: classes, landmarks."""
+"""Exact labels of a rendered person: classes and landmarks."""

@@ -1,7 +1,7 @@
-"""Exact labels of a model: classes of every pixel, what lies behind coverings, guides.
+"""Exact labels of a model: the class of every pixel, the class behind coverings, and guides.
 
 Classes are CelebAMask-HQ's 19 in the order of BiSeNet's published weights; left and right are the
-subject's. A beard is skin; lashes are what they hang over.
+subject's. A beard has the class skin; lashes have the class of what is behind them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ CLASSES = (
 ID = {name: i for i, name in enumerate(CLASSES)}
 COVERS = ("eye_g", "ear_r", "neck_l", "cloth", "hair", "hat")
 OVERSAMPLING = 4
-SHARP = 14.0  # how fast a soft field is taken to fall: none matters, the border is where it is 0
-COVER_OF = np.zeros(len(CLASSES) + 1, np.int32)  # class -> 0 for the body, else 1 + its cover
+COVER_OF = np.zeros(len(CLASSES) + 1, np.int32)  # class -> 0 for the body, else 1 + index in COVERS
 COVER_OF[[ID[n] for n in COVERS]] = np.arange(1, len(COVERS) + 1)
-SOLIDS = {  # of the solids that are of one class
+SOLIDS = {  # name of a solid -> its class
     "l-eye": "l_eye",
     "r-eye": "r_eye",
     "upper-teeth": "mouth",
@@ -43,19 +42,18 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Labels:
-    """What a picture shows.
+    """Labels of each pixel of a picture; each pixel has k x k samples.
 
     Attributes:
-        classes: (H, W) uint8, the class with the largest share of each pixel.
-        shares: (19, H, W) share of each pixel that a class has; they sum to 1.
-        bare: (H, W) uint8, the classes if nothing of `COVERS` were there.
-        covers: (H, W) uint8, bit i says that `COVERS[i]` would be seen here if it alone
-            covered the body.
-        solid, hairy: (H, W) share of surfaces and of strands; what they lack of 1 is background.
+        classes: (H, W) uint8, the class with the largest share of the pixel.
+        shares: (19, H, W) the share of each class in the pixel; they sum to 1.
+        bare: (H, W) uint8, the class without all of `COVERS`.
+        covers: (H, W) uint8; bit i is set if `COVERS[i]` would be visible here if it were the only
+            cover.
+        solid, hairy: (H, W) shares of surfaces and of strands; the rest is background.
         albedo: (2, H, W, 3) mean linear colour of the surfaces and of the strands.
-        normals: (H, W, 3) mean unit normal of what is seen, z towards the camera; 0 where
-            nothing is.
-        depth: (H k, W k) decimetres to what is seen by each sample, inf where nothing is.
+        normals: (H, W, 3) mean unit normal, z towards the camera; 0 in the background.
+        depth: (H k, W k) depth of each sample in decimetres, inf in the background.
         samples: (H k, W k) uint8 class of each sample.
     """
 
@@ -71,7 +69,7 @@ class Labels:
     samples: Bytes
 
     def near_depth(self) -> Floats:
-        """(H, W) the smallest depth of each pixel's samples, inf where nothing is."""
+        """(H, W) smallest depth of each pixel's samples in decimetres, inf in the background."""
         size = self.classes.shape[0]
         k = self.depth.shape[0] // size
         out: Floats = self.depth.reshape(size, k, size, k).min((1, 3))
@@ -79,7 +77,10 @@ class Labels:
 
 
 def skin_scores(model: Model) -> tuple[Floats, Ints]:
-    """(F, C) fields that are above 0 inside a class and below outside, and the C classes' ids."""
+    """(F, C) fields that are above 0 inside a class and below 0 outside, and the ids (C,).
+
+    Only the sign of a field matters: the border is where it is 0.
+    """
     shared = topology()
     f, x = shared.fields, shared.rest[:, 0] * (-1 if model.flipped else 1)
     left, right = np.clip(0.5 + 20 * x, 0, 1), np.clip(0.5 - 20 * x, 0, 1)
@@ -100,9 +101,10 @@ def skin_scores(model: Model) -> tuple[Floats, Ints]:
 
 
 def class_of_solid(name: str) -> int:
-    """Class of a solid that is of one class, by its name; -1 for skin.
+    """The class of a solid by the first word of its name: "frame-left" has `eye_g`.
 
-    The name's first word tells: "frame-left" is of `eye_g`.
+    Returns:
+        The class id; -1 for skin, which has several classes.
     """
     if name == "skin":
         return -1
@@ -113,11 +115,17 @@ def class_of_solid(name: str) -> int:
 
 
 def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
-    """Labels of a picture of `size` pixels, from `oversampling` squared samples a pixel."""
+    """Compute the labels of a picture.
+
+    Args:
+        model: the person.
+        size: side of the picture in pixels.
+        oversampling: samples along a pixel's side; 4 gives 16 samples per pixel.
+    """
     grid = size * oversampling
     points, faces, classes, colours, normals, clear, first = _gather(model, grid)
     group = COVER_OF[classes]
-    group[clear[0] : clear[1]] = len(COVERS) + 1  # hides nothing, but is glasses
+    group[clear[0] : clear[1]] = len(COVERS) + 1  # clear lenses: glasses that hide nothing
     present = np.union1d([0], group)
     seen, depth = visible(
         points, faces, np.searchsorted(present, group).astype(np.int32), len(present), grid, grid
@@ -125,7 +133,7 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     bare_ids, grown = _classify(model, points, faces, classes, seen[0], grid)
     full_ids = np.where(grown, np.uint8(ID["hair"]), bare_ids)
     shown, nearest = seen[0].copy(), depth[0].copy()
-    over = {"hair": grown}  # by name: where a cover would be seen before the body
+    over = {"hair": grown}  # name of a cover -> samples in which it is in front of the body
     for row, number in enumerate(present.tolist()):
         if row == 0:
             continue
@@ -133,7 +141,7 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
         glass = number > len(COVERS)
         name = "eye_g" if glass else COVERS[number - 1]
         full_ids[before] = ID[name]
-        if not glass:  # what is seen through is kept in view
+        if not glass:  # colour and normal behind clear lenses stay visible
             shown[before] = seen[row][before]
             nearest[before] = depth[row][before]
         over[name] = over.get(name, False) | (depth[row] < depth[0])
@@ -145,7 +153,16 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
     shares, most = coverage(full_ids.reshape(shape), len(CLASSES), oversampling)
     _, bare = coverage(bare_ids.reshape(shape), len(CLASSES), oversampling)
     strand = shown >= first
-    albedo, normal = _guides(points, faces, colours, normals, shown, strand, size, oversampling)
+    albedo, normal = _guides(
+        points,
+        faces,
+        colours=colours,
+        normals=normals,
+        seen=shown,
+        strand=strand,
+        size=size,
+        k=oversampling,
+    )
     hairy = _share(strand, size, oversampling)
     return Labels(
         classes=most.astype(np.uint8),
@@ -164,11 +181,14 @@ def read(model: Model, size: int, oversampling: int = OVERSAMPLING) -> Labels:
 def _gather(
     model: Model, grid: int
 ) -> tuple[Floats, Ints, Ints, Floats, Floats, tuple[int, int], int]:
-    """All triangles in the grid's frame: points, corners, class (-1 skin), colour, normal.
+    """All triangles of the model, projected to the grid.
 
-    The skin comes first, so that its corners are the bust's fine vertices. Then which of them
-    are clear, from the first to before the second number, and from which on they are strands.
-    The colour of strands is their brightness against each other.
+    The skin comes first, so that its corners are the bust's fine vertices. The colour of strands
+    is their brightness relative to the mean strand.
+
+    Returns:
+        Points, corners, classes (-1 for skin), colours and normals; then the range of clear
+        triangles (start, stop), and the index of the first triangle of a strand.
     """
     points: list[Floats] = []
     faces: list[Ints] = []
@@ -181,7 +201,7 @@ def _gather(
     for solid in ordered:
         here = model.camera.project(solid.points, grid)
         own = solid.triangles
-        if solid.name == "skin":  # a closed surface: only what faces the camera can be seen
+        if solid.name == "skin":  # a closed surface: only front faces are visible
             own = own[_faces_camera(here, own)]
         if solid.material == "clear":
             start = sum(len(f) for f in faces)
@@ -221,7 +241,7 @@ def _gather(
 def _share(samples: npt.NDArray[np.bool_], size: int, k: int) -> Floats:
     cells = samples.reshape(size, k, size, k)
     out = np.zeros((size, size), np.float32)
-    for i, j in np.ndindex(k, k):  # a few long sums are faster than many short ones
+    for i, j in np.ndindex(k, k):  # a few sums of long arrays are faster than many of short ones
         out += cells[:, i, :, j]
     return out / k**2
 
@@ -243,9 +263,10 @@ def _strand_class(person: Person, kind: str, curve: Floats, model: Model) -> Int
 
 
 def _detail(person: Person, strands: Strands) -> Floats:
-    """(4 S (K - 1), 3) brightness of each corner of the ribbons against the mean strand.
+    """(4 S (K - 1), 3) brightness of each corner of the ribbons, relative to the mean strand.
 
-    Strands differ, roots are darker; pigment is left to the light that comes from them.
+    Strands differ, and roots are darker. The colour of the pigment is not included; it comes from
+    path tracing.
     """
     rng = np.random.default_rng([person.seed, 30])
     mass = float(hair_ink(person).mean())
@@ -259,7 +280,7 @@ def _detail(person: Person, strands: Strands) -> Floats:
 
 
 def _strand_normals(curve: Floats) -> Floats:
-    """Four a segment: across the strand, towards the camera."""
+    """Unit normals of ribbons, four per segment: perpendicular to the strand, to the camera."""
     along = np.diff(curve, axis=1)
     along = along / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-9)
     view = np.array([0.0, 0.0, 1.0])
@@ -272,9 +293,9 @@ def _strand_normals(curve: Floats) -> Floats:
 def _classify(
     model: Model, points: Floats, faces: Ints, classes: Ints, seen: Ints, grid: int
 ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
-    """(grid * grid,) class of the body's sample, and whether hair grows on it there.
+    """(grid * grid,) class of the body at each sample, and True where scalp hair grows on it.
 
-    The skin's fields decide within triangles, so a border does not know of the mesh.
+    The fields are interpolated within triangles, so borders do not follow the edges of the mesh.
     """
     out = np.where(seen >= 0, classes[seen], 0)
     scores, ids = skin_scores(model)
@@ -309,7 +330,7 @@ def _guides(
     size: int,
     k: int,
 ) -> tuple[Floats, Floats]:
-    """Means of surfaces' and strands' colour and of normals over 2 x 2 of a pixel's samples."""
+    """Mean colours of surfaces and strands, and mean normals, over 2 x 2 samples of each pixel."""
     grid = size * k
     lines = np.arange(grid).reshape(size, k)[:, [k // 4, k - 1 - k // 4]].ravel()
     cells = (lines[:, None] * grid + lines[None]).ravel()

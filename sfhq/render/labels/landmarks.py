@@ -1,14 +1,17 @@
-"""The 110 landmarks of a rendered person, exact, with visibility.
+"""The 110 exact landmarks of a rendered person, with visibility.
 
-Order: 0-67 iBUG's 68 (Sagonas et al. 2013), from fixed places on the mesh; 68-71 wings of the nose
-(upper and lower on the subject's right, upper and lower on the left); 72-79 two more on each
-corner segment of the inner lip, in the lip's order: 60 72 73 61, 63 74 75 64, 64 76 77 65,
-67 78 79 60; 80-88 the inner hairline; 89-109 the outer contour of the head.
+Order:
+- 0-67: iBUG's 68 points (Sagonas et al. 2013), from fixed places on the mesh.
+- 68-71: wings of the nose, upper and lower on the subject's right, upper and lower on the left.
+- 72-79: two more points on each corner segment of the inner lip. The order along the lip is
+  60 72 73 61, 63 74 75 64, 64 76 77 65, 67 78 79 60.
+- 80-88: the inner hairline.
+- 89-109: the outer contour of the head.
 
-Points are (x, y) in pixels of the picture, pixel centres at whole numbers. The hairline and the
-contour are read off the exact classes along rays from a point a quarter of the outer eye distance
-below the middle between the eyes, in a frame where the eyes are level: the inner from 140 to 40
-degrees, the outer from 225 to -45 degrees, counter-clockwise from the picture's right.
+Points are (x, y) in pixels of the picture, with pixel centres at integers. Hairline and contour
+are read from the exact classes along rays. The rays start a quarter of the outer eye distance below
+the middle between the eyes, in a frame where the eyes are level. Angles go counter-clockwise from
+the picture's right: from 140 to 40 degrees for the hairline, from 225 to -45 for the contour.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from sfhq.render.labels.classes import ID, Labels
 from sfhq.render.scene.model import Model
 
 COUNT = 110
-FIXED = 80  # the first points are places on the mesh
+FIXED = 80  # number of points with a fixed place on the mesh; they come first
 INNER = np.linspace(140, 40, 9)
 OUTER = np.linspace(225, -45, 21)
 FACES = (
@@ -36,12 +39,12 @@ FACE = tuple(ID[n] for n in FACES)
 HAIR = (ID["hair"], ID["hat"])
 HEAD = (*FACE, *HAIR, ID["l_ear"], ID["r_ear"], ID["ear_r"])
 MISSING, HIDDEN, VISIBLE = 0, 1, 2
-TOLERANCE = 0.07  # decimetres that a point may lie behind what is seen and still be seen
-THIN = 0.02  # of the eyes' distance: shorter runs along a ray are strands and gaps
-# Places on the mean head, of the subject's right half and of the middle; the left is their mirror.
-# Found where dlib's points fall on 50 frontal people, then moved to what the points stand for: the
-# rim of the eye's opening, the border of the lips and the seam between them, the upper middle line
-# of the brow, the outline of the jaw as seen from the front.
+TOLERANCE = 0.07  # decimetres that a visible point may lie behind the visible surface
+THIN = 0.02  # share of the eye distance; shorter runs along a ray are strands and gaps
+# Places on the mean head for the subject's right half and the middle; the left half is mirrored.
+# They were found where dlib's points fall on 50 frontal people, then moved to the feature: the rim
+# of the eye's opening, the border of the lips and the seam between them, the upper middle line
+# of the brow, and the outline of the jaw as seen from the front.
 PLACES: dict[int, tuple[float, float, float]] = {
     0: (-0.693, 7.318, 0.614),
     1: (-0.685, 7.11, 0.651),
@@ -94,7 +97,7 @@ PLACES: dict[int, tuple[float, float, float]] = {
 SIDES = ((0, 16), (17, 26), (31, 35), (48, 54), (55, 59), (60, 64), (65, 67), (72, 75), (76, 79))
 RAYS = ((80, 88), (89, 109))
 CROSSED = {36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 68: 70, 69: 71}
-# Upper and lower points that meet when an eye or the mouth is closed, and cannot pass each other.
+# Pairs of upper and lower points that meet when an eye or the mouth is closed.
 MEETING = (
     *((37, 41), (38, 40), (43, 47), (44, 46)),
     *((61, 67), (62, 66), (63, 65), (72, 79), (73, 78), (74, 77), (75, 76)),
@@ -102,7 +105,7 @@ MEETING = (
 
 
 def mirror(index: int) -> int:
-    """The index of the same point on the other side, of all 110."""
+    """The index of the mirrored point, for each of the 110 points."""
     for first, last in (*SIDES, *RAYS):
         if first <= index <= last:
             return first + last - index
@@ -112,7 +115,7 @@ def mirror(index: int) -> int:
 
 @lru_cache(maxsize=1)
 def vertices() -> Ints:
-    """(80,) fine vertex of each point that has a fixed place on the mesh."""
+    """(80,) index of the fine vertex of each point that has a fixed place on the mesh."""
     rest = topology().rest
     out = []
     for i in range(FIXED):
@@ -124,11 +127,13 @@ def vertices() -> Ints:
 
 
 def landmarks(model: Model, labels: Labels) -> Floats:
-    """(110, 3) float32: x, y and 0 (outside or none), 1 (hidden or inferred) or 2 (visible).
+    """(110, 3) float32: x, y in pixels and a flag.
+
+    The flag is 0 (missing or outside the picture), 1 (hidden or inferred) or 2 (visible).
 
     Args:
         model: the person.
-        labels: of the picture that the pixels belong to.
+        labels: labels of the picture; they decide the pixel grid.
     """
     size = labels.classes.shape[0]
     skin = next(s for s in model.solids if s.name == "skin").points
@@ -141,7 +146,10 @@ def landmarks(model: Model, labels: Labels) -> Floats:
 
 
 def _level(points: Floats) -> tuple[Floats, Floats, float]:
-    """Unit vectors from the right eye's outer corner to the left's and down, and their distance."""
+    """Unit vectors along the line of the eyes and down the face, and the outer eye distance.
+
+    The first vector points from the outer corner of the right eye to that of the left eye.
+    """
     across = points[45, :2] - points[36, :2]
     unit = float(np.hypot(*across))
     level = across / max(unit, 1e-6)
@@ -149,9 +157,9 @@ def _level(points: Floats) -> tuple[Floats, Floats, float]:
 
 
 def _apart(points: Floats) -> Floats:
-    """Where the lower of two lids or lips would lie above the upper, it is put on it.
+    """Move the point of a lower lid or lip onto the upper one if it lies above it.
 
-    The mesh lets them pass through each other; what can be seen of the lower begins at the upper.
+    On the mesh they can pass through each other; the visible lower one begins at the upper one.
     """
     _, down, _ = _level(points)
     out = points.copy()
@@ -164,7 +172,7 @@ def _apart(points: Floats) -> Floats:
 
 
 def _visibility(seen: Floats, labels: Labels) -> Floats:
-    """Flags of points in pixels with depth: visible where most samples around are no nearer."""
+    """Flags of points (x, y, depth): visible if most samples around a point are not nearer."""
     grid = labels.depth.shape[0]
     k = grid // labels.classes.shape[0]
     at = np.floor(seen[:, :2] * k).astype(int)
@@ -186,7 +194,7 @@ def _rays(points: Floats, labels: Labels) -> tuple[Floats, Floats]:
     rays = Rays(labels, origin, level, down, unit)
     inner = np.stack([rays.inner(a, brow) for a in INNER])
     outer = np.stack([rays.outer(a) for a in OUTER])
-    for i in np.flatnonzero(inner[:, 2] == MISSING):  # without hair it is the edge of the skull
+    for i in np.flatnonzero(inner[:, 2] == MISSING):  # without hair, use the edge of the skull
         end = rays.outer(INNER[i])
         inner[i] = (*end[:2], min(end[2], HIDDEN))
     return inner.astype(np.float32), outer.astype(np.float32)
@@ -194,13 +202,13 @@ def _rays(points: Floats, labels: Labels) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, eq=False)
 class Rays:
-    """What the classes are along rays from a point of the face.
+    """Reads classes along rays from a point of the face.
 
     Attributes:
-        labels: of the picture.
-        origin: (2,) in pixels.
-        level, down: unit vectors of the face's frame in the picture.
-        unit: distance of the outer corners of the eyes in pixels.
+        labels: labels of the picture.
+        origin: (2,) start of all rays in pixels.
+        level, down: unit vectors in the picture along the line of the eyes and down the face.
+        unit: distance between the outer corners of the eyes in pixels.
     """
 
     labels: Labels
@@ -210,10 +218,10 @@ class Rays:
     unit: float
 
     def walk(self, angle: float) -> tuple[Floats, Ints, int]:
-        """Places and classes from the origin to the picture's edge, and how many steps count.
+        """Places and classes from the origin to the picture's edge, and the shortest run.
 
-        Shorter runs of a class than that are strands and gaps. No places where the origin is
-        outside the picture.
+        Runs of a class with fewer steps are strands and gaps. There are no places if the origin
+        is outside the picture.
         """
         grid = self.labels.samples.shape[0]
         k = grid // self.labels.classes.shape[0]
@@ -227,7 +235,7 @@ class Rays:
         return place, self.labels.samples[at[:, 1], at[:, 0]].astype(np.int32), steps
 
     def outer(self, angle: float) -> Floats:
-        """(3,) the outermost place where the head ends; hidden where the picture ends first."""
+        """(3,) the outermost end of the head, x, y and flag; hidden if the picture ends first."""
         place, classes, steps = self.walk(angle)
         runs = _runs(np.isin(classes, HEAD), steps)
         if not runs.any():
@@ -238,12 +246,12 @@ class Rays:
         return np.array([*((place[last] + place[last + 1]) / 2), VISIBLE])
 
     def inner(self, angle: float, brow: float) -> Floats:
-        """(3,) the last of the face before the first run of hair that is above the brows.
+        """(3,) the end of the face below the first run of hair above the brows: x, y and flag.
 
-        Hidden where a hat or a fringe down to the brows covers the hairline.
+        The flag is hidden if a hat covers the hairline, or bangs that reach the brows.
 
         Args:
-            angle: of the ray.
+            angle: direction of the ray in degrees.
             brow: height of the brows over the origin in pixels.
         """
         place, classes, steps = self.walk(angle)
@@ -257,7 +265,7 @@ class Rays:
         if not len(face):
             return np.array([*place[above[0]], HIDDEN])
         last = int(face[-1]) + steps - 1
-        first = int(hair[hair > face[-1]][0])  # below the brows where a fringe begins there
+        first = int(hair[hair > face[-1]][0])  # may lie below the brows if bangs do
         at = (last + first) // 2
         hat = classes[first] == ID["hat"]
         fringe = high[at] <= brow + THIN * self.unit
@@ -265,7 +273,7 @@ class Rays:
 
 
 def _runs(mask: npt.NDArray[np.bool_], steps: int) -> npt.NDArray[np.bool_]:
-    """At which places so many true values follow each other."""
+    """True where a run of at least `steps` true values starts."""
     total = np.concatenate([[0], np.cumsum(mask)])
     out: npt.NDArray[np.bool_] = total[steps:] - total[:-steps] == steps
     return out

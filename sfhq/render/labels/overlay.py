@@ -1,4 +1,4 @@
-"""Labels drawn over a rendered picture, for people to look at."""
+"""Draw labels over a rendered picture, for people to look at."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SEEN, INFERRED = (60, 245, 140), (255, 170, 40)
 
 
 def overlay(part: Part, record: FaceRecord, side: int) -> Image.Image:
-    """The photograph with its classes half transparent and its landmarks as dots, `side` square.
+    """The photograph with half-transparent classes and landmarks as dots, `side` pixels square.
 
-    Landmarks that are seen are green, those that are hidden or inferred orange.
+    Visible landmarks are green; hidden or inferred landmarks are orange.
     """
     with Image.open(part.image_path(RENDER_FOLDER, record.face_id)) as image:
         photo = image.convert("RGB")

@@ -1,1 +1,1 @@
-"""Whom to draw: recipes of shares, attributes, random numbers."""
+"""Draw random people: recipes of shares, attributes, random numbers."""

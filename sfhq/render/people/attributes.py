@@ -1,4 +1,4 @@
-"""CelebA's forty attributes of a rendered person, and the numbers behind them."""
+"""CelebA's 40 attributes of a rendered person, and the numbers behind them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ATTRIBUTES = (
     *("Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings"),
     *("Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young"),
 )
-UNKNOWN = ("Attractive",)  # a judgement, which no renderer can give: its value is None
-# The kinds of beard that show each of these.
+UNKNOWN = ("Attractive",)  # a judgement that a renderer cannot make: the value is None
+# Attribute -> the kinds of beard that have it.
 BEARD_KINDS = {
     "5_o_Clock_Shadow": ("stubble",),
     "Goatee": ("goatee",),
@@ -28,12 +28,12 @@ BEARD_KINDS = {
     "No_Beard": ("none",),
     "Sideburns": ("sideburns", "full"),
 }
-COLLARED = ("shirt", "suit")  # clothes that a tie is worn with
-OPEN = ("bare", "tee", "v-neck")  # clothes above which a necklace shows
-HANGING = ("bob", "curly", "long", "wavy")  # hair that hides ears unless it is behind them
-LOOSE = ("curly", "long", "wavy")  # and the neck as well
+COLLARED = ("shirt", "suit")  # clothes with which a tie is worn
+OPEN = ("bare", "tee", "v-neck")  # clothes above which a necklace is visible
+HANGING = ("bob", "curly", "long", "wavy")  # hair that hides the ears unless it is behind them
+LOOSE = ("curly", "long", "wavy")  # hair that hides the neck as well
 COLOURS = ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
-# What cannot be true of one person at once.
+# Pairs of attributes that one person cannot have at the same time.
 EXCLUSIVE = (
     *(("Bald", other) for other in ("Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair")),
     *(("Bald", colour) for colour in COLOURS),
@@ -48,9 +48,10 @@ EXCLUSIVE = (
         if not set(BEARD_KINDS[a]) & set(BEARD_KINDS[b])
     ),
 )
-# Borders of what is more or less, put where about CelebA's share of people lies beyond them, of
-# 4000 drawn by the default recipe; what is compared is in `amounts`. Two do not get there: 0.33,
-# not 0.39, wear heavy make-up, two in three women; 0.35, not 0.48, open the mouth.
+# Limits of attributes that are a matter of degree; `amounts` has the values that are compared. They
+# were set so that of 4000 people drawn by the default recipe about CelebA's share is beyond them.
+# Two do not reach it: 0.33 instead of 0.39 wear heavy make-up (two in three women), and 0.35
+# instead of 0.48 open the mouth.
 LIMITS = {
     "Arched_Eyebrows": 0.64,  # brows.arch
     "Bags_Under_Eyes": 0.525,  # skin.bags
@@ -59,33 +60,33 @@ LIMITS = {
     "Blurry": 6.0,  # setting.blur
     "Bushy_Eyebrows": 0.715,  # brows.thickness
     "Chubby": 0.716,  # weight
-    "Double_Chin": 0.33,  # of the target neck-double-incr
+    "Double_Chin": 0.33,  # strength of the target neck-double-incr
     "Heavy_Makeup": 0.8,  # sum of lipstick, shadow and liner
-    "High_Cheekbones": 0.858,  # width at the cheekbones over that of the jaw, more if raised
+    "High_Cheekbones": 0.858,  # width at the cheekbones over that of the jaw; raised cheeks add
     "Mouth_Slightly_Open": 0.025,  # lips_gap
-    "Narrow_Eyes": 0.102,  # eye_opening, below
+    "Narrow_Eyes": 0.102,  # eye_opening; the attribute is true below the limit
     "Pale_Skin": 61.0,  # ita
     "Pointy_Nose": 0.689,  # depth of the nose over its width
-    "Rosy_Cheeks": 0.745,  # skin.rosy and blush, together
-    "Smiling": 0.25,  # smile: half a smile is one to CelebA
+    "Rosy_Cheeks": 0.745,  # sum of skin.rosy and blush
+    "Smiling": 0.25,  # smile; CelebA counts half a smile
 }
-OVAL_TAPER = 0.839  # an oval face's jaw is narrower than this share of its width
-OVAL_LENGTH = (1.23, 1.33)  # and its height over its width lies between
+OVAL_TAPER = 0.839  # an oval face has a jaw narrower than this share of the face's width
+OVAL_LENGTH = (1.23, 1.33)  # range of height over width of an oval face
 YOUNG = 45.0
 
 
 def ears_free(hair: Hair) -> bool:
-    """Whether earrings show."""
+    """True if hair leaves the ears free, so that earrings are visible."""
     return hair.behind or hair.style not in HANGING
 
 
 def neck_free(hair: Hair) -> bool:
-    """Whether a necklace shows, above clothes that leave it open."""
+    """True if hair leaves the neck free, so that a necklace is visible above open clothes."""
     return hair.behind or hair.style not in LOOSE
 
 
 def amounts(person: Person, found: Mapping[str, float]) -> dict[str, float]:
-    """What is compared with each of `LIMITS`; arguments as `attributes`."""
+    """The value that is compared with each of `LIMITS`; arguments as in `attributes`."""
     nose = (found["nose_width"], found["nose_length"], found["nose_depth"])
     made = person.make_up
     return {
@@ -109,21 +110,22 @@ def amounts(person: Person, found: Mapping[str, float]) -> dict[str, float]:
 
 
 def _oval(found: Mapping[str, float]) -> bool:
-    # An open mouth makes no longer face: three quarters of its gap are the chin's.
+    # An open mouth does not make a face longer: subtract the three quarters of its gap by which it
+    # lowers the chin.
     height = found["face_height"] - 0.75 * found["lips_gap"]
     taper = found["jaw_width"] / found["face_width"] < OVAL_TAPER
     return taper and OVAL_LENGTH[0] < height / found["face_width"] < OVAL_LENGTH[1]
 
 
 def attributes(person: Person, found: Mapping[str, float]) -> dict[str, bool | None]:
-    """The forty, by CelebA's names.
+    """The 40 attributes of a person by CelebA's names.
 
     Args:
-        person: who.
-        found: what `measures` returned.
+        person: the person.
+        found: the result of `measures`.
 
     Returns:
-        In the order of `ATTRIBUTES`; None for what cannot be known.
+        Attributes in the order of `ATTRIBUTES`; None for those in `UNKNOWN`.
     """
     hair, kind, skin, wear = person.hair, person.beard.kind, person.skin, person.wear
     bald = hair.style == "bald" or hair.receding > 0.85
@@ -162,7 +164,10 @@ def attributes(person: Person, found: Mapping[str, float]) -> dict[str, bool | N
 
 
 def details(person: Person, found: Mapping[str, float]) -> dict[str, Json]:
-    """The continuous values behind the attributes, rounded; degrees, years, shares."""
+    """The values behind the attributes, numbers rounded to 4 digits: degrees, years, shares.
+
+    Arguments as in `attributes`.
+    """
     view, hair = person.view, person.hair
     numbers = {
         "years": person.years,

@@ -1,4 +1,4 @@
-"""Drawing the shape and the expression of a face: strengths of MakeHuman's targets."""
+"""Draw the shape and the expression of a face: strengths of MakeHuman's targets."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ OPPOSITES = (
 )
 LEFT_OUT = ("head-trans", "head-age", "neck", "measure", "asymm", "eyebrows", "head-fat")
 SPREAD = {"nose": 0.19, "mouth": 0.15, "chin": 0.17, "cheek": 0.17, "head": 0.13, "ear": 0.2}
-OUTLINE = 0.09  # of what goes one way only, such as head-oval
-MOST = 0.6  # strength of a target, either way
-# Where the middle of an axis lies if not at MakeHuman's mean, whose eyes are small and close in a
-# wide and long face. Least squares over the lengths between dlib's points on photographs.
+OUTLINE = 0.09  # spread of axes with one direction only, such as head-oval
+MOST = 0.6  # largest strength of a target, in both directions
+# Means of axes that differ from MakeHuman's mean face, which is wide and long with small close
+# eyes. They were fitted by least squares to lengths between dlib's points on photographs.
 MIDDLES = {
     "l-eye-trans out": 0.38,
     "l-eye-scale": 0.24,
@@ -49,11 +49,13 @@ RESTLESS = ("browInnerUp", "browDownLeft", "browDownRight", "mouthPressLeft", "m
 
 
 class Axis(NamedTuple):
-    """What a face is varied along.
+    """One way in which faces differ: a pair of opposite targets, or one target.
 
     Attributes:
-        stem: of the targets' names; one that begins with "l-" stands for both sides of the face.
-        low, high: the names' two ends; None if there is one target only, which is the stem.
+        stem: common start of the targets' names. "l-" at its start stands for both sides of the
+            face.
+        low, high: ends of the names of the two opposite targets; None if there is one target only,
+            whose name is the stem.
     """
 
     stem: str
@@ -61,7 +63,7 @@ class Axis(NamedTuple):
     high: str | None
 
     def at(self, value: float) -> tuple[str, ...]:
-        """Names of the targets that bring a value about: those of both sides, if it has sides."""
+        """Names of the targets for the sign of `value`, for both sides if the axis has sides."""
         end = "" if self.low is None else f"-{self.low if value < 0 else self.high}"
         sides = (self.stem, f"r{self.stem[1:]}") if self.stem.startswith("l-") else (self.stem,)
         return tuple(side + end for side in sides)
@@ -69,7 +71,11 @@ class Axis(NamedTuple):
 
 @lru_cache(maxsize=1)
 def axes() -> Mapping[str, Axis]:
-    """Axes by name: the stem, and the second end where the stem's "down" and "up" are another."""
+    """All axes by name.
+
+    The name is the stem. A "-trans" stem has several axes; only the one of "down" and "up" has the
+    stem as its name, and the others add their second end, as in "l-eye-trans out".
+    """
     skipped = ("universal", *ANCESTRIES, *LEFT_OUT)
     out: dict[str, Axis] = {}
     for name in base_mesh().targets:
@@ -81,13 +87,13 @@ def axes() -> Mapping[str, Axis]:
             out[name] = Axis(name, None, None)
         elif not stem.endswith("-trans") or pair == ("down", "up"):
             out[stem] = Axis(stem, *pair)
-        elif name.startswith("l-") or pair != ("in", "out"):  # nose and mouth stay in the middle
+        elif name.startswith("l-") or pair != ("in", "out"):  # keep nose and mouth in the middle
             out[f"{stem} {pair[1]}"] = Axis(stem, *pair)
     return out
 
 
 def shape(d: Draw) -> dict[str, float]:
-    """Target name -> strength, of the face's details; the two sides are a little unlike."""
+    """Random details of a face, target name -> strength; the two sides differ slightly."""
     out: dict[str, float] = {}
     for name, axis in axes().items():
         if name.startswith("asym"):
@@ -106,7 +112,7 @@ def shape(d: Draw) -> dict[str, float]:
 
 
 def middle() -> dict[str, float]:
-    """The shape that `shape` draws about: target name -> strength."""
+    """The mean of the shapes that `shape` draws: target name -> strength."""
     return {each: abs(v) for name, v in MIDDLES.items() for each in axes()[name].at(v)}
 
 
@@ -121,11 +127,11 @@ def _spread(stem: str) -> float:
 
 
 def fleshed(shape: Mapping[str, float], weight: float) -> dict[str, float]:
-    """A shape with the face and the neck of a weight: the weight's own targets end below them.
+    """Add the fat of face and neck for a weight; MakeHuman's weight changes only the body.
 
     Args:
         shape: target name -> strength.
-        weight: 0 to 1.
+        weight: weight of the person, 0 to 1.
     """
     more, less = float(np.clip(1.9 * (weight - 0.48), 0, 0.9)), float(np.clip(0.4 - weight, 0, 0.4))
     flesh = {"head-fat-incr": more, "head-fat-decr": less, "neck-scale-horiz-incr": 0.6 * more}
@@ -134,10 +140,15 @@ def fleshed(shape: Mapping[str, float], weight: float) -> dict[str, float]:
 
 
 def push(shape: Mapping[str, float], name: str, by: float) -> dict[str, float]:
-    """A shape with more of an axis: towards its second end, or its first if negative.
+    """Move a shape along an axis.
+
+    Args:
+        shape: target name -> strength.
+        name: name of the axis.
+        by: change of strength; positive towards the axis's `high`, negative towards its `low`.
 
     Raises:
-        KeyError: no such axis.
+        KeyError: `name` is not an axis.
     """
     axis = axes()[name]
     middle = MIDDLES.get(name, 0.0)
@@ -151,12 +162,12 @@ def push(shape: Mapping[str, float], name: str, by: float) -> dict[str, float]:
 
 
 def expression(d: Draw, name: str, closed: bool) -> dict[str, float]:
-    """Face unit -> strength.
+    """A random variant of an expression, face unit -> strength.
 
     Args:
-        d: draws.
-        name: of `EXPRESSIONS`.
-        closed: the eyes are shut.
+        d: random numbers.
+        name: one of `EXPRESSIONS`.
+        closed: True if the eyes are closed.
     """
     strength = d.between(0.55, 1.15)
     out: dict[str, float] = {}
@@ -164,7 +175,7 @@ def expression(d: Draw, name: str, closed: bool) -> dict[str, float]:
     for unit, full in EXPRESSIONS[name].items():
         for each in (unit,) if unit in known else (f"{unit}Left", f"{unit}Right"):
             out[each] = float(np.clip(full * strength * d.between(0.85, 1.15), 0, 1))
-    lid = d.normal(-0.1, 0.06, -0.14, 0.16)  # below 0 the eyes are wider open than the mean head's
+    lid = d.normal(-0.1, 0.06, -0.14, 0.16)  # below 0 the eyes are wider open than on the mean head
     for side in ("Left", "Right"):
         out[f"eyeBlink{side}"] = float(np.clip(lid + d.rng.normal(0, 0.01), -0.16, 0.35))
         if closed:
@@ -176,7 +187,7 @@ def expression(d: Draw, name: str, closed: bool) -> dict[str, float]:
 
 
 def lids(view: View) -> dict[str, float]:
-    """Face unit -> strength: lids go with the gaze."""
+    """The units that move the lids with the gaze, face unit -> strength."""
     out = {}
     for side, sign in (("Left", 1), ("Right", -1)):
         away = view.gaze_yaw * sign / 35

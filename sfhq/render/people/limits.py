@@ -1,8 +1,7 @@
-"""What a recipe's always and never leave of its tables of gender, age and ancestry.
+"""Limit a recipe's tables of gender, age and ancestry by its wishes, `always` and `never`.
 
-A wish is an attribute's name with True (always) or False (never). Some wishes rule people out:
-only men have beards. Others speak for some people before others: bangs are women's, unless the
-recipe has none.
+A wish is the name of an attribute with True (always) or False (never). Some wishes exclude people:
+only men have beards. Other wishes prefer people: bangs go to women, unless the recipe has none.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from sfhq.render.person import BEARDS, HAIR_STYLES
 
 Shares = Mapping[str, float]
 Wishes = Mapping[str, bool]
-BEARDED = 17  # years from which beards grow
+BEARDED = 17  # youngest age of a person with a beard
 OLDEST = 85
-# Who has it if anyone does: gender, from which age, and ancestries that never do.
+# Who is preferred for an attribute: gender, youngest age, and ancestries that do not have it.
 USUAL: dict[str, tuple[str | None, int, tuple[str, ...]]] = {
     "Bald": ("male", 25, ()),
     "Bangs": ("female", 0, ()),
@@ -27,25 +26,25 @@ USUAL: dict[str, tuple[str | None, int, tuple[str, ...]]] = {
     "Rosy_Cheeks": (None, 0, ("african",)),
     "Wearing_Lipstick": ("female", 16, ()),
 }
-FRINGED = ("bob", "long", "wavy", "curly")  # styles that bangs may be cut in
+FRINGED = ("bob", "long", "wavy", "curly")  # styles that can have bangs
 TEXTURED = ("wavy", "curly", "afro")
-CROPPED = ("short", "crop")  # worn straight, or coiled
-RECEDED = ("buzz", "short", "crop", "swept-back")  # styles of those whose hairline recedes
+CROPPED = ("short", "crop")  # styles that can be straight or curly
+RECEDED = ("buzz", "short", "crop", "swept-back")  # styles for a receding hairline
 
 
 def wishes(always: tuple[str, ...], never: tuple[str, ...]) -> dict[str, bool]:
-    """Attribute -> True or False, of those that are wished for."""
+    """The wishes of a recipe: attribute -> True (always) or False (never)."""
     return {**dict.fromkeys(never, False), **dict.fromkeys(always, True)}
 
 
 def span(band: str) -> tuple[int, int]:
-    """First and last year of a key of the table `age`."""
+    """First and last year of a key of the table `age`, such as "18-29"."""
     first, last = band.split("-")
     return int(first), int(last)
 
 
 def beards(wished: Wishes) -> tuple[str, ...]:
-    """Kinds of beard that the wishes leave."""
+    """Kinds of beard that fit the wishes."""
     return tuple(
         kind
         for kind in BEARDS
@@ -54,7 +53,10 @@ def beards(wished: Wishes) -> tuple[str, ...]:
 
 
 def styles(wished: Wishes) -> tuple[str, ...]:
-    """Styles of hair that the wishes leave; those with the texture of themselves come first."""
+    """Styles of hair that fit the wishes.
+
+    Styles that can be straight or curly count only if no style with the wished texture is left.
+    """
     left = [s for s in HAIR_STYLES if wished.get("Bald", s == "bald") == (s == "bald")]
     if wished.get("Bangs"):
         left = [s for s in left if s in FRINGED]
@@ -75,7 +77,7 @@ def styles(wished: Wishes) -> tuple[str, ...]:
 
 
 def genders(table: Shares, wished: Wishes) -> dict[str, float]:
-    """Shares of genders that are left; empty if none is."""
+    """Shares of genders that fit the wishes; they sum to 1. Empty if none fits."""
     left = {n: s for n, s in table.items() if s > 0}
     if "Male" in wished:
         left = {n: s for n, s in left.items() if (n == "male") == wished["Male"]}
@@ -88,7 +90,7 @@ def genders(table: Shares, wished: Wishes) -> dict[str, float]:
 
 
 def ages(table: Shares, wished: Wishes) -> dict[str, float]:
-    """Shares of bands of years that are left; empty if none is."""
+    """Shares of ranges of years that fit the wishes; they sum to 1. Empty if none fits."""
     left = {n: s for n, s in table.items() if s > 0}
     if "Young" in wished:
         left = _within(left, 0, int(YOUNG) - 1) if wished["Young"] else _within(left, int(YOUNG))
@@ -101,7 +103,7 @@ def ages(table: Shares, wished: Wishes) -> dict[str, float]:
 
 
 def ancestries(table: Shares, wished: Wishes) -> dict[str, float]:
-    """Shares of ancestries that are left: at least one is."""
+    """Shares of ancestries that fit the wishes; they sum to 1. At least one is left."""
     left = {n: s for n, s in table.items() if s > 0}
     for name, (_, _, without) in USUAL.items():
         if wished.get(name):

@@ -1,4 +1,4 @@
-"""Drawing what covers a person: skin, eyes' colour, hair, brows, beard, make-up, clothes."""
+"""Draw skin, colour of the eyes, hair, brows, beard, make-up and clothes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sfhq.render.person import Beard, Brows, Colour, Hair, MakeUp, Skin, Wear
 
 PIGMENTS = {"black": (5.5, 0.1), "brown": (1.5, 0.3), "blond": (0.28, 0.28), "red": (0.35, 1.1)}
 MADE_UP = 15
-BEHIND = 0.35  # of hair that falls, the share that is tucked behind the shoulders
-DARKEST = 1.7  # melanin
+BEHIND = 0.35  # share of people with falling hair who tuck it behind the shoulders
+DARKEST = 1.7  # largest melanin
 
 
 def skin(d: Draw, years: float, ancestry: Mapping[str, float]) -> Skin:
-    """Skin of an age and an ancestry."""
+    """Random skin for an age in years and shares of ancestry."""
     typical = {"african": 1.45, "asian": 0.36, "caucasian": 0.2}
     mean = sum(typical[n] * s for n, s in ancestry.items())
     melanin = float(mean * np.exp(d.rng.normal(0, 0.3)))
-    bend = DARKEST - 0.5  # beyond it the darkest is reached ever more slowly
+    bend = DARKEST - 0.5  # values above it are compressed towards DARKEST
     if melanin > bend:
         melanin = bend + (DARKEST - bend) * float(np.tanh((melanin - bend) / (DARKEST - bend)))
     old = np.clip((years - 32) / 45, 0, 1)
@@ -39,7 +39,7 @@ def skin(d: Draw, years: float, ancestry: Mapping[str, float]) -> Skin:
 
 
 def iris(d: Draw, ancestry: Mapping[str, float]) -> Colour:
-    """Linear RGB of the eyes."""
+    """A random colour of the irises in linear RGB."""
     kinds = {
         "dark": (0.035, 0.017, 0.009),
         "brown": (0.085, 0.04, 0.016),
@@ -64,13 +64,13 @@ def hair(
     male: bool,
     ancestry: Mapping[str, float],
 ) -> Hair:
-    """Scalp hair.
+    """Random scalp hair.
 
     Args:
-        d: draws.
+        d: random numbers.
         table: shares of styles.
-        recipe: for colours and bangs.
-        years, male, ancestry: whose.
+        recipe: its hair_colour and bangs are used.
+        years, male, ancestry: of the person.
     """
     style = d.pick(table, d.even("hair"))
     if style == "bald" and years < 18:
@@ -109,7 +109,7 @@ def hair(
 
 
 def _colour(d: Draw, years: float, male: bool, ancestry: Mapping[str, float]) -> str:
-    """As it grew, or what many women make of black."""
+    """A random natural colour by ancestry; some women with black hair colour it brown or blond."""
     if d.even("colour") < 1.35 * ancestry.get("caucasian", 0.0):
         return d.pick({"black": 0.1, "brown": 0.5, "blond": 0.32, "red": 0.08})
     if not male and years >= MADE_UP and d.chance(0.2):
@@ -118,7 +118,7 @@ def _colour(d: Draw, years: float, male: bool, ancestry: Mapping[str, float]) ->
 
 
 def _grey(d: Draw, years: float, male: bool) -> float:
-    """Share of strands without pigment; half of the women hide it."""
+    """A random share of strands without pigment; half of the women colour them."""
     onset = d.normal(50, 8, 35, 70)
     share = float(np.clip((years - onset) / d.between(18, 40), 0, 1))
     return share if male or d.chance(0.5) else 0.0
@@ -154,7 +154,7 @@ def _length(d: Draw, style: str) -> float:
 
 
 def brows(d: Draw, male: bool, years: float) -> Brows:
-    """Brows; children's are thin and fair."""
+    """Random brows; those of children are thin and light."""
     young = float(np.clip((17 - years) / 8, 0, 1))
     return Brows(
         thickness=d.normal((0.62 if male else 0.42) - 0.2 * young, 0.18, 0.1, 1.0),
@@ -164,7 +164,7 @@ def brows(d: Draw, male: bool, years: float) -> Brows:
 
 
 def beard(d: Draw, table: Mapping[str, float], years: float, male: bool, scalp: Hair) -> Beard:
-    """A beard by shares of kinds; none on women and children."""
+    """A random beard by shares of kinds; women and children have none."""
     if not male or years < BEARDED:
         return Beard()
     kind = d.pick(table)
@@ -182,7 +182,7 @@ def beard(d: Draw, table: Mapping[str, float], years: float, male: bool, scalp: 
 
 
 def make_up(d: Draw, share: float, years: float, male: bool, under: Skin) -> MakeUp:
-    """Make-up of a share of women; none on men and children."""
+    """Random make-up for a share of women; men and children have none."""
     if male or years < MADE_UP or not d.chance(share):
         return MakeUp()
     much = d.between(0.3, 1.0)
@@ -209,7 +209,7 @@ def _cloth(d: Draw) -> Colour:
 
 
 def wear(d: Draw, recipe: RenderRecipe, male: bool, scalp: Hair) -> Wear:
-    """Clothes, glasses, hat and jewellery; none that hair or clothes hide."""
+    """Random clothes, glasses, hat and jewellery, without jewellery that would be hidden."""
     clothes = d.pick(recipe.clothes)
     bare = clothes in OPEN and neck_free(scalp)
     frame = d.pick({"black": 0.5, "brown": 0.25, "metal": 0.15, "bright": 0.1})

@@ -1,4 +1,4 @@
-"""Whom a run of `sfhq render` draws: shares by name, as a TOML file.
+"""The recipe of `sfhq render`: which people to draw, as shares by name in a TOML file.
 
 yaw = 20.0
 always = ["Smiling"]
@@ -25,7 +25,7 @@ from sfhq.render.people.limits import OLDEST
 from sfhq.render.person import BEARDS, CLOTHES, GLASSES, HAIR_STYLES, HATS
 
 Shares = dict[str, float]
-KNOWN = {  # the names that a table may have
+KNOWN = {  # table -> names that it may have
     "gender": ("female", "male"),
     "ancestry": ("african", "asian", "caucasian", "mixed"),
     "hair_female": HAIR_STYLES,
@@ -44,17 +44,21 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class RenderRecipe:
-    """Attributes.
+    """Which people to draw.
 
-    age: ranges of years such as "18-29", and every other table: name -> share; they sum to 1.
-    hair_colour: empty draws by ancestry, a fifth of women's black made brown or blond, 3 % dyed.
-    yaw, pitch, roll, gaze: degrees, about one standard deviation; most_yaw is the limit.
-    zoom: 1 is FFHQ's framing; drawn evenly between the two.
-    bangs, make_up, earrings, necklace, closed_eyes: shares of those who may have them: bangs and
-        make-up are women's, jewellery is not worn where hair or clothes would hide it.
-    blurry: share of pictures.
-    always, never: CelebA's attributes that everybody or nobody has. Tables but those of gender,
-        age and ancestry give way to them.
+    Attributes:
+        age: ranges of years such as "18-29" -> share. This and all other tables are name -> share;
+            the shares of a table sum to 1.
+        hair_colour: an empty table draws by ancestry; then a fifth of women with black hair have
+            it brown or blond, and 3 % of people have dyed hair.
+        yaw, pitch, roll, gaze: standard deviations in degrees, approximately; most_yaw limits yaw.
+        zoom: lowest and highest; 1 is FFHQ's framing.
+        bangs, make_up: shares of women; men have neither.
+        earrings, necklace: shares of women; nobody wears jewellery that hair or clothes would hide.
+        closed_eyes: share of people with closed eyes.
+        blurry: share of blurred pictures.
+        always, never: CelebA's attributes that everybody or nobody has. They have priority over
+            all tables except gender, age and ancestry.
     """
 
     age: Shares = field(
@@ -149,7 +153,7 @@ class RenderRecipe:
     never: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Json]:
-        """All values, as JSON has them."""
+        """All values by name, ready for JSON."""
         out: dict[str, Json] = {}
         for f in fields(self):
             value = getattr(self, f.name)
@@ -158,12 +162,12 @@ class RenderRecipe:
 
 
 def load_render_recipe(path: Path | None) -> RenderRecipe:
-    """Read a recipe, or take the default for None.
+    """Read a recipe from a TOML file; None gives the default recipe.
 
     Raises:
-        UsageError: no such file, not TOML, an unknown key, shares that do not sum to 1, a value
-            out of its range, attributes that contradict each other or the tables of gender, age
-            and ancestry. Other tables give way to what is always or never wanted.
+        UsageError: the file is missing or not TOML, a key is unknown, shares do not sum to 1, a
+            value is out of its range, or attributes contradict each other or the tables of gender,
+            age and ancestry.
     """
     if path is None:
         return RenderRecipe()
@@ -171,7 +175,7 @@ def load_render_recipe(path: Path | None) -> RenderRecipe:
         text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UsageError(f"{path}: cannot read recipe: {reason}") from None
+        raise UsageError(f"{path}: cannot read the recipe: {reason}") from None
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8 text"
@@ -184,7 +188,15 @@ def load_render_recipe(path: Path | None) -> RenderRecipe:
 
 
 def check_recipe(values: dict[str, Any], where: str) -> RenderRecipe:
-    """A recipe from a table of values; `where` begins the messages. Raises as above."""
+    """Check a table of values and make a recipe of it.
+
+    Args:
+        values: key -> value, as in the TOML file.
+        where: the start of each message, such as the path of the file.
+
+    Raises:
+        UsageError: as in `load_render_recipe`.
+    """
     names = {f.name for f in fields(RenderRecipe)}
     default = RenderRecipe()
     done: dict[str, Any] = {}
@@ -206,7 +218,7 @@ def check_recipe(values: dict[str, Any], where: str) -> RenderRecipe:
 
 
 def _said(value: Any) -> str:
-    """A value as a message shows it: on one line, and short."""
+    """A value as text for a message, on one line and at most 80 characters."""
     plain = isinstance(value, str) and re.fullmatch(r"[\w.+-]{1,60}", value)
     text = value if plain else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -226,8 +238,8 @@ def _table(key: str, value: Any, where: str) -> Shares:
         if key == "age":
             if not _is_range(name):
                 raise UsageError(
-                    f"{where}: age.{_said(name)} is no range of years; "
-                    "wanted one within 5-85, such as 18-29"
+                    f"{where}: age.{_said(name)} is not a range of years; "
+                    "wanted a range within 5-85, such as 18-29"
                 )
         elif name not in KNOWN[key]:
             raise UsageError(f"{where}: unknown {key}.{_said(name)}{_near(name, KNOWN[key])}")
@@ -256,9 +268,7 @@ def _names(key: str, value: Any, where: str) -> tuple[str, ...]:
         raise UsageError(f"{where}: {key} is {_said(value)}; wanted a list of attributes")
     for name in value:
         if name in UNKNOWN:
-            raise UsageError(
-                f"{where}: {key} has {name}, which a renderer cannot know; leave it out"
-            )
+            raise UsageError(f"{where}: {key} has {name}, which a renderer cannot judge; remove it")
         if name not in ATTRIBUTES:
             raise UsageError(
                 f"{where}: {key} has the unknown attribute {_said(name)}{_near(name, ATTRIBUTES)}"

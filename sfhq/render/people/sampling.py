@@ -1,7 +1,7 @@
-"""Drawing people by a recipe of shares.
+"""Draw random people by a recipe of shares.
 
-A person depends on the recipe and the seed, on nothing else. Any run of seeds is balanced in age,
-gender and ancestry, and nearly so in the rest (`sfhq.render.people.draw`).
+A person depends on the recipe and the seed only. Every run of consecutive seeds is balanced in age,
+gender and ancestry, and nearly balanced in the rest (`sfhq.render.people.draw`).
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sfhq.render.people.wishes import insist, narrowed
 from sfhq.render.person import Person, Setting, View
 
 TRIES = 400
-HELD = 40  # of which so many keep the seed's age, gender and ancestry: the balance outlives wishes
+HELD = 40  # first tries, which keep the seed's age, gender and ancestry so that they stay balanced
 
 
 class NoSuchPerson(UsageError):
-    """Nobody in all draws had what a recipe always and never wants."""
+    """None of the people drawn for a seed had the attributes that the recipe wants."""
 
 
 def person(seed: int, recipe: RenderRecipe) -> Person:
     """The person of a seed, 0 or more.
 
-    Those of a recipe that wants something always or never are not those of one that does not.
+    A recipe with wishes (`always` or `never`) gives other people than one without.
 
     Raises:
-        NoSuchPerson: no one in `TRIES` draws had what the recipe always and never wants.
+        NoSuchPerson: none of `TRIES` people had the attributes that the recipe wants.
     """
     if not recipe.always and not recipe.never:
         return _draw(Draw(seed), seed, recipe)
@@ -50,12 +50,12 @@ def person(seed: int, recipe: RenderRecipe) -> Person:
     wanted = [*recipe.always, *(f"no {n}" for n in recipe.never)]
     raise NoSuchPerson(
         f"seed {seed}: no person with {', '.join(wanted)} in {TRIES} draws; "
-        "raise the shares that lead to these in the recipe, or ask for less"
+        "raise the shares in the recipe that lead to these attributes, or remove some of them"
     )
 
 
 def attributes_of(one: Person) -> dict[str, bool | None]:
-    """The attributes of a person of whom there is no picture yet."""
+    """The attributes of a person, without rendering a picture."""
     from sfhq.render.scene.model import weights_of
 
     return attributes(one, measures_of(one, deform(weights_of(one))))
@@ -111,7 +111,7 @@ def _ancestry(d: Draw, origin: str) -> dict[str, float]:
 
 
 def _view(d: Draw, recipe: RenderRecipe) -> View:
-    bell = float(ndtri(np.clip(d.even("yaw"), 0.001, 0.999)))  # even in, bell-shaped out
+    bell = float(ndtri(np.clip(d.even("yaw"), 0.001, 0.999)))  # uniform to Gaussian
     yaw = float(np.clip(bell * recipe.yaw, -recipe.most_yaw, recipe.most_yaw))
     gaze = d.normal(-0.5 * yaw if d.chance(0.6) else 0.0, recipe.gaze, -28, 28)
     return View(
@@ -141,6 +141,6 @@ def _setting(d: Draw, recipe: RenderRecipe) -> Setting:
 
 
 def _blur(d: Draw, share: float) -> float:
-    """Of any camera, and of a share of pictures that miss their focus."""
+    """A random blur, larger for the share of pictures that are out of focus."""
     blur = 1.5 + abs(float(d.rng.normal(0, 0.6)))
     return blur + d.between(6, 11) if d.chance(share) else blur

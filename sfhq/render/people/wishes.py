@@ -1,7 +1,8 @@
-"""Bringing about what a recipe always and never wants, so that few draws are in vain.
+"""Make drawn people fit the wishes of a recipe, so that few draws are wasted.
 
-Tables are cut to what leads there; where one number decides, it is set; a face's shape is drawn
-anew and, after some draws in vain, pushed. What comes out is checked by its attributes.
+Tables are reduced to the entries that fit the wishes. If one number decides an attribute, it is
+set. The shape of a face is drawn again and, after several failed draws, moved towards the wish. The
+caller checks the attributes of the result.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from sfhq.render.people.limits import (
 from sfhq.render.people.recipe import KNOWN, RenderRecipe, Shares
 from sfhq.render.person import CLOTHES, GLASSES, HATS, Hair, MakeUp, Person, Skin, Wear
 
-PATIENCE = 6  # draws in vain after which a shape is pushed
+PATIENCE = 6  # failed draws before a shape is moved
 SMILES, PARTED = ("smile", "laugh"), ("laugh", "open", "surprise")
-# What is pushed, by how much at most, for an attribute of the shape; the other way to avoid it.
+# For each attribute of the shape: the axes to move, and the largest move. To avoid the attribute,
+# the moves are reversed.
 PUSHES = {
     "Big_Lips": {
         "mouth-lowerlip-height": 0.5,
@@ -47,10 +49,10 @@ PUSHES = {
 
 
 def narrowed(recipe: RenderRecipe, wished: Wishes) -> RenderRecipe:
-    """The recipe with its tables cut to what the wishes leave.
+    """The recipe with its tables reduced to the entries that fit the wishes.
 
-    Where they leave nothing of a table of gender, age or ancestry it stays as it is; of another
-    table, the default recipe's shares count instead.
+    If no entry of gender, age or ancestry fits, that table stays as it is. If no entry of another
+    table fits, the default recipe's shares are used.
     """
     default = RenderRecipe()
 
@@ -122,13 +124,13 @@ def _expressions(wished: Wishes) -> list[str]:
 
 
 def insist(one: Person, wished: Wishes, d: Draw, attempt: int) -> Person:
-    """Set what one number decides, and push the shape after draws in vain.
+    """Set the numbers that decide wishes, and move the shape after several failed draws.
 
     Args:
-        one: drawn by the narrowed recipe.
-        wished: attributes.
-        d: draws for what is set.
-        attempt: how many draws were in vain.
+        one: a person drawn by the narrowed recipe.
+        wished: the wishes.
+        d: random numbers for the new values.
+        attempt: number of failed draws.
     """
     weight, shape = _build(one, wished, d)
     eager = d.between(0.2, 1.0) if attempt >= PATIENCE else 0.0
@@ -158,7 +160,7 @@ def insist(one: Person, wished: Wishes, d: Draw, attempt: int) -> Person:
 
 
 def _beyond(value: float, name: str, wished: Wishes, d: Draw, most: float) -> float:
-    """A value on the wished side of its border; as it is where it was there."""
+    """The value if it is on the wished side of the limit of `name`, else a random one there."""
     border = LIMITS[name]
     wish = wished.get(name, value > border)
     if wish == (value > border):

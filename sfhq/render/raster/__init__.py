@@ -1,1 +1,1 @@
-"""Which triangle each sample of an image sees."""
+"""Rasterise triangles: find the visible triangle at each sample of an image."""

@@ -1,6 +1,6 @@
-"""Polylines as strips of triangles that face the camera.
+"""Turn polylines into strips of triangles that face the camera.
 
-Convention: as `raster`: x and y in samples, y down, then depth.
+Convention: points are x and y in samples, y down, then depth, as in `raster.triangles`.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ import numpy.typing as npt
 
 from sfhq.render.raster.refusals import Doubles, Integers, Ints, Reals, refuse_odd
 
-SHARPEST = 0.5  # 1 + cos of the turn, 120 degrees; a ribbon that turns more is not mitred
+SHARPEST = 0.5  # 1 + cos(120 degrees): a strip that turns by more is not mitred
 
 
 def ribbons(
     lines: Reals, half_widths: Reals, counts: Integers | None = None
 ) -> tuple[Doubles, Ints, Ints]:
-    """Strips that face the camera along polylines: two triangles a segment, to `rasterize`.
+    """Strips along polylines that face the camera, two triangles per segment.
 
-    Neighbours in a strip are mitred: they share an edge, and the strip's area is its width times
-    its length. Where it turns by more than 120 degrees, or a segment is too short for the mitre,
-    they end square instead and overlap inside the turn. Nothing is widened: a strip thinner than
-    a sample covers its share of sample centres on average. A segment seen end on has no area.
+    Neighbouring segments are mitred: they share an edge, and the area of the strip is its width
+    times its length. If a strip turns by more than 120 degrees, or a segment is too short for the
+    mitre, segments have square ends and overlap inside the turn. Strips are never widened: a strip
+    thinner than a sample covers, on average, its share of sample centres. A segment that is seen
+    from its end has no area.
 
     Args:
         lines: (S, K, 3) x and y in samples, then depth.
-        half_widths: (S, K) in samples.
-        counts: (S,) points of each line, the rest of its row is ignored; all K without it.
+        half_widths: (S, K) half widths in samples.
+        counts: (S,) number of points of each line; the rest of its row is ignored. None: all K.
 
     Returns:
-        Points (4 S (K - 1), 3), of which segment k of line s has 4 (s (K - 1) + k) and the next
-        three; triangles (T, 3); and the line each is of, (T,). T is twice the sum of counts - 1.
+        Points (4 S (K - 1), 3): those of segment k of line s start at 4 (s (K - 1) + k). Triangles
+        (T, 3). The line of each triangle (T,). T is twice the sum of counts - 1.
 
     Raises:
         ValueError: a shape is wrong, a value is not finite or a width is below 0.
@@ -54,14 +55,14 @@ def ribbons(
     if (half < 0).any():
         raise ValueError(f"half_widths go down to {half.min()}; wanted 0 or more")
     starts, ends = _sides(path[..., :2], half, used[:, 1:])
-    points = np.empty((size, max(length - 1, 0), 2, 2, 3))  # of a segment: its ends, their sides
+    points = np.empty((size, max(length - 1, 0), 2, 2, 3))  # per segment: two ends, two sides each
     points[:, :, 0] = path[:, :-1, None]
     points[:, :, 1] = path[:, 1:, None]
     across = np.stack([starts * half[:, :-1, None], ends * half[:, 1:, None]], axis=2)
     points[:, :, :, 0, :2] += across
     points[:, :, :, 1, :2] -= across
     segments = np.flatnonzero(used[:, 1:]).astype(np.int32)
-    # Cut along the shorter diagonal, so that a strip's mirror image is cut alike.
+    # Divide along the shorter diagonal, so that a mirrored strip is divided in the same way.
     corners = points.reshape(-1, 4, 3)[segments, :, :2]
     rising = np.hypot(*(corners[:, 3] - corners[:, 0]).T)
     falling = np.hypot(*(corners[:, 2] - corners[:, 1]).T)
@@ -72,14 +73,18 @@ def ribbons(
 
 
 def _sides(path: Doubles, half: Doubles, used: npt.NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
-    """From the line to its side per half width, (S, K - 1, 2), at start and end of segments."""
+    """Vectors from the line to its side, for half width 1, at the starts and ends of segments.
+
+    Returns:
+        (S, K - 1, 2) each.
+    """
     along = np.diff(path, axis=1) * used[..., None]
     length = np.hypot(along[..., 0], along[..., 1])
     along /= np.where(length > 0, length, 1)[..., None]
     normal = np.stack([-along[..., 1], along[..., 0]], axis=-1)
     cos = (along[:, :-1] * along[:, 1:]).sum(axis=-1)
     mitre = (normal[:, :-1] + normal[:, 1:]) / np.maximum(1 + cos, SHARPEST)[..., None]
-    room = np.minimum(length[:, :-1], length[:, 1:])  # the mitre takes half * tan(turn / 2)
+    room = np.minimum(length[:, :-1], length[:, 1:])  # the mitre needs half * tan(turn / 2)
     fits = (1 + cos >= SHARPEST) & (half[:, 1:-1] ** 2 * (1 - cos) <= room**2 * (1 + cos))
     starts, ends = normal.copy(), normal.copy()
     np.copyto(starts[:, 1:], mitre, where=fits[..., None])

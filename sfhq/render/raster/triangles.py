@@ -1,14 +1,17 @@
-"""Exact label masks: which triangle each sample of an image sees, in plain numpy.
+"""Exact rasterisation of triangles in plain numpy, for label masks.
+
+It is written by hand because labels must be exact and the same on every machine; rasterisers in
+libraries need a GPU or OpenGL, and their edges differ between drivers.
 
 Convention: x grows to the right and y down, in samples; the centre of the sample in row r and
 column c is (c + 0.5, r + 0.5). Depth is the distance along the viewing axis, positive in front of
 the camera. Sizes are (height, width).
 
-A triangle is cut into spans, one per row of samples: the two edges that cross the row say where
-it starts and ends. Work grows with the samples covered, not with the box around a triangle, which
-is what long thin hairs need. Corners are taken to 1 / SUBSAMPLES of a sample; up to 8192 samples
-from the origin the crossings are then exact in float64, so each sample of two triangles that share
-an edge belongs to one of them, always. Farther out a crossing is rounded, alike for both.
+A triangle is divided into spans, one per row of samples; two edges cross the row and give the
+span's start and end. So the work grows with the number of covered samples, not with the bounding
+box; long thin hairs need that. Corners are rounded to 1 / SUBSAMPLES of a sample. Then crossings
+are exact in float64 up to 8192 samples from the origin, and each sample of two triangles that share
+an edge belongs to exactly one of them. Farther out a crossing is rounded, in the same way for both.
 """
 
 from __future__ import annotations
@@ -33,18 +36,18 @@ from sfhq.render.raster.refusals import (
 
 Keys = npt.NDArray[np.uint64]
 
-SUBSAMPLES = 4096  # a power of two; twice as fine is exact half as far out
-BLOCK = 1 << 17  # rows, spans or fragments worked on at once: what a core's cache holds
+SUBSAMPLES = 4096  # a power of two; twice the value halves the range of exact crossings
+BLOCK = 1 << 17  # rows, spans or fragments per step, so that they fit in a core's cache
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """Every sample of every triangle, hidden or not; ordered by triangle, then row, then column.
+    """All samples of all triangles, hidden or not; ordered by triangle, then row, then column.
 
     Attributes:
         pixel: (F,) row * width + column of the sample.
-        depth: (F,) distance along the viewing axis at the sample, above zero.
-        triangle: (F,) index into the triangles given.
+        depth: (F,) distance along the viewing axis at the sample, above 0.
+        triangle: (F,) index into the given triangles.
         bary: (F, 3) perspective-correct weights of the corners, in [0, 1] with sum 1.
     """
 
@@ -55,42 +58,42 @@ class Fragments:
 
 
 class Corners(NamedTuple):
-    """Triangles that reach a sample row and column; (3, T) each, in the order given."""
+    """Corners of the triangles that can cover a sample, (3, T) each, in the given order."""
 
     x: Doubles
     y: Doubles
     z: Doubles
-    triangle: Ints  # (T,) index into the triangles given
+    triangle: Ints  # (T,) index into the given triangles
 
 
 class _Spans(NamedTuple):
-    """Runs of covered samples; (S,) each."""
+    """Runs of covered samples in a row; (S,) each."""
 
     at: Ints  # index into the corners
     row: Ints
-    column: Ints  # of the first sample
+    column: Ints  # column of the first sample
     length: Ints
 
 
 def rasterize(
     points: Reals, triangles: Integers, width: int, height: int, *, near: float = 1e-3
 ) -> Fragments:
-    """Every sample of a grid that each triangle covers, seen from both sides.
+    """All samples of a grid that each triangle covers; both sides of a triangle are visible.
 
-    A triangle covers the samples whose centres lie inside it; a centre on an edge counts for left
-    and top edges only, so triangles that share an edge never share a sample nor leave one out.
-    Triangles without area cover none. One with a corner nearer than `near` is left out whole:
-    clip the mesh before if that matters.
+    A triangle covers the samples whose centres lie inside it. A centre on an edge counts only for
+    left and top edges, so triangles that share an edge never share or miss a sample. A triangle
+    without area covers no sample. A triangle with a corner nearer than `near` is left out: clip the
+    mesh first if that matters.
 
     Args:
         points: (V, 3) x and y in samples, then depth.
-        triangles: (T, 3) indices into `points`, either orientation.
-        width: of the grid, in samples.
-        height: of the grid, in samples.
-        near: depth below which a corner is too near, above zero.
+        triangles: (T, 3) indices into `points`, in either orientation.
+        width: width of the grid in samples.
+        height: height of the grid in samples.
+        near: smallest depth of a corner, above 0.
 
     Returns:
-        24 bytes a fragment; about as much again per span is used on the way.
+        The fragments, 24 bytes each; the computation needs about as many bytes again per span.
 
     Raises:
         ValueError: a shape is wrong, a point is not finite or a corner does not exist.
@@ -103,7 +106,7 @@ def rasterize(
 
 
 def snapped(places: Doubles) -> Doubles:
-    """Places on the grid of corners."""
+    """Places rounded to 1 / SUBSAMPLES of a sample."""
     snapped: Doubles = np.rint(places * SUBSAMPLES) / SUBSAMPLES
     return snapped
 
@@ -134,14 +137,14 @@ def _on_grid(points: Reals, triangles: Integers, width: int, height: int, near: 
 
 
 def twice_area(corners: Corners) -> Doubles:
-    """Signed, (T,)."""
+    """Twice the signed area of each triangle, (T,)."""
     x, y = corners.x, corners.y
     area: Doubles = (x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0])
     return area
 
 
 def in_blocks(counts: Ints) -> Iterator[slice]:
-    """Cut a list so that the counts of a slice add up to `BLOCK` at most, or it is of one."""
+    """Slices of a list whose counts sum to at most `BLOCK`; a larger count gets its own slice."""
     ends = np.cumsum(counts, dtype=np.int64)
     start = 0
     while start < len(ends):
@@ -152,17 +155,18 @@ def in_blocks(counts: Ints) -> Iterator[slice]:
 
 
 def _expand(counts: Ints) -> tuple[npt.NDArray[np.intp], Ints]:
-    """For counts (2, 3): which count each item is of, (0, 0, 1, 1, 1), and its place in it."""
+    """For counts (2, 3): the index of each item's count, (0, 0, 1, 1, 1), and its place in it."""
     of = np.repeat(np.arange(len(counts)), counts)
     starts = (np.cumsum(counts, dtype=np.int64) - counts).astype(np.int32)
     return of, np.arange(len(of), dtype=np.int32) - starts[of]
 
 
 def _spans(corners: Corners, width: int, height: int) -> _Spans:
-    """Where each triangle meets each row of samples.
+    """The run of samples of each triangle in each row.
 
-    A row is crossed by the edge from the highest corner to the lowest and by one of the others:
-    that from the highest to the middle one above the latter, that from there to the lowest below.
+    Two edges cross a row. One is the edge from the highest corner to the lowest. The other is the
+    edge from the highest to the middle corner if the row is above the middle corner, else the edge
+    from the middle to the lowest corner.
     """
     high, middle, low = _by_height(corners)
     first = _first(np.stack([high[1], middle[1], low[1]], axis=1), height)  # (T, 3)
@@ -190,7 +194,7 @@ def _spans(corners: Corners, width: int, height: int) -> _Spans:
 
 
 def _by_height(corners: Corners) -> tuple[Doubles, Doubles, Doubles]:
-    """The corners from the top of the image down, (2, T) x and y each."""
+    """The corners sorted from the top of the image down, (2, T) x and y each."""
     a, b, c = np.stack([corners.x, corners.y], axis=1)
     a, b = np.where(a[1] > b[1], (b, a), (a, b))
     b, c = np.where(b[1] > c[1], (c, b), (b, c))
@@ -199,18 +203,18 @@ def _by_height(corners: Corners) -> tuple[Doubles, Doubles, Doubles]:
 
 
 def _edge(top: Doubles, bottom: Doubles) -> Doubles:
-    """(dx, offset, dy) so that (y * dx + offset) / dy is x - 0.5 where the edge crosses y.
+    """(dx, offset, dy) such that (y * dx + offset) / dy is x - 0.5 where the edge crosses y.
 
-    Its ceiling is the first sample whose centre is not left of the edge. With numerator and
-    denominator whole below 2**53, in some unit, rounding the quotient never carries it past an
-    integer.
+    The ceiling of that is the first sample whose centre is not left of the edge. Numerator and
+    denominator are integers below 2**53 in some unit, so rounding the quotient never moves it past
+    an integer.
     """
     dx, dy = bottom - top
     return np.stack([dx, (top[0] - 0.5) * dy - top[1] * dx, dy])
 
 
 def _fill(corners: Corners, spans: _Spans, width: int) -> Fragments:
-    """Weights and depth of every sample: those over depth are linear in the image."""
+    """Weights and depth of every sample; weights divided by depth are linear in the image."""
     planes = weight_planes(corners)
     size = int(spans.length.sum(dtype=np.int64))
     pixel, triangle = np.empty(size, np.int32), np.empty(size, np.int32)
@@ -235,7 +239,7 @@ def _fill(corners: Corners, spans: _Spans, width: int) -> Fragments:
 
 
 def weight_planes(corners: Corners) -> Doubles:
-    """(9, T): corner 0, the gradients of weights 1 and 2, one over the depth of each corner."""
+    """(9, T): x, y of corner 0; the gradients of weights 1 and 2; 1 / depth of each corner."""
     x, y = corners.x, corners.y
     (x_1, x_2), (y_1, y_2) = x[1:] - x[0], y[1:] - y[0]
     area = twice_area(corners)
@@ -245,7 +249,7 @@ def weight_planes(corners: Corners) -> Doubles:
 def over_depth(
     planes: Doubles, row: Integers, column: Integers
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """The weights of each corner over its depth, at the centre of one sample a triangle, (T,)."""
+    """Weight of each corner divided by its depth, at one sample per triangle, (T,) each."""
     x, y, x_1, y_1, x_2, y_2, near_0, near_1, near_2 = planes
     right, down = column + 0.5 - x, row + 0.5 - y
     one, two = right * x_1 + down * y_1, right * x_2 + down * y_2
@@ -253,7 +257,7 @@ def over_depth(
 
 
 def depth_keys(depth: Floats, triangle: Ints) -> Keys:
-    """Numbers that sort by depth, then by triangle: floats above zero sort as their bits do."""
+    """Integers that sort by depth, then by triangle; floats above 0 sort like their bits."""
     keys: Keys = depth.view(np.uint32).astype(np.uint64) << np.uint64(32)
     keys |= triangle.astype(np.uint64)
     return keys
@@ -262,17 +266,17 @@ def depth_keys(depth: Floats, triangle: Ints) -> Keys:
 def nearest(
     fragments: Fragments, size: int, group: Integers | None = None, groups: int = 1
 ) -> Ints:
-    """The fragment that each sample sees, per group as if the others were not there.
+    """The nearest fragment at each sample, for each group as if the others did not exist.
 
     Args:
-        fragments: in any order.
-        size: samples of the grid, width * height.
-        group: (F,) of each fragment, from 0; all are of group 0 without it.
-        groups: how many there are.
+        fragments: fragments in any order.
+        size: number of samples of the grid, width * height.
+        group: (F,) group of each fragment, from 0; None puts all in group 0.
+        groups: number of groups.
 
     Returns:
-        (groups, size) index into the fragments, -1 where there is none. Of equal depths the lower
-        triangle is nearest.
+        (groups, size) index into the fragments, -1 where there is none. At equal depth the
+        triangle with the lower index is nearest.
 
     Raises:
         ValueError: a shape is wrong, or a fragment lies outside the grid or the groups.
@@ -302,16 +306,16 @@ def nearest(
 
 
 def coverage(ids: Integers, classes: int, k: int) -> tuple[Floats, Integers]:
-    """What share of each pixel's k x k samples every class has, and the class that has most.
+    """The share of each class in each pixel's k x k samples, and the most frequent class.
 
     Args:
         ids: (H k, W k) class of each sample, from 0.
-        classes: how many there are.
+        classes: number of classes.
         k: samples along a pixel's side.
 
     Returns:
-        (classes, H, W), adds up to 1 over the classes; and (H, W) of the dtype of `ids`, the
-        lower class where two have as many.
+        (classes, H, W) shares, which sum to 1 over the classes; and (H, W) classes of the dtype of
+        `ids`, the lower one if two are equally frequent.
 
     Raises:
         ValueError: k does not divide the shape, or an id is not a class.

@@ -1,8 +1,8 @@
-"""What each sample of an image sees, of as many triangles as there are, in bounded memory.
+"""The visible triangle at each sample of an image, for any number of triangles in bounded memory.
 
-Convention: as `raster`: samples, depth, the rule for edges and the corners' grid. Compiled, a depth
-buffer takes the triangles one by one; without a compiler numpy takes their fragments in blocks.
-Both round alike at every step, so ids and depths are the same to the last bit.
+Samples, depth, edges and rounding of corners are as in `raster.triangles`. The compiled kernel
+writes triangles one by one into a depth buffer. Without a compiler, numpy works on fragments in
+blocks. Both round in the same way at every step, so ids and depths are equal bit by bit.
 """
 
 from __future__ import annotations
@@ -48,27 +48,28 @@ def visible(
     near: float = 1e-3,
     impl: Impl = "auto",
 ) -> tuple[Ints, Floats]:
-    """The nearest triangle at each sample, per group as if the others were not there.
+    """The nearest triangle at each sample, for each group as if the others did not exist.
 
-    What is covered, and what `near` leaves out, is as in `raster.rasterize`.
+    `raster.triangles.rasterize` defines which samples a triangle covers and what `near` does.
 
     Args:
         points: (V, 3) x and y in samples, then depth.
-        triangles: (T, 3) indices into `points`, either orientation.
-        group: (T,) of each triangle, from 0.
-        groups: how many there are.
-        width: of the grid, in samples.
-        height: of the grid, in samples.
-        near: depth below which a corner is too near, above zero.
-        impl: "native" is the compiled kernel, "ref" numpy, "auto" the kernel where it can be had.
+        triangles: (T, 3) indices into `points`, in either orientation.
+        group: (T,) group of each triangle, from 0.
+        groups: number of groups.
+        width: width of the grid in samples.
+        height: height of the grid in samples.
+        near: smallest depth of a corner, above 0.
+        impl: "native" for the compiled kernel, "ref" for numpy, "auto" for the kernel if it is
+            available.
 
     Returns:
-        (groups, height * width) index of the triangle, -1 where there is none, and its depth, inf
-        there. Of equal depths the lower triangle is nearest.
+        (groups, height * width) index of the triangle, -1 where there is none; and its depth, inf
+        where there is none. At equal depth the triangle with the lower index is nearest.
 
     Raises:
         ValueError: a shape is wrong, a point is not finite, or a corner or group does not exist.
-        BuildError: "native" and the kernel could not be built.
+        BuildError: `impl` is "native" and the kernel cannot be built.
     """
     if impl not in IMPLS:
         raise ValueError(f"impl is {impl!r}; wanted one of {IMPLS}")
@@ -80,7 +81,9 @@ def visible(
     refuse_grid(width, height, near)
     library = None if impl == "ref" else _kernel(impl)
     if library is None:
-        return _by_blocks(points, triangles, group, groups, width, height, near)
+        return _by_blocks(
+            points, triangles, group, groups=groups, width=width, height=height, near=near
+        )
     points = np.ascontiguousarray(points, np.float64)
     triangles = np.ascontiguousarray(triangles, np.int32)
     group = np.ascontiguousarray(group, np.int32)
@@ -132,9 +135,9 @@ def _by_blocks(
 
 
 def _most(points: Reals, triangles: Integers, width: int, height: int) -> Ints:
-    """What a triangle takes in a block: more samples than it covers, (T,).
+    """(T,) an upper bound of the number of samples that each triangle covers.
 
-    None of its rows is longer than twice its area over its height.
+    No row of a triangle is longer than twice its area divided by its height.
     """
     a, b, c = (points[triangles[:, i], :2].astype(np.float64) for i in range(3))
     low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
@@ -153,12 +156,12 @@ def barycentric(
     Args:
         points: (V, 3) x and y in samples, then depth.
         triangles: (T, 3) indices into `points`.
-        which: (N,) index of the triangle, one that `visible` found there.
+        which: (N,) index of a triangle that `visible` found at the sample.
         sample: (N,) row * width + column.
-        width: of the grid, in samples.
+        width: width of the grid in samples.
 
     Returns:
-        (N, 3) in [0, 1] with sum 1; outside the triangle weights below 0 are taken as 0.
+        (N, 3) in [0, 1] with sum 1; weights below 0, outside the triangle, count as 0.
 
     Raises:
         ValueError: a shape is wrong, a point is not finite, a corner, triangle or sample does not
@@ -187,7 +190,7 @@ def barycentric(
         if odd.size:
             raise ValueError(
                 f"triangle {odd[0]} covers no sample: it has no area, or a corner that is not in "
-                "front of the camera"
+                "front of the camera; wanted a triangle that `visible` found"
             )
         found = np.maximum(over_depth(weight_planes(corners), *np.divmod(sample[block], width)), 0)
         weights[block] = (found / (found[0] + found[1] + found[2])).T

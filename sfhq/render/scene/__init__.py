@@ -1,1 +1,1 @@
-"""A person before the camera: surfaces, light, backdrop, picture."""
+"""The scene: a posed person, camera, light, background, and the path-traced picture."""

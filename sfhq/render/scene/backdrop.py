@@ -1,4 +1,4 @@
-"""What stands behind a person, in linear light: walls, leaves, rooms, lamps, all out of focus."""
+"""Backgrounds in linear light: walls, leaves, rooms and lamps, out of focus."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from scipy import fft, ndimage
 from sfhq.render.head.assets import Floats
 from sfhq.render.person import Person
 
-GRID = 256  # texture is drawn at this side, whatever the picture's
+GRID = 256  # side of the drawn background; it is resized to the picture
 LEAVES = ((0.055, 0.08, 0.04), (0.15, 0.19, 0.1), (0.28, 0.29, 0.16), (0.15, 0.12, 0.08))
 SKY = (0.75, 0.82, 0.9)
 
 
 def background(person: Person, size: int, rng: np.random.Generator) -> Floats:
-    """(size, size, 3) linear light behind the person."""
+    """(size, size, 3) linear light of the background; `person.setting` has its kind."""
     kind = person.setting.background
     level = float(np.exp(rng.uniform(np.log(0.05), np.log(0.7))))
     base = level * _tint(rng)
@@ -34,7 +34,7 @@ def background(person: Person, size: int, rng: np.random.Generator) -> Floats:
 
 
 def _tint(rng: np.random.Generator) -> Floats:
-    """(3,) of paint, stone and cloth: mostly grey, rather warm, seldom strong."""
+    """(3,) a random colour of paint, stone or cloth: mostly grey, rather warm, rarely strong."""
     if rng.random() < 0.12:
         strong: Floats = np.clip(rng.dirichlet([8, 8, 8]) * 3, 0.2, 2.2)
         return strong
@@ -47,9 +47,9 @@ def _rough(rng: np.random.Generator, steep: float, stretch: float = 1.0) -> Floa
     """(GRID, GRID, 1) noise of mean 0 and deviation 1 whose power falls with frequency.
 
     Args:
-        rng: draws.
-        steep: the power of a frequency is it to minus twice this.
-        stretch: above 1 it runs upright, below 1 it lies.
+        rng: random numbers.
+        steep: power at frequency f is f ** (-2 * steep).
+        stretch: above 1 features are vertical, below 1 they are horizontal.
     """
     y, x = (f.astype(np.float32) for f in (fft.fftfreq(GRID)[:, None], fft.rfftfreq(GRID)[None]))
     far = np.hypot(y * np.float32(stretch**0.5), x / np.float32(stretch**0.5))
@@ -61,7 +61,7 @@ def _rough(rng: np.random.Generator, steep: float, stretch: float = 1.0) -> Floa
 
 
 def _falloff(rng: np.random.Generator, slope: float) -> Floats:
-    """(GRID, GRID, 1) light that is not the same everywhere."""
+    """(GRID, GRID, 1) uneven light."""
     y, x = np.mgrid[-1 : 1 : GRID * 1j, -1 : 1 : GRID * 1j]
     angle = rng.uniform(0, 2 * np.pi)
     glow = np.exp(-((x - rng.uniform(-0.6, 0.6)) ** 2 + (y - rng.uniform(-0.5, 0.3)) ** 2) / 0.9)
@@ -71,7 +71,7 @@ def _falloff(rng: np.random.Generator, slope: float) -> Floats:
 
 
 def _wall(rng: np.random.Generator) -> Floats:
-    """Plaster, stone, concrete, bark, curtain: texture of one material, lit unevenly."""
+    """A wall of one material in uneven light: plaster, stone, concrete, bark or curtain."""
     depth = rng.uniform(0.06, 0.34)
     grain = _rough(rng, rng.uniform(0.7, 1.3), float(np.exp(rng.normal(0, 0.5))))
     stains = _rough(rng, 1.8)
@@ -84,7 +84,7 @@ def _wall(rng: np.random.Generator) -> Floats:
 
 
 def _joints(rng: np.random.Generator) -> Floats:
-    """(GRID, GRID, 1) below 1 in the gaps between stones or boards."""
+    """(GRID, GRID, 1) factors, below 1 in the gaps between stones or boards."""
     y, x = np.mgrid[0:GRID, 0:GRID].astype(np.float64)
     x = x + 5 * _rough(rng, 1.6)[..., 0]
     y = y + 5 * _rough(rng, 1.6)[..., 0]
@@ -92,14 +92,14 @@ def _joints(rng: np.random.Generator) -> Floats:
     row = np.floor(y / tall)
     across = np.abs((x / wide + 0.5 * row) % 1 - 0.5) * wide
     along = np.abs((y / tall) % 1 - 0.5) * tall
-    kind = int(rng.integers(3))  # stones, boards that lie, boards that stand
+    kind = int(rng.integers(3))  # stones, horizontal boards, vertical boards
     gap = (np.minimum(across, along), along, np.abs((x / wide) % 1 - 0.5) * wide)[kind]
     out: Floats = (1 - rng.uniform(0.15, 0.6) * np.exp(-((gap / thick) ** 2)))[..., None]
     return out
 
 
 def _leaves(rng: np.random.Generator, level: float) -> Floats:
-    """Trees and grass, light between them."""
+    """Trees and grass with light between them."""
     palette = np.array(LEAVES) * np.exp(rng.normal(0, 0.2, (len(LEAVES), 3)))
     patches = sum(_rough(rng, s, 1.3) * w for s, w in ((1.8, 0.6), (1.0, 0.55)))
     at = np.clip((np.asarray(patches)[..., 0] + 1.6) / 3.2, 0, 0.999) * (len(LEAVES) - 1)
@@ -113,7 +113,7 @@ def _leaves(rng: np.random.Generator, level: float) -> Floats:
 
 
 def _things(rng: np.random.Generator) -> Floats:
-    """A room or a street: upright and lying slabs and blobs of other tones."""
+    """A room or a street: blurred rectangles and discs of different tones."""
     out = np.ones((GRID, GRID, 3))
     y, x = np.mgrid[0:GRID, 0:GRID]
     for _ in range(int(rng.integers(5, 16))):
@@ -131,11 +131,11 @@ def _things(rng: np.random.Generator) -> Floats:
 
 
 def _discs(rng: np.random.Generator, level: float) -> Floats:
-    """Lamps far off."""
+    """Discs of distant lamps out of focus."""
     at = np.linspace(0, 1, GRID, dtype=np.float32)
     out = np.zeros((GRID, GRID, 3), np.float32)
     radius = rng.uniform(0.02, 0.06)
-    reach = radius + 0.07  # where a disc is a millionth of its middle
+    reach = radius + 0.07  # here the disc has fallen to a millionth of its middle
     for _ in range(int(rng.integers(6, 30))):
         x, y = rng.random(2)
         rows, columns = (slice(*np.searchsorted(at, (v - reach, v + reach))) for v in (y, x))
@@ -152,7 +152,7 @@ def _blurred(image: Floats, sigma: float) -> Floats:
 
 
 def _sized(image: Floats, size: int) -> Floats:
-    """(size, size, 3), what is finer than its pixels blurred away first."""
+    """The image resized to (size, size, 3); it is blurred first if it becomes smaller."""
     if size == GRID:
         return image
     if size < GRID:

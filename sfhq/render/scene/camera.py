@@ -1,4 +1,4 @@
-"""How the face is framed, and where a point falls in the picture."""
+"""The camera: framing of the face, and projection of points to the picture."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from sfhq.render.person import View
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole that looks along -z.
+    """A pinhole camera that looks along -z.
 
     Attributes:
-        at: (3,) its place, decimetres.
-        fov: field of view in degrees, of the square picture's side.
+        at: (3,) place of the camera in decimetres.
+        fov: field of view in degrees, over the side of the square picture.
     """
 
     at: tuple[float, float, float]
     fov: float
 
     def project(self, points: Floats, size: int) -> Floats:
-        """(..., 3) of pixels (x right, y down, the first pixel's centre at 0.5) and depth.
+        """(..., 3) x and y in pixels, and depth in decimetres.
+
+        x is right and y is down; the centre of the first pixel is at 0.5.
 
         Args:
-            points: (..., 3) in the scene.
-            size: of the picture's side in pixels.
+            points: (..., 3) points in the scene.
+            size: side of the picture in pixels.
         """
-        # In doubles: left and right of the middle are then rounded alike.
+        # In float64, so that both sides of the middle are rounded in the same way.
         x, y, z = np.moveaxis(points.astype(np.float64) - np.array(self.at), -1, 0)
         focal = size / 2 / np.tan(np.radians(self.fov) / 2)
         depth = np.maximum(-z, 1e-4)
@@ -53,7 +55,13 @@ def body_turn(view: View) -> Floats:
 
 
 def posed(points: Floats, follows: Floats | float, view: View) -> Floats:
-    """Points (..., 3) of the rest pose in the scene: the body turns, the head turns on it."""
+    """Points (..., 3) of the rest pose in the scene, after the rotations of body and head.
+
+    Args:
+        points: (..., 3) in the rest pose.
+        follows: share of the head's rotation, 0 (body) to 1 (head): one for all, or one per point.
+        view: the pose.
+    """
     head = turn(points, 1.0, head_turn(view))
     if np.ndim(follows) == 0 and follows == 1:
         return head
@@ -63,10 +71,11 @@ def posed(points: Floats, follows: Floats | float, view: View) -> Floats:
 
 
 def frame(bust: Bust, view: View) -> Camera:
-    """The camera that frames a face as FFHQ's alignment does, but for zoom and shift.
+    """The camera that frames a face as FFHQ's alignment does, then changed by zoom and shift.
 
-    Side and centre follow Karras et al. 2019: twice the larger of 2.0 times the distance of the
-    eyes and 1.8 times that from eyes to mouth; a tenth of the way down.
+    As in Karras et al. 2019, the side of the frame is twice the larger of 2.0 times the distance of
+    the eyes and 1.8 times the distance from eyes to mouth. Its centre is a tenth of the way from
+    the eyes to the mouth.
     """
     shared = topology()
     eyes = np.stack([eyeball(bust, side)[0] for side in "lr"])

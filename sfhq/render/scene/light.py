@@ -1,4 +1,4 @@
-"""Surroundings that shine: a small picture of the whole sphere, drawn by numbers."""
+"""Light from all directions as a small environment map, drawn from the numbers of a setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEIGHT, WIDTH = 48, 96
 
 def sphere(setting: Setting, rng: np.random.Generator) -> Floats:
     """(HEIGHT, WIDTH, 3) linear radiance, in Mitsuba's layout of an environment map."""
-    v = (np.arange(HEIGHT) + 0.5) / HEIGHT * np.pi  # 0 up
+    v = (np.arange(HEIGHT) + 0.5) / HEIGHT * np.pi  # 0 is up
     u = (np.arange(WIDTH) + 0.5) / WIDTH * 2 * np.pi
     polar, around = np.meshgrid(v, u, indexing="ij")
     # Mitsuba looks up u = atan2(x, -z) / 2 pi, v = acos(y) / pi.
@@ -46,7 +46,14 @@ def sphere(setting: Setting, rng: np.random.Generator) -> Floats:
 
 
 def _lamp(place: Floats, azimuth: float, elevation: float, width: float, power: float) -> Floats:
-    """A soft disc; `power` is what it sheds on a surface that faces it, whatever its width."""
+    """(HEIGHT, WIDTH) radiance of a soft disc.
+
+    Args:
+        place: (HEIGHT, WIDTH, 3) direction of each pixel.
+        azimuth, elevation: direction of the disc in degrees.
+        width: radius of the disc in radians.
+        power: irradiance on a surface that faces the disc; it does not depend on the width.
+    """
     a, e = np.radians([azimuth, elevation])
     to = np.array([np.sin(a) * np.cos(e), np.sin(e), np.cos(a) * np.cos(e)])
     angle = np.arccos(np.clip(place @ to, -1, 1))

@@ -1,4 +1,4 @@
-"""Everything that stands before the camera: surfaces and strands, posed, with what they are."""
+"""The posed person: surfaces and strands with their names and materials."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Solid:
     """A posed surface.
 
     Attributes:
-        name: what it is, such as "skin", "l-eye", "frame".
-        material: of `sfhq.render.scene.picture.MATERIALS`.
+        name: such as "skin", "l-eye" or "frame-l"; the first word decides its class.
+        material: a key of `sfhq.render.scene.picture.MATERIALS`, or "clear".
         points, normals, colour: (V, 3).
         triangles: (T, 3).
     """
@@ -47,14 +47,14 @@ class Model:
     """A posed person.
 
     Attributes:
-        person: who.
-        bust: the shape at rest.
-        camera: what frames the face.
-        solids: surfaces.
-        strands: hair in the rest pose, with `curves` of the same order posed.
-        curves: (S, K, 3) each.
-        densities: (F,) fields of the skin under "scalp", "beard", "brows".
-        flipped: the bust's left is the person's right; see `mirror`.
+        person: the numbers of the person.
+        bust: the shape in the rest pose.
+        camera: the camera that frames the face.
+        solids: posed surfaces.
+        strands: hair in the rest pose.
+        curves: posed points of `strands` in the same order, (S, K, 3) each.
+        densities: (F,) densities of hair on the skin, under "scalp", "beard" and "brows".
+        flipped: True if the bust's left is the person's right; see `mirror`.
     """
 
     person: Person
@@ -68,7 +68,7 @@ class Model:
 
 
 def weights_of(person: Person) -> dict[str, float]:
-    """Target name -> strength, of shape and expression."""
+    """The strengths of all targets of shape and expression: target name -> strength."""
     weights = macro_weights(
         person.years, person.male, person.ancestry, person.muscle, person.weight
     )
@@ -78,10 +78,10 @@ def weights_of(person: Person) -> dict[str, float]:
 
 
 def make(person: Person) -> Model:
-    """The person as geometry.
+    """Build the geometry of a person.
 
     Raises:
-        KeyError: a shape or an expression that MakeHuman has no target for.
+        KeyError: the shape or the expression names an unknown target.
     """
     from sfhq.render.wear import items as wear
 
@@ -116,11 +116,19 @@ def make(person: Person) -> Model:
         )
         solids.append(Solid(name, material, points, normals, piece.colour, piece.triangles))
     curves = [posed(s.points, s.follows(), person.view) for s in strands]
-    return Model(person, bust, frame(bust, person.view), solids, strands, curves, densities)
+    return Model(
+        person=person,
+        bust=bust,
+        camera=frame(bust, person.view),
+        solids=solids,
+        strands=strands,
+        curves=curves,
+        densities=densities,
+    )
 
 
 def mirror(model: Model) -> Model:
-    """The scene in a mirror: another person, whose left is where the first one's right was."""
+    """The mirrored model: another person, whose left is where the first one's right was."""
     over = np.array([-1, 1, 1], np.float32)
     other = {"l": "r", "r": "l"}
     solids = [

@@ -1,4 +1,4 @@
-"""A model as a Mitsuba scene, and its linear picture."""
+"""Turn a model into a Mitsuba scene and render its linear picture."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ MATERIALS = {
     "metal": (0.25, 0.5, 0.9, 0.0, 0.0),
     "felt": (0.95, 0.1, 0.0, 0.6, 0.0),
 }
-DEPTH = 3
-EYES = 4  # times as many samples around the eyes
-COARSE = (160, 320)  # pixels up to which light falls on a coarser skin
-SOFT = ("cloth", "felt")  # of these light falls on coarser ones, at every size
-CELL = 13.0  # how coarse, over the picture's side: four pixels
-THIN = 4  # of the strands, one in so many is traced, thicker
+DEPTH = 3  # longest path
+EYES = 4  # factor on the samples around the eyes
+COARSE = (160, 320)  # largest sides in pixels for the coarsest and the next skin mesh
+SOFT = ("cloth", "felt")  # materials whose meshes are coarsened at every size
+CELL = 13.0  # cell for coarsening times the picture's side; a cell is four pixels
+THIN = 4  # one in this many strands is traced, thicker
 
 
 @lru_cache(maxsize=1)
 def mitsuba() -> Any:
-    """The module, set to run on any CPU.
+    """The module `mitsuba` in its variant for any CPU.
 
     Raises:
-        UsageError: it is missing.
+        UsageError: Mitsuba is not installed.
     """
     need("mitsuba")
     import mitsuba as mi
@@ -54,18 +54,21 @@ def mitsuba() -> Any:
 
 
 def render(model: Model, size: int, samples: int) -> tuple[Floats, Floats]:
-    """The picture of a model, and where it is steady.
+    """Render the picture of a model by path tracing.
 
-    On one thread, for with more Mitsuba deals other random numbers.
+    It uses one thread, because with more threads Mitsuba draws other random numbers.
 
     Args:
-        model: what is seen.
-        size: side in pixels.
-        samples: paths a pixel; the eyes get `EYES` times as many.
+        model: the posed person.
+        size: side of the picture in pixels.
+        samples: paths per pixel; pixels around the eyes get `EYES` times as many.
 
     Returns:
-        (size, size, 4) linear RGB radiance, premultiplied by coverage, and coverage; and
-        (size, size), 1 where the many samples of the eyes make smoothing needless, else 0.
+        (size, size, 4), linear RGB radiance premultiplied by coverage, and coverage; and
+        (size, size), 1 around the eyes, where no smoothing is needed, else 0.
+
+    Raises:
+        UsageError: Mitsuba is not installed.
     """
     mi = mitsuba()
     import drjit
@@ -81,7 +84,7 @@ def render(model: Model, size: int, samples: int) -> tuple[Floats, Floats]:
     for i, box in enumerate(boxes):
         tree[f"sensor-{i}"] = _sensor(model, size, box)
     for solid in model.solids:
-        if solid.material == "clear":  # glass without tint: a label, and nothing to see
+        if solid.material == "clear":  # clear glass has a label but is invisible
             continue
         tree[solid.name] = _mesh(solid, model.person.skin.oil, size)
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +101,7 @@ def render(model: Model, size: int, samples: int) -> tuple[Floats, Floats]:
 
 
 def _eye_boxes(model: Model, size: int, samples: int) -> list[tuple[int, int, int, int, int]]:
-    """Left, top, width, height and samples of the pixels around each eye that is in the picture."""
+    """Left, top, width, height and samples of the pixels around each eye in the picture."""
     boxes = []
     for solid in model.solids:
         if not solid.name.endswith("-eye"):
@@ -138,14 +141,14 @@ def _sensor(model: Model, size: int, box: tuple[int, int, int, int, int]) -> dic
 
 
 def _strands(model: Model, folder: Path) -> dict[str, Any]:
-    """Curves by kind and tone; Mitsuba reads them from files in `folder`."""
+    """Curves of all strands by kind and tone; Mitsuba reads them from files in `folder`."""
     out: dict[str, Any] = {}
     hidden = posed(MIDDLE[None], 1.0, model.person.view)[0]
     for i, (strands, curve) in enumerate(zip(model.strands, model.curves, strict=True)):
         for tone in np.unique(strands.tone):
             chosen = np.flatnonzero(strands.tone == tone)
             points, radius = curve[chosen], strands.radius[chosen]
-            if strands.kind in ("hair", "beard"):  # light needs the mass, not every strand
+            if strands.kind in ("hair", "beard"):  # light does not need every single strand
                 points, radius = points[::THIN], radius[::THIN] * THIN**0.5
             if strands.kind == "hair":
                 steps = points.shape[1]
@@ -203,13 +206,13 @@ def _mesh(solid: Solid, oil: float, size: int) -> Any:
 
 
 def _write_curves(path: Path, points: Floats, radius: Floats, hidden: Floats) -> None:
-    """Mitsuba's curve format: a control point a line, an empty line between curves.
+    """Write curves in Mitsuba's format: one control point per line, an empty line between curves.
 
-    A hit at the very end of a file's last curve makes Mitsuba 3.9.1 read past its array and crash
-    (mended after it, in its pull request 1928), so the last curve is one that no ray can reach.
+    A hit at the end of the last curve of a file makes Mitsuba 3.9.1 read past its array and crash;
+    its pull request 1928 fixed that later. So a last curve is added that no ray can reach.
 
     Args:
-        path: of the file.
+        path: the file to write.
         points: (S, K, 3).
         radius: (S, K).
         hidden: (3,) a place inside the head.
@@ -219,14 +222,14 @@ def _write_curves(path: Path, points: Floats, radius: Floats, hidden: Floats) ->
     points = np.concatenate([points, last[None]])
     radius = np.concatenate([radius, np.full((1, steps), 1e-4)])
     table = np.concatenate([points, radius[..., None]], 2)
-    # A cubic B-spline stops short of its ends: they are doubled.
+    # A cubic B-spline does not reach its end points, so they are doubled.
     table = np.concatenate([table[:, :1], table, table[:, -1:]], 1)
     line = "%.4f %.4f %.4f %.4f\n" * table.shape[1] + "\n"
     path.write_text(line * len(table) % tuple(table.ravel().tolist()))
 
 
 def _hair(hair: Hair, tone: int, kind: str) -> dict[str, Any]:
-    """The material of strands: Chiang et al. 2016, by pigment or by the colour of a dye."""
+    """Mitsuba's hair material (Chiang et al. 2016), by pigment or by the colour of a dye."""
     rough = {"longitudinal_roughness": 0.3, "azimuthal_roughness": 0.35}
     share = (1.0, 0.7, 1.0)[tone]
     if kind == "lash":

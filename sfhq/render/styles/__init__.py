@@ -1,6 +1,6 @@
-"""Art styles as seeded filters of a photo, so that an art image has its true photograph.
+"""Art styles as seeded filters of a photo, so that the true photograph of an art image is known.
 
-What the renderer knows of each pixel (`Guides`) makes them better, and none needs it.
+`Guides` from the renderer improve the result; no style needs them.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ SMALLEST = 16
 
 
 def check_style(style: str) -> None:
-    """Raise a UsageError for a style that there is not."""
+    """Raise a UsageError if `style` is not one of `STYLES`."""
     if style not in STYLES:
         near = difflib.get_close_matches(style, STYLES, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UsageError(f"unknown style {style!r}; {hint}known: {', '.join(STYLES)}")
+        raise UsageError(f"unknown style {style!r}; {hint}wanted one of: {', '.join(STYLES)}")
 
 
 def stylize(
@@ -49,18 +49,18 @@ def stylize(
     """The photo in a style; the same arguments give the same bytes.
 
     Args:
-        photo: (H, W, 3) RGB, at least 16 pixels a side. Strokes scale with its shorter side.
-        style: one of `STYLES`; "photo" gives a copy.
+        photo: (H, W, 3) RGB, at least 16 pixels per side. Strokes scale with its shorter side.
+        style: one of `STYLES`; "photo" returns a copy.
         seed: 0 or above; chooses palette, stroke size, paper, medium and light.
-        guides: what is known about each pixel of the photo. Without them the face is taken
-            to be where alignment puts it.
+        guides: data about each pixel of the photo. Without them the face is assumed to be where
+            alignment puts it.
 
     Returns:
         (H, W, 3) uint8.
 
     Raises:
-        UsageError: no such style.
-        ValueError: photo or guides have another shape or type.
+        UsageError: the style is unknown.
+        ValueError: photo or guides have a wrong shape or type.
 
     Example:
         >>> grey = np.full((64, 64, 3), 128, np.uint8)
@@ -72,7 +72,7 @@ def stylize(
         raise ValueError(f"photo is {photo.dtype} {photo.shape}; wanted uint8 (H, W, 3)")
     height, width = photo.shape[:2]
     if min(height, width) < SMALLEST:
-        raise ValueError(f"photo is {width} x {height}; wanted at least {SMALLEST} pixels a side")
+        raise ValueError(f"photo is {width} x {height}; wanted at least {SMALLEST} pixels per side")
     guides = guides or Guides()
     guides.check(height, width)
     if style == "photo":

@@ -1,4 +1,4 @@
-"""Cel shading: flat tones with clean borders under ink lines, as in animation."""
+"""Cel shading as in animation: flat tones with clean borders, and ink lines over them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ Indices = npt.NDArray[np.intp]
 
 
 def cel(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """A frame of an animation, (H, W, 3) in [0, 1]."""
+    """The photo as a frame of an animation, (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     unit = min(height, width) / 256
-    scale = 2 if min(height, width) <= 384 else 1  # borders are drawn larger, then reduced
+    scale = 2 if min(height, width) <= 384 else 1  # small images are drawn larger, then reduced
     lift = rng.uniform(1.15, 2.2)
     face = guides.face(height, width)
     fine, broad = calm(rgb, max(2, round(2 * unit))), calm(rgb, max(2, round(6 * unit)))
@@ -48,10 +48,10 @@ def cel(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
 
 
 def _animate(lab: Floats, lift: float, rng: Rng) -> Floats:
-    """OKLab to sRGB in the studio's palette: vivid, with shadows turned towards violet."""
+    """OKLab to sRGB with vivid colours and shadows shifted towards violet."""
     out = lab.copy()
     chroma = np.hypot(lab[..., 1], lab[..., 2])[..., None]
-    out[..., 1:] *= lift / (1 + (lift - 1) * chroma / 0.11)  # skin stays skin
+    out[..., 1:] *= lift / (1 + (lift - 1) * chroma / 0.11)  # keeps the colour of skin
     turn = rng.uniform(-1.0, 1.0) - 1.2
     violet = np.array([np.cos(turn) * 0.6 + 0.3, np.sin(turn)], np.float32) * rng.uniform(
         0.01, 0.035
@@ -62,7 +62,7 @@ def _animate(lab: Floats, lift: float, rng: Rng) -> Floats:
 
 
 def _by_colour(smooth: Floats, rng: Rng) -> tuple[Indices, Floats]:
-    """Areas of few colours: their index (H, W), and OKLab (K, 3)."""
+    """Areas of similar colour: the area of each pixel (H, W), and OKLab colours (K, 3)."""
     lab = oklab(smooth)
     weighted = lab * np.array([1.0, 3.0, 3.0], np.float32)
     centres = _centres(weighted, int(rng.integers(10, 16)), rng)
@@ -71,10 +71,10 @@ def _by_colour(smooth: Floats, rng: Rng) -> tuple[Indices, Floats]:
 
 
 def _centres(colours: Floats, count: int, rng: Rng) -> Floats:
-    """(K, 3) main colours, K at most `count`."""
+    """(K, 3) main colours by k-means, K at most `count`."""
     step = max(1, round((colours.shape[0] * colours.shape[1] / 4096) ** 0.5))
     points = colours[::step, ::step].reshape(-1, 3).astype(np.float64)
-    points = points + rng.normal(0, 1e-4, points.shape)  # no two the same
+    points = points + rng.normal(0, 1e-4, points.shape)  # k-means needs distinct points
     count = min(count, len(points))
     return np.asarray(kmeans2(points, count, 8, minit="++", rng=rng)[0], np.float32)
 
@@ -90,7 +90,11 @@ def _means(index: Indices, lab: Floats) -> tuple[Indices, Floats]:
 def _by_label(
     rgb: Floats, smooth: Floats, rng: Rng, guides: Guides, unit: float
 ) -> tuple[Indices, Floats]:
-    """Areas that are surfaces in two to four tones: their index (H, W), and OKLab (K, 3)."""
+    """Areas of one surface and tone, with two to four tones per surface.
+
+    Returns:
+        The area of each pixel (H, W), and OKLab colours (K, 3).
+    """
     surfaces = guides.surfaces()
     assert surfaces is not None
     lab, fine = oklab(smooth), oklab(blur(rgb, 0.5 * unit))
@@ -131,7 +135,7 @@ def _by_label(
 
 
 def _backdrop(index: Indices, shown: Floats, behind: npt.NDArray[np.bool_], rng: Rng) -> None:
-    """Replace what lies behind by two to four slanting bands of one hue."""
+    """Replace the background by two to four slanting bands of one hue."""
     height, width = index.shape
     y, x = np.mgrid[:height, :width] / max(height, width)
     turn, hue = rng.uniform(0, 2 * np.pi, 2)
@@ -144,7 +148,10 @@ def _backdrop(index: Indices, shown: Floats, behind: npt.NDArray[np.bool_], rng:
 
 
 def _areas(index: Indices, colours: Floats, sigma: float, scale: int, face: Floats) -> Floats:
-    """Areas at `scale` with borders as smooth as a pen's: of all blurred masks the highest wins."""
+    """The coloured areas at `scale` with smooth borders.
+
+    Each area's mask is blurred; a pixel gets the colour of the area with the highest value.
+    """
     height, width = index.shape
     best = np.full((height * scale, width * scale), -1, np.float32)
     out = np.zeros((height * scale, width * scale, 3), np.float32)
@@ -168,12 +175,12 @@ def _sun(rng: Rng) -> Floats:
 
 
 def _ink(rgb: Floats, rng: Rng, guides: Guides, unit: float, scale: int) -> Floats:
-    """(H, W) cover at `scale` of lines with sharp borders, fat where they press."""
+    """(H, W) cover of ink lines at `scale`, with sharp borders and uneven thickness."""
     height, width = rgb.shape[:2]
     thick = max(rng.uniform(0.9, 1.4) * unit, 0.75)
     lines = contours(rgb, guides, thick, gain=0.8)
     hair = guides.share((HAIR,), 1.0 * unit)
-    if hair is not None:  # few strands, and only where they part
+    if hair is not None:  # fewer lines inside hair
         lines *= 1 - 0.5 * smoothstep(0.9, 1.0, hair)
     lines = blur(lines, 0.5 * unit)
     press = 0.10 * noise(rng, height, width, 30 * unit)

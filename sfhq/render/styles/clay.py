@@ -1,4 +1,4 @@
-"""Clay: one matte material, lit softly, with the marks of fingers and tools."""
+"""Clay: one matte material in soft light, with marks of fingers and tools."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CLAYS = (
 
 
 def clay(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """A bust or a relief of clay, (H, W, 3) in [0, 1]."""
+    """The photo as a clay bust (with normals in the guides) or relief, (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     unit = min(height, width) / 256
     base = np.array(CLAYS[int(rng.integers(len(CLAYS)))], np.float32)
@@ -55,7 +55,7 @@ def clay(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
     lit = (depth * shade + (1 - depth) * carved) * _hollow(form, unit)
     lab = np.empty((height, width, 3), np.float32)
     lab[..., 0] = base[0] * (0.24 + 1.08 * lit)
-    warm = smoothstep(0.75, 0.25, lit)[..., None]  # light that went through comes out warmer
+    warm = smoothstep(0.75, 0.25, lit)[..., None]  # light that passed through clay is warmer
     lab[..., 1:] = base[1:] * (0.85 + 0.35 * warm) + np.array([0.008, 0.004], np.float32) * warm
     lab += _by_class(guides, rng, height, width, unit)
     if solid is not None:
@@ -73,7 +73,10 @@ def _sun(rng: Rng) -> Floats:
 
 
 def _form(grey: Floats, guides: Guides, unit: float) -> tuple[Floats, Floats | None]:
-    """Unit normals with the photo's relief, and how solid a pixel is (None: all are)."""
+    """Unit normals with the photo's relief, and the share of clay in each pixel.
+
+    The share is None if the guides have no normals: then every pixel is clay.
+    """
     height, width = grey.shape
     grey = np.log(grey + 0.2)
     relief = 2.2 * unit * (blur(grey, 0.8 * unit) - blur(grey, 3.5 * unit))
@@ -92,14 +95,14 @@ def _form(grey: Floats, guides: Guides, unit: float) -> tuple[Floats, Floats | N
 
 
 def _tilted(normals: Floats, gx: Floats, gy: Floats) -> Floats:
-    """Unit normals of a surface that got the slopes of a height field."""
+    """Unit normals tilted by the slopes of a height field."""
     out = normals + np.stack([-gx, gy, np.zeros_like(gx)], -1)
     length = np.linalg.norm(out, axis=-1, keepdims=True)
     return np.asarray(out / np.maximum(length, 1e-4), np.float32)
 
 
 def _worked(form: Floats, rgb: Floats, guides: Guides, rng: Rng, unit: float) -> Floats:
-    """Unit normals after hands and tools."""
+    """Unit normals with marks of hands and tools."""
     height, width = form.shape[:2]
     gx, gy = gradient(_marks(rgb, guides, rng, unit))
     pressed = _dabs(rng, height, width, unit) * (1 - 0.7 * guides.face(height, width))[..., None]
@@ -107,14 +110,14 @@ def _worked(form: Floats, rgb: Floats, guides: Guides, rng: Rng, unit: float) ->
 
 
 def _near(height: int, width: int) -> Floats:
-    """(H, W) 1 where an aligned photo has the head, falling to 0 away from it."""
+    """(H, W) 1 where an aligned photo has the head, and 0 far from it."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     r = np.hypot((x / width - 0.5) / 0.36, (y / height - 0.52) / 0.5)
     return smoothstep(1.4, 0.95, r.astype(np.float32))
 
 
 def _dome(height: int, width: int) -> Floats:
-    """(H, W, 3) normals, not of unit length, of a low egg on a wall."""
+    """(H, W, 3) normals, not of unit length, of a flat egg-shaped bump on a wall."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     u, v = (x / width - 0.5) / 0.36, (y / height - 0.5) / 0.47
     near = smoothstep(1.15, 0.75, np.hypot(u, v))
@@ -122,7 +125,7 @@ def _dome(height: int, width: int) -> Floats:
 
 
 def _marks(rgb: Floats, guides: Guides, rng: Rng, unit: float) -> Floats:
-    """(H, W) height in pixels of dabs, fingerprints, and grooves combed into hair."""
+    """(H, W) height in pixels of rough spots, fingerprints and grooves in hair."""
     height, width = rgb.shape[:2]
     careful = 1 - 0.6 * guides.face(height, width)
     angle, onesided = tangent(tensor(blur(luma(rgb), 1.0 * unit), 4 * unit))
@@ -140,7 +143,7 @@ def _marks(rgb: Floats, guides: Guides, rng: Rng, unit: float) -> Floats:
 
 
 def _dabs(rng: Rng, height: int, width: int, unit: float) -> Floats:
-    """(H, W, 2) tilts of the flat places that thumbs and spatulas leave, side by side."""
+    """(H, W, 2) slopes of flat places, side by side, as thumbs and spatulas leave them."""
     rows, columns = max(2, round(height / unit / 2)), max(2, round(width / unit / 2))
     y, x = np.mgrid[:rows, :columns].astype(np.float32)
     x = x + 2.5 * noise(rng, rows, columns, 7)
@@ -154,7 +157,7 @@ def _dabs(rng: Rng, height: int, width: int, unit: float) -> Floats:
 
 
 def _fingerprints(rng: Rng, height: int, width: int, unit: float) -> Floats:
-    """(H, W) in [-1, 1] ridges of some ten finger tips, 0 between them."""
+    """(H, W) in [-1, 1], ridges of about ten fingerprints, 0 between them."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     out = np.zeros((height, width), np.float32)
     pitch = max(3.0 * unit, 2.8)
@@ -173,7 +176,7 @@ def _fingerprints(rng: Rng, height: int, width: int, unit: float) -> Floats:
 
 
 def _matte(normals: Floats, sun: Floats) -> Floats:
-    """(H, W) brightness in [0, 1]: a wrapped key light, light from above, a rim from behind."""
+    """(H, W) brightness, about 0 to 1: wrapped key light, light from above, light from behind."""
     key = np.clip((normals @ sun + 0.35) / 1.35, 0, 1) ** 1.4
     sky = 0.5 + 0.5 * normals[..., 1]
     other = np.clip(normals @ (sun * np.array([-1, 0.3, 0.6], np.float32)), 0, 1)
@@ -181,14 +184,14 @@ def _matte(normals: Floats, sun: Floats) -> Floats:
 
 
 def _carving(grey: Floats, unit: float) -> Floats:
-    """(H, W) in [0, 1] the photo's light without its pigments: bright against its surroundings."""
+    """(H, W) in [0, 1], the photo's light relative to its surroundings, mostly without pigment."""
     near, far = blur(grey, 7 * unit), blur(grey, 26 * unit)
     local = ((grey + 0.06) / (near + 0.06)) ** 0.9 * ((near + 0.15) / (far + 0.15)) ** 0.45
     return smoothstep(0.0, 1.5, local.astype(np.float32))
 
 
 def _hollow(normals: Floats, unit: float) -> Floats:
-    """(H, W) below 1 in creases, where the surface bends inwards."""
+    """(H, W) factors, below 1 in creases, where the surface bends inwards."""
     out = np.ones(normals.shape[:2], np.float32)
     for sigma, strength in ((1.5, 0.8), (5.0, 1.6)):
         nx, ny = (blur(normals[..., i], sigma * unit) for i in (0, 1))
@@ -198,7 +201,7 @@ def _hollow(normals: Floats, unit: float) -> Floats:
 
 
 def _by_class(guides: Guides, rng: Rng, height: int, width: int, unit: float) -> Floats:
-    """(H, W, 3) OKLab offsets: the lump a part was made from differs a little."""
+    """(H, W, 3) OKLab offsets: parts of the face differ slightly in the colour of their clay."""
     out = np.zeros((height, width, 3), np.float32)
     out[..., 0] = 0.012 * fractal(rng, height, width, 60 * unit, 3)
     if guides.labels is not None:

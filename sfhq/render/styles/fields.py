@@ -1,6 +1,6 @@
-"""Fields over an image that the styles are made of: blur, noise, flow, paper, colour.
+"""Image operations that the styles use: blur, noise, flow, paper, colour.
 
-Images are (H, W, 3) float32 RGB in [0, 1]; a field is (H, W) float32; x is right and y down.
+Images are (H, W, 3) float32 RGB in [0, 1]. A field is (H, W) float32. x is right and y is down.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def luma(rgb: Floats) -> Floats:
-    """(H, W) brightness as video weighs it."""
+    """(H, W) luma of an image, with the weights of Rec. 601."""
     return rgb @ LUMA
 
 
 def lerp(a: Any, b: Any, t: Any) -> Floats:
-    """`a` where `t` is 0, `b` where it is 1; a field `t` goes over all colours."""
+    """a + (b - a) * t; a field `t` (H, W) applies to all channels of an image."""
     if np.ndim(t) == 2 and max(np.ndim(a), np.ndim(b)) != 2:
         t = np.asarray(t)[..., None]
     out: Floats = np.asarray(a + (np.asarray(b) - a) * t, np.float32)
@@ -32,14 +32,14 @@ def lerp(a: Any, b: Any, t: Any) -> Floats:
 
 
 def smoothstep(low: float | Floats, high: float | Floats, x: Floats) -> Floats:
-    """0 below `low`, 1 above `high`, without corners between; `high` may be the lower."""
+    """0 at `low`, 1 at `high`, a smooth cubic between; `high` may be below `low`."""
     t = np.clip((x - low) / (np.asarray(high, np.float32) - low), 0, 1)
     out: Floats = (t * t * (3 - 2 * t)).astype(np.float32)
     return out
 
 
 def resize(x: Floats, height: int, width: int, method: int = Image.Resampling.BICUBIC) -> Floats:
-    """A field or image at another size."""
+    """A field or image resized to (height, width)."""
     if x.shape[:2] == (height, width):
         return x
     if x.ndim == 3:
@@ -73,7 +73,7 @@ def gradient(x: Floats) -> tuple[Floats, Floats]:
 
 
 def noise(rng: Rng, height: int, width: int, cell: float) -> Floats:
-    """(H, W) smooth noise of mean 0 and deviation 1 whose features are `cell` pixels wide."""
+    """(H, W) smooth noise of mean 0 and deviation 1; its features are `cell` pixels wide."""
     rows, columns = max(2, round(height / cell)) + 1, max(2, round(width / cell)) + 1
     lattice = rng.standard_normal((rows, columns), dtype=np.float32)
     field = resize(lattice, height, width)
@@ -82,7 +82,7 @@ def noise(rng: Rng, height: int, width: int, cell: float) -> Floats:
 
 
 def fractal(rng: Rng, height: int, width: int, cell: float, octaves: int = 3) -> Floats:
-    """(H, W) noise of mean 0 and deviation 1, each octave half as wide and 0.6 as strong."""
+    """(H, W) noise of deviation 1; each octave has half the width and 0.6 of the strength."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         total += 0.6**octave * noise(rng, height, width, max(cell / 2**octave, 1.0))
@@ -91,20 +91,20 @@ def fractal(rng: Rng, height: int, width: int, cell: float, octaves: int = 3) ->
 
 
 def paper(rng: Rng, height: int, width: int, cell: float) -> Floats:
-    """(H, W) height of rough paper in [0, 1], mean 0.5; `cell` is the tooth in pixels."""
+    """(H, W) height of rough paper in [0, 1], mean 0.5; its grain is `cell` pixels wide."""
     tooth = fractal(rng, height, width, max(cell, 1.3), 2)
     fibre = noise(rng, height, width, max(cell / 2, 1.0))
     return smoothstep(-2.2, 2.2, 0.85 * tooth + 0.5 * fibre)
 
 
 def tensor(grey: Floats, sigma: float) -> Floats:
-    """(H, W, 3) structure tensor xx, xy, yy: gradients' outer product, blurred."""
+    """(H, W, 3) structure tensor (xx, xy, yy): the blurred outer product of gradients."""
     gx, gy = gradient(grey)
     return blur(np.stack([gx * gx, gx * gy, gy * gy], -1), sigma)
 
 
 def tangent(tensors: Floats) -> tuple[Floats, Floats]:
-    """Angle along the edge in radians, and how one-sided the gradients are in [0, 1]."""
+    """Angle along the edge in radians, and coherence of the gradients in [0, 1], (H, W) each."""
     xx, xy, yy = tensors[..., 0], tensors[..., 1], tensors[..., 2]
     angle = 0.5 * np.arctan2(2 * xy, xx - yy) + np.float32(np.pi / 2)
     spread = np.sqrt((xx - yy) ** 2 + 4 * xy**2)
@@ -112,7 +112,7 @@ def tangent(tensors: Floats) -> tuple[Floats, Floats]:
 
 
 def smear(x: Floats, angle: Floats, length: float) -> Floats:
-    """A field averaged along the lines that follow `angle`, `length` pixels to both sides.
+    """A field averaged along lines that follow `angle`, `length` pixels in both directions.
 
     Source: Cabral and Leedom 1993, "Imaging vector fields using line integral convolution".
     """
@@ -137,10 +137,13 @@ def smear(x: Floats, angle: Floats, length: float) -> Floats:
 
 
 def calm(rgb: Floats, radius: int) -> Floats:
-    """Edge-keeping smoothing: of eight windows around a pixel, the calmest count most.
+    """Smooth an image and keep its edges.
 
-    Source: Papari et al. 2007, "Artistic edge and corner enhancing smoothing", with windows
-    for sectors.
+    A pixel becomes the weighted mean of eight windows around it; windows with little variance have
+    the largest weight.
+
+    Source: Papari et al. 2007, "Artistic edge and corner enhancing smoothing", with windows instead
+    of sectors.
     """
     size, reach = radius + 1, radius / 2
     grey = luma(rgb)
@@ -163,7 +166,7 @@ def calm(rgb: Floats, radius: int) -> Floats:
 
 
 def warp(x: Floats, dx: Floats, dy: Floats) -> Floats:
-    """An image or field read at (x + dx, y + dy), in pixels."""
+    """An image or field sampled at (x + dx, y + dy); dx and dy are (H, W) in pixels."""
     rows, columns = np.mgrid[: x.shape[0], : x.shape[1]].astype(np.float32)
     at = np.stack([rows + dy, columns + dx])
     if x.ndim == 3:
@@ -197,10 +200,11 @@ _FROM_LMS = np.linalg.inv(_TO_LMS.astype(np.float64)).astype(np.float32)
 
 
 def oklab(rgb: Floats) -> Floats:
-    """(..., 3) sRGB in [0, 1] to lightness in [0, 1] and two opponent colours.
+    """(..., 3) sRGB in [0, 1] to OKLab: lightness in [0, 1], and two opponent colours.
 
-    Source: Björn Ottosson 2020, "A perceptual color space for image processing"; sRGB is
-    linearised by a power of 2.2.
+    sRGB is linearised by a power of 2.2.
+
+    Source: Björn Ottosson 2020, "A perceptual color space for image processing".
     """
     linear = np.clip(rgb, 0, 1) ** np.float32(2.2)
     out: Floats = np.cbrt(linear @ _TO_LMS.T) @ _TO_LAB.T
@@ -208,7 +212,7 @@ def oklab(rgb: Floats) -> Floats:
 
 
 def from_oklab(lab: Floats) -> Floats:
-    """Back to sRGB, clipped to [0, 1]."""
+    """(..., 3) OKLab to sRGB, clipped to [0, 1]."""
     linear = (lab @ _FROM_LAB.T) ** 3 @ _FROM_LMS.T
     out: Floats = (np.clip(linear, 0, 1) ** np.float32(1 / 2.2)).astype(np.float32)
     return out

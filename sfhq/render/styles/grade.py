@@ -1,4 +1,4 @@
-"""A seeded palette: how a painter's colours differ from the camera's."""
+"""Change the colours of a photo to a random palette, as a painter would."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sfhq.render.styles.fields import Floats, Rng, from_oklab, oklab, smoothstep
 def grade(
     rgb: Floats, rng: Rng, saturation: tuple[float, float], cast: float, contrast: float
 ) -> Floats:
-    """Colours pulled to a palette: saturation, contrast, and a tint each for shadow and light.
+    """Change saturation and contrast, and tint shadows and lights, by a random palette.
 
     Args:
         rgb: (H, W, 3).
-        rng: source of the palette.
-        saturation: lowest and highest factor on colourfulness.
-        cast: how strong the tints may be, in OKLab units; 0.02 is visible, 0.06 strong.
-        contrast: 1 leaves lightness alone, above 1 steepens it about the middle.
+        rng: draws the palette.
+        saturation: lowest and highest factor on chroma.
+        cast: largest strength of the tints in OKLab units; 0.02 is visible, 0.06 is strong.
+        contrast: 1 keeps lightness; above 1 increases contrast about the median.
     """
     lab = oklab(rgb)
     light = lab[..., 0]

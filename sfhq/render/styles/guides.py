@@ -1,4 +1,4 @@
-"""What a renderer knows about each pixel, for the styles that draw better with it."""
+"""Data from the renderer about each pixel, which helps the styles to draw better."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ BACKGROUND, CLOTH, HAIR, HAT = 0, 16, 17, 18
 BROWS, EYES = (2, 3), (4, 5)
 FEATURES = (*BROWS, *EYES, 6, 11, 12, 13)  # brows, eyes, glasses, mouth and lips
 FACE = (1, *FEATURES, 7, 8, 9, 10)
-# A nose, an ear or a neck is drawn by its form, not as a patch of another colour; and around
-# brows and lips there is no line.
+# SURFACE: nose, ears and neck count as skin, because they are not patches of another colour.
+# OUTLINED: brows and lips count as skin too, because no line is drawn around them.
 SURFACE = np.array([0, 1, 2, 2, 4, 4, 6, 1, 1, 9, 1, 11, 12, 12, 1, 15, 16, 17, 18], np.uint8)
 OUTLINED = np.array([0, 1, 1, 1, 4, 4, 6, 1, 1, 9, 1, 11, 1, 1, 1, 15, 16, 17, 18], np.uint8)
 
 
 @dataclass(frozen=True)
 class Guides:
-    """What is known about each pixel; what is not known is None.
+    """Data about each pixel of a photo; each field may be None.
 
     Attributes:
         labels: (H, W) uint8, class ids 0-18 of CelebAMask-HQ; 0 is background.
-        normals: (H, W, 3) float32 unit vectors of camera space (x right, y up, z to the
-            camera), 0 where background.
-        depth: (H, W) float32 in any unit; only its jumps are read, and not where it is not finite.
+        normals: (H, W, 3) float32 unit vectors in camera space (x right, y up, z towards the
+            camera); 0 in the background.
+        depth: (H, W) float32 in any unit; only its jumps are used, and only where it is finite.
     """
 
     labels: Labels | None = None
@@ -50,15 +50,15 @@ class Guides:
             raise ValueError(f"guides.labels are {self.labels.dtype}; wanted uint8 class ids 0-18")
 
     def share(self, classes: tuple[int, ...], sigma: float) -> Floats | None:
-        """(H, W) in [0, 1], how far a pixel is in one of the classes; None without labels."""
+        """(H, W) in [0, 1], blurred mask of the classes; None without labels."""
         if self.labels is None:
             return None
         return blur(np.isin(self.labels, classes).astype(np.float32), sigma)
 
     def face(self, height: int, width: int) -> Floats:
-        """(H, W) in [0, 1], where the hand is careful: eyes and mouth 1, the rest of the face less.
+        """(H, W) in [0, 1], importance of detail: 1 at eyes and mouth, less elsewhere in the face.
 
-        Without labels it is where the face of an aligned photo is.
+        Without labels the place of the face in an aligned photo is used.
         """
         unit = min(height, width) / 256
         face, features = self.share(FACE, 5 * unit), self.share(FEATURES, 3 * unit)
@@ -73,7 +73,7 @@ class Guides:
         return None if self.labels is None else SURFACE[np.minimum(self.labels, 18)]
 
     def outlines(self) -> Floats | None:
-        """(H, W) in [0, 1], 1 where surfaces meet, fold or hide one another; None if unknown."""
+        """(H, W) in [0, 1], 1 where surfaces meet, fold or hide each other; None without guides."""
         form: list[Floats] = []
         if self.normals is not None:
             form.append(_folds(self.normals))
@@ -81,7 +81,7 @@ class Guides:
             form.append(_jumps(self.depth))
         if self.labels is None:
             return np.maximum.reduce(form) if form else None
-        solid = (self.labels != HAIR).astype(np.float32)  # a strand is no surface
+        solid = (self.labels != HAIR).astype(np.float32)  # strands have no outlines
         borders = _differs(OUTLINED[np.minimum(self.labels, 18)])
         edges: Floats = np.maximum.reduce([borders, *(f * solid for f in form)])
         return edges
@@ -95,7 +95,7 @@ def _differs(labels: Labels) -> Floats:
 
 
 def _folds(normals: Floats) -> Floats:
-    """1 along the silhouette, and where neighbours 2 pixels apart turn by some 50 degrees."""
+    """1 along the silhouette, and where normals 2 pixels apart differ by about 50 degrees."""
     known = (normals**2).sum(-1) > 0.25
     edge = _differs(known.view(np.uint8))
     for axis in (0, 1):
@@ -108,7 +108,7 @@ def _folds(normals: Floats) -> Floats:
 
 
 def _jumps(depth: Floats) -> Floats:
-    """1 where depth steps by more than a twentieth of the range that the middle 90 % cover."""
+    """1 where depth jumps by more than a twentieth of the range of its middle 90 %."""
     finite = np.isfinite(depth)
     if not finite.any():
         return np.zeros(depth.shape, np.float32)

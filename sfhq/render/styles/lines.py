@@ -1,4 +1,4 @@
-"""Contours as a draughtsman sees them: dark lines of the image, and edges of the form."""
+"""Find the contours of a drawing: dark lines of the image, and outlines from the guides."""
 
 from __future__ import annotations
 
@@ -9,14 +9,20 @@ from sfhq.render.styles.guides import Guides
 
 
 def contours(rgb: Floats, guides: Guides, width: float, gain: float = 1.0) -> Floats:
-    """(H, W) in [0, 1], how strongly a line of `width` pixels wants to be at each pixel.
+    """(H, W) in [0, 1], strength of a line of `width` pixels at each pixel.
 
-    A pixel darker than its surroundings is on a line; the response is averaged along the
-    edge so that lines are long. Outlines of the guides are added, and do not depend on light.
+    A pixel that is darker than its surroundings is on a line. The response is averaged along the
+    edge, so lines are long. Outlines of the guides are added; they do not depend on light.
+
+    Args:
+        rgb: (H, W, 3).
+        guides: data about each pixel.
+        width: width of a line in pixels.
+        gain: above 1 finds weaker lines.
 
     Source: Kang et al. 2007, "Coherent line drawing", with an isotropic difference.
     """
-    grey = np.log(luma(rgb) + 0.15)  # a shadow hides no line
+    grey = np.log(luma(rgb) + 0.15)  # the logarithm keeps lines in shadows
     fine = blur(grey, 0.5 * width)
     angle, _ = tangent(tensor(fine, 1.5 * width))
     dark = blur(grey, 1.3 * width) - fine

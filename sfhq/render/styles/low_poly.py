@@ -1,4 +1,4 @@
-"""Low-poly: a mesh of triangles, each in one colour, finer where there is more to see."""
+"""Low-poly: a mesh of triangles of one colour each, smaller where the photo has more detail."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sfhq.render.styles.guides import FEATURES, Guides
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
-COARSE = 144  # points settle on an image whose shorter side is at most this
+COARSE = 144  # largest shorter side of the image on which points are placed
 
 
 def low_poly(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """Facets, (H, W, 3) in [0, 1]."""
+    """The photo as flat triangles, (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     scale = 2 if min(height, width) <= 640 else 1
     points = _points(rgb, rng, guides, round(rng.uniform(420, 1000)))
@@ -45,10 +45,11 @@ def low_poly(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
 
 
 def _points(rgb: Floats, rng: Rng, guides: Guides, count: int) -> Floats:
-    """(N, 2) corners (x, y) in pixels of the photo, the four of the image among them.
+    """(N, 2) corners (x, y) of triangles in pixels of the photo, with the image's own corners.
 
-    Drawn by weight, then twice moved to the weighted middle of what is nearest to them.
-    Source of the second: Secord 2002, "Weighted Voronoi stippling".
+    Points are drawn by weight, then moved twice to the weighted centre of their Voronoi cell.
+
+    Source: Secord 2002, "Weighted Voronoi stippling", for the moves.
     """
     height, width = rgb.shape[:2]
     weight = _weight(rgb, guides)
@@ -58,7 +59,7 @@ def _points(rgb: Floats, rng: Rng, guides: Guides, count: int) -> Floats:
     y, x = np.mgrid[:rows, :columns].reshape(2, -1)
     cells = np.stack([x, y], -1) + rng.uniform(0, 1, (rows * columns, 2))
     count = min(count, rows * columns // 4)
-    order = np.log(weight) + rng.gumbel(size=len(weight))  # a draw without replacement
+    order = np.log(weight) + rng.gumbel(size=len(weight))  # weighted draw without replacement
     points = cells[np.argsort(-order)[:count]]
     for _ in range(2):
         nearest = cKDTree(points).query(cells)[1]
@@ -76,7 +77,7 @@ def _points(rgb: Floats, rng: Rng, guides: Guides, count: int) -> Floats:
 
 
 def _snap(points: Doubles, rgb: Floats) -> Doubles:
-    """Points that lie near an edge moved onto it, so that triangles share it."""
+    """Points near an edge of the image moved onto it, so that sides of triangles follow edges."""
     height, width = rgb.shape[:2]
     unit = min(height, width) / 256
     slope = np.hypot(*gradient(blur(np.log(luma(rgb) + 0.12), 1.6 * unit))) * 1.6 * unit
@@ -89,7 +90,7 @@ def _snap(points: Doubles, rgb: Floats) -> Doubles:
 
 
 def _weight(rgb: Floats, guides: Guides) -> Floats:
-    """(H, W) above 0, how many corners a place deserves."""
+    """(H, W) above 0, the relative density of corners."""
     height, width = rgb.shape[:2]
     unit = min(height, width) / 256
     grey = np.log(luma(rgb) + 0.12)
@@ -107,7 +108,7 @@ def _weight(rgb: Floats, guides: Guides) -> Floats:
 
 
 def _draw(points: Floats, corners: Indices, height: int, width: int, scale: int) -> Indices:
-    """(H, W) times `scale`, the triangle at each pixel."""
+    """(H * scale, W * scale) index of the triangle at each pixel."""
     canvas = Image.new("I", (width * scale, height * scale))
     draw = ImageDraw.Draw(canvas)
     shapes = (points[corners] * scale - 0.5).reshape(len(corners), 6)
@@ -117,7 +118,7 @@ def _draw(points: Floats, corners: Indices, height: int, width: int, scale: int)
 
 
 def _means(values: Floats, ids: Indices, count: int, scale: int) -> Floats:
-    """(count, C) mean of (H, W, C) over every triangle; 0 for one that has no pixel."""
+    """(count, C) mean of (H, W, C) over each triangle; 0 for a triangle without pixels."""
     flat = ids[scale // 2 :: scale, scale // 2 :: scale].ravel()
     values = values.reshape(len(flat), -1)
     seen = np.maximum(np.bincount(flat, minlength=count), 1)
@@ -126,7 +127,7 @@ def _means(values: Floats, ids: Indices, count: int, scale: int) -> Floats:
 
 
 def _shading(rgb: Floats, ids: Indices, count: int, rng: Rng, guides: Guides, scale: int) -> Floats:
-    """(count,) lightness that a facet gains because it is flat and there is one lamp."""
+    """(count,) change of each triangle's lightness by a lamp, from its mean normal."""
     unit = min(rgb.shape[:2]) / 256
     turn = rng.uniform(-0.9, 0.9)
     sun = np.array([np.sin(turn), rng.uniform(0.3, 0.8), 0.7], np.float32)

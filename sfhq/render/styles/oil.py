@@ -1,4 +1,4 @@
-"""Oil: layers of bristled strokes that follow the form, lit as thick paint on canvas."""
+"""Oil: layers of brush strokes that follow the form, lit as thick paint on canvas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sfhq.render.styles.guides import Guides
 
 Ints = npt.NDArray[np.intp]
 
-WIDTHS = (0.070, 0.038, 0.021, 0.0115)  # of a layer's brush, as part of the image's side
+WIDTHS = (0.070, 0.038, 0.021, 0.0115)  # brush width of each layer, as share of the image's side
 BRUSHES, KNOTS = 8, 7
 
 
@@ -38,9 +38,9 @@ class Layer:
 
     Attributes:
         spines: (N, KNOTS, 2) points (x, y) in pixels of the photo.
-        alive: (N, KNOTS) bool, False where the paint has run out.
+        alive: (N, KNOTS) bool, False beyond the end of a stroke.
         colours: (N, 3) OKLab.
-        width: of the brush in pixels of the photo.
+        width: width of the brush in pixels of the photo.
     """
 
     spines: Floats
@@ -50,10 +50,10 @@ class Layer:
 
 
 def oil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """An oil painting, (H, W, 3) in [0, 1]."""
+    """The photo as an oil painting, (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     side = min(height, width)
-    scale = 2 if side <= 320 else 1.5 if side <= 640 else 1  # strokes have soft edges
+    scale = 2 if side <= 320 else 1.5 if side <= 640 else 1  # drawn larger for soft edges
     size = rng.uniform(0.75, 1.25)
     rgb = grade(rgb, rng, (0.95, 1.5), 0.035, rng.uniform(1.0, 1.15))
     angle = _flow(rgb, rng, guides, side)
@@ -61,7 +61,7 @@ def oil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
     tall, wide = round(height * scale), round(width * scale)
     paint = resize(oklab(ground), tall, wide)
     relief = np.zeros((tall, wide), np.float32)
-    interest = 0.45 + 1.1 * guides.face(height, width)  # where the fine brush is taken
+    interest = 0.45 + 1.1 * guides.face(height, width)  # high where fine brushes are used
     for depth, part in enumerate(WIDTHS):
         brush = max(part * side * size, 1.2)
         layer = _strokes(rgb, angle, interest, brush, depth, rng)
@@ -70,13 +70,13 @@ def oil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
 
 
 def _ground(rgb: Floats, rng: Rng, side: int) -> Floats:
-    """The first rub-in: the picture out of focus, over a toned canvas."""
+    """The first layer: the blurred picture over a toned canvas."""
     tone = np.array([0.55, 0.40, 0.28], np.float32) + rng.normal(0, 0.06, 3).astype(np.float32)
     return lerp(blur(rgb, side * 0.02), np.clip(tone, 0, 1), np.float32(0.35))
 
 
 def _flow(rgb: Floats, rng: Rng, guides: Guides, side: int) -> Floats:
-    """(H, W) angle of the strokes: along edges, around the form, and loose where neither is."""
+    """(H, W) angle of strokes: along edges, around the form, and random where there is neither."""
     height, width = rgb.shape[:2]
     grey = luma(rgb)
     tensors = 4 * tensor(blur(grey, side * 0.004), side * 0.012)
@@ -121,7 +121,7 @@ def _cell(points: Floats, height: int, width: int) -> tuple[Ints, Ints]:
 def _trace(
     start: Floats, angle: Floats, seen: Floats, brush: float, rng: Rng
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Walk both ways along the flow; the paint ends where the colour is no longer its own.
+    """Follow the flow in both directions; a stroke ends where the photo's colour differs.
 
     Source: Hertzmann 1998, "Painterly rendering with curved brush strokes of multiple sizes".
     """
@@ -150,7 +150,7 @@ def _trace(
 
 
 def _brushes(rng: Rng, along: int, across: int) -> Floats:
-    """(BRUSHES, along, across) paint height in about [0, 1]; 0 where the bristles miss."""
+    """(BRUSHES, along, across) height of the paint, about 0 to 1; 0 where there is no paint."""
     s = np.linspace(-1, 1, along, dtype=np.float32)[:, None]
     t = np.linspace(-1, 1, across, dtype=np.float32)[None]
     made = []
@@ -167,7 +167,7 @@ def _brushes(rng: Rng, along: int, across: int) -> Floats:
 
 
 def _apply(layer: Layer, paint: Floats, relief: Floats, scale: float, depth: int, rng: Rng) -> None:
-    """Lay strokes over one another, later over earlier, into `paint` and `relief`."""
+    """Draw strokes into `paint` and `relief`, later strokes over earlier ones."""
     count = len(layer.spines)
     tall, wide = relief.shape
     brush = layer.width * scale
@@ -207,7 +207,7 @@ def _apply(layer: Layer, paint: Floats, relief: Floats, scale: float, depth: int
 
 
 def _light(paint: Floats, relief: Floats, rng: Rng, height: int, width: int, unit: float) -> Floats:
-    """Shade thick paint and the canvas under it from one side; back to the photo's size."""
+    """Light paint and canvas from one side, and reduce the image to the photo's size."""
     tall, wide = relief.shape
     weave = _weave(rng, tall, wide, max(3.2 * unit, 4.0))
     thin = smoothstep(1.3, 0.5, relief)
@@ -227,7 +227,7 @@ def _light(paint: Floats, relief: Floats, rng: Rng, height: int, width: int, uni
 
 
 def _weave(rng: Rng, height: int, width: int, period: float) -> Floats:
-    """(H, W) plain weave: warp and weft take turns on top, and no thread is straight."""
+    """(H, W) height of a plain weave with slightly bent threads."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     x = x + 0.25 * period * noise(rng, height, width, period * 8)
     y = y + 0.25 * period * noise(rng, height, width, period * 8)

@@ -1,6 +1,6 @@
-"""Pencil: contours, hatching in several directions and smudged tone on the tooth of paper.
+"""Pencil: contours, hatching in several directions, and smudged tone on rough paper.
 
-By seed it is graphite, coloured pencil or charcoal.
+The seed chooses graphite, coloured pencil or charcoal.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from sfhq.render.styles.grade import grade
 from sfhq.render.styles.guides import BACKGROUND, HAIR, Guides
 from sfhq.render.styles.lines import contours
 
-TABLE = 64  # strokes side by side before a hatching repeats
+TABLE = 64  # number of strokes side by side before their random numbers repeat
 
 
 @dataclass(frozen=True)
 class Medium:
-    """How a stick marks paper.
+    """A drawing material.
 
     Attributes:
-        line: contour width in pixels at 256.
-        period: from one hatching line to the next, in pixels at 256.
-        smudge: share of the tone that is rubbed in rather than hatched.
-        grain: how much the tooth shows, 0 to 1.
-        black: darkest tone it reaches.
+        line: width of contours in pixels, in an image of 256 pixels.
+        period: distance between hatching lines in pixels, in an image of 256 pixels.
+        smudge: share of the tone that is smudged instead of hatched, 0 to 1.
+        grain: visibility of the paper's grain, 0 to 1.
+        black: darkest tone, 0 to 1.
     """
 
     line: float
@@ -58,7 +58,7 @@ CHARCOAL = Medium(line=1.5, period=5.0, smudge=0.85, grain=0.55, black=0.93)
 
 
 def pencil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """A drawing, (H, W, 3) in [0, 1]."""
+    """The photo as a drawing, (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     unit = min(height, width) / 256
     kind = rng.choice(3, p=(0.5, 0.28, 0.22))
@@ -66,7 +66,7 @@ def pencil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
     tooth = paper(rng, height, width, rng.uniform(1.3, 2.2) * unit)
     ground = _vignette(guides, rng, height, width, unit)
     dark = _tone(rgb, unit) * ground
-    if kind == 1:  # the lights of a coloured thing get their colour too
+    if kind == 1:  # light areas with a colour are drawn as well
         chroma = smoothstep(0.05, 0.45, rgb.max(-1) - 0.75 * rgb.min(-1))
         dark = 1 - (1 - 0.9 * dark) * (1 - 0.45 * chroma * ground)
     period = max(medium.period * rng.uniform(0.85, 1.25) * unit, 2.6)
@@ -85,9 +85,11 @@ def pencil(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
 
 
 def _tone(rgb: Floats, unit: float) -> Floats:
-    """(H, W) how dark to draw, 0 to 1, lights being paper.
+    """(H, W) darkness of the drawing, 0 (bare paper) to 1.
 
-    Half of it is the rank of the pixel, spread as in drawings: much light, little dark.
+    About half of it comes from the rank of a pixel's luma, so that tones are distributed as in
+    drawings: many light, few dark.
+
     Source: Lu et al. 2012, "Combining sketch and tone for pencil drawing production".
     """
     grey = luma(rgb)
@@ -100,7 +102,7 @@ def _tone(rgb: Floats, unit: float) -> Floats:
 
 
 def _vignette(guides: Guides, rng: Rng, height: int, width: int, unit: float) -> Floats:
-    """(H, W) in [0, 1], how far a place is drawn: the ground fades into bare paper."""
+    """(H, W) in [0, 1], strength of the drawing: the background fades into bare paper."""
     ragged = 0.35 * fractal(rng, height, width, 40 * unit, 3)
     y, x = np.mgrid[:height, :width].astype(np.float32)
     r = np.hypot((x / width - 0.5) / 0.5, (y / height - 0.52) / 0.56) + 0.25 * ragged
@@ -116,11 +118,11 @@ def _vignette(guides: Guides, rng: Rng, height: int, width: int, unit: float) ->
 def _hatching(
     dark: Floats, rgb: Floats, guides: Guides, rng: Rng, period: float, unit: float
 ) -> Floats:
-    """(H, W) cover of four passes, each at its own angle and only where it is dark enough."""
+    """(H, W) cover of four layers of hatching, each at its own angle and for darker tones."""
     height, width = dark.shape
     first = rng.uniform(0.6, 1.1) * rng.choice((-1, 1))
     bend = 0.25 * noise(rng, height, width, 90 * unit)
-    if guides.normals is not None:  # hatching turns with the form
+    if guides.normals is not None:  # hatching follows the form
         bend = bend + 0.9 * blur(guides.normals[..., 0], 3 * unit) * np.sign(first)
     smooth = blur(dark, 1.2 * unit)
     cover = np.zeros((height, width), np.float32)
@@ -134,7 +136,7 @@ def _hatching(
 
 
 def _pass(angle: float, bend: Floats, rng: Rng, period: float, unit: float) -> Floats:
-    """(H, W) of strokes side by side, each with its own place, reach and pressure."""
+    """(H, W) cover of parallel strokes, each with its own place, length and pressure."""
     height, width = bend.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     along = x * np.cos(angle) + y * np.sin(angle)
@@ -152,7 +154,7 @@ def _pass(angle: float, bend: Floats, rng: Rng, period: float, unit: float) -> F
     pressure = rng.uniform(0.45, 1.0, (TABLE, TABLE)).astype(np.float32)
     force = pressure[index, segment.astype(np.intp) % TABLE]
     taper = smoothstep(0.0, 0.15, inside) * smoothstep(1.0, 0.65, inside)
-    soft = 0.9 / period  # lines are about a pixel thick however close they are
+    soft = 0.9 / period  # lines are about one pixel thick at any distance
     line = smoothstep(0.20 + soft * 0.6, 0.20 - soft * 0.4, off)
     return np.asarray(line * force * taper, np.float32)
 
@@ -160,7 +162,7 @@ def _pass(angle: float, bend: Floats, rng: Rng, period: float, unit: float) -> F
 def _strands(
     dark: Floats, rgb: Floats, guides: Guides, rng: Rng, unit: float
 ) -> tuple[Floats, Floats]:
-    """Strokes that run with the texture, and where they replace hatching, both (H, W)."""
+    """Strokes that follow the texture of hair, and the share in which they replace hatching."""
     height, width = dark.shape
     angle, onesided = tangent(tensor(blur(luma(rgb), 0.8 * unit), 3.5 * unit))
     grain = noise(rng, height, width, max(1.0, 1.2 * unit))
@@ -174,7 +176,7 @@ def _strands(
 
 
 def _outline(rgb: Floats, guides: Guides, rng: Rng, medium: Medium, unit: float) -> Floats:
-    """(H, W) cover of contour lines drawn twice, never quite in the same place."""
+    """(H, W) cover of contour lines, drawn twice at slightly different places."""
     height, width = rgb.shape[:2]
     thick = max(medium.line * unit, 0.8)
     lines = contours(rgb, guides, thick)
@@ -187,7 +189,7 @@ def _outline(rgb: Floats, guides: Guides, rng: Rng, medium: Medium, unit: float)
 
 
 def _press(amount: Floats, tooth: Floats, medium: Medium) -> Floats:
-    """(H, W) cover of the sheet: little pressure leaves pigment on the paper's hills only."""
+    """(H, W) cover of the paper; light pressure leaves pigment only on its high places."""
     hills = smoothstep(1.0 - amount * 1.25 - 0.28, 1.0 - amount * 1.25 + 0.28, tooth)
     return np.asarray(
         medium.black * amount * (1 - medium.grain + medium.grain * (0.25 + 1.1 * hills)), np.float32
@@ -197,7 +199,7 @@ def _press(amount: Floats, tooth: Floats, medium: Medium) -> Floats:
 def _black(
     deposit: Floats, dark: Floats, guides: Guides, rng: Rng, tooth: Floats, charcoal: bool
 ) -> Floats:
-    """Graphite on white, charcoal or red chalk on white or toned paper with white heightening."""
+    """The drawing in one colour: graphite, red chalk or charcoal, on white or toned paper."""
     sheet = np.array([0.97, 0.955, 0.925]) + rng.normal(0, 0.012, 3)
     stick = np.array([0.16, 0.16, 0.18])
     white = np.zeros_like(deposit)
@@ -218,7 +220,7 @@ def _black(
 def _coloured(
     rgb: Floats, deposit: Floats, drawn: Floats, rng: Rng, tooth: Floats, unit: float
 ) -> Floats:
-    """Wax colours laid thinly, so that the sheet shines through; contours in a dark one."""
+    """The drawing in thin colours through which the paper is visible, with dark contours."""
     lab = oklab(blur(grade(rgb, rng, (1.25, 1.8), 0.03, 1.0), 0.8 * unit))
     height, width = deposit.shape
     lab[..., 1:] += 0.010 * np.stack([noise(rng, height, width, 14 * unit) for _ in "ab"], -1)

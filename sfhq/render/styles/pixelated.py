@@ -1,4 +1,4 @@
-"""Pixel art: a coarse grid in a small palette, enlarged without smoothing."""
+"""Pixel art: a coarse grid with a small palette, enlarged without smoothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAYER = (
 
 
 def pixelated(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """Square pixels of 16 to 40 colours, 48 to 80 across, (H, W, 3) in [0, 1]."""
+    """The photo in 48 to 80 square pixels across, with 16 to 40 colours; (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     cell = _cell(min(height, width), rng)
     rows, columns = -(-height // cell), -(-width // cell)
@@ -39,14 +39,14 @@ def pixelated(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
 
 
 def _cell(side: int, rng: Rng) -> int:
-    """Side of a pixel of the art, whole so that all are square."""
+    """Side of a square of the grid in whole pixels."""
     fits = [c for c in range(1, side + 1) if 48 <= side / c <= 80]
     place = rng.uniform()
     return fits[int(place * len(fits))] if fits else max(1, round(side / 64))
 
 
 def _outline(lab: Floats, padded: Floats, guides: Guides, rng: Rng, cell: int) -> None:
-    """Darken, by some seeds, the pixels on an outline of the guides."""
+    """Darken the pixels on an outline of the guides, for some seeds."""
     strength = rng.uniform(0.0, 0.8) if rng.uniform() < 0.6 else 0.0
     outlines = guides.outlines()
     if outlines is None or not strength:
@@ -61,8 +61,8 @@ def _outline(lab: Floats, padded: Floats, guides: Guides, rng: Rng, cell: int) -
 def _palette(lab: Floats, count: int, rng: Rng) -> Floats:
     """(K, 3) OKLab colours, K at most `count`."""
     points = lab.reshape(-1, 3).astype(np.float64)
-    points = points + rng.normal(0, 1e-4, points.shape)  # no two the same
+    points = points + rng.normal(0, 1e-4, points.shape)  # k-means needs distinct points
     count = min(count, len(points))
     centres = kmeans2(points, count, 10, minit="++", rng=rng)[0].astype(np.float32)
-    centres[:, 0] = np.round(centres[:, 0] * 24) / 24  # ramps share their steps
+    centres[:, 0] = np.round(centres[:, 0] * 24) / 24  # colours share levels of lightness
     return np.asarray(centres, np.float32)

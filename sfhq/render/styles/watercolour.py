@@ -1,4 +1,4 @@
-"""Watercolour: transparent washes over white paper, dark where they dried last."""
+"""Watercolour: transparent washes over white paper, with dark dried edges."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sfhq.render.styles.grade import grade
 from sfhq.render.styles.guides import BACKGROUND, FEATURES, Guides
 from sfhq.render.styles.lines import contours
 
-WASHES = (0.86, 0.66, 0.48, 0.32, 0.18)  # a wash covers what is darker than this
+WASHES = (0.86, 0.66, 0.48, 0.32, 0.18)  # each wash covers pixels that are darker than its value
 
 
 def watercolour(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
-    """A watercolour, (H, W, 3) in [0, 1]."""
+    """The photo as a watercolour, (H, W, 3) in [0, 1]."""
     height, width = rgb.shape[:2]
     unit = min(height, width) / 256
     lit = _open(rgb)
@@ -38,7 +38,7 @@ def watercolour(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
     flat = _flat(graded, guides, unit)
     flat, sharp = warp(flat, dx, dy), warp(graded, 0.3 * dx, 0.3 * dy)
 
-    # Wet in wet: far from the face colours run into one another.
+    # Wet in wet: away from the face, colours run into each other.
     wet = smoothstep(-0.4, 1.0, noise(rng, height, width, 60 * unit)) * (1 - face)
     soft = blur(flat, 9 * unit)
     run = 14 * unit * noise(rng, height, width, 30 * unit)
@@ -65,7 +65,7 @@ def watercolour(rgb: Floats, rng: Rng, guides: Guides) -> Floats:
 
 
 def _open(rgb: Floats) -> Floats:
-    """The picture with its darks lifted and its lights near white, as the medium has it."""
+    """The picture with lighter shadows and nearly white lights, as in watercolours."""
     grey = luma(rgb)
     low, high = (float(v) for v in np.percentile(grey, (2, 97)))
     spread = max(high - low, 0.25)
@@ -76,7 +76,7 @@ def _open(rgb: Floats) -> Floats:
 
 
 def _flat(rgb: Floats, guides: Guides, unit: float) -> Floats:
-    """Colours that a flat brush would lay; with labels no wash crosses into another surface."""
+    """Smoothed colours of the washes; with labels they do not cross into another surface."""
     smooth = calm(rgb, max(2, round(5 * unit)))
     surfaces = guides.surfaces()
     if surfaces is None:
@@ -93,17 +93,19 @@ def _flat(rgb: Floats, guides: Guides, unit: float) -> Floats:
 
 
 def _body(rgb: Floats) -> Floats:
-    """(H, W, 3) how much of each colour the pigment swallows, about 1 on average."""
+    """(H, W, 3) relative absorption of the pigment per channel, about 1 on average."""
     absorbed = -np.log(np.clip(rgb, 0.06, 0.97))
     hue = absorbed / (absorbed.mean(-1, keepdims=True) + 0.06)
     return np.asarray(0.12 + 0.88 * hue**1.15, np.float32)
 
 
 def _washes(colour: Floats, wet: Floats, rng: Rng, unit: float) -> Floats:
-    """(H, W, 3) optical density of glazes laid from light to dark, with their dried edges.
+    """(H, W, 3) optical density of washes, from light to dark, with dark dried edges.
 
-    Source: Bousseau et al. 2006, "Interactive watercolor rendering with temporal coherence
-    and abstraction", for density; edge darkening is a wash minus its blur.
+    Edges are darkened by the difference between a wash and its blur.
+
+    Source: Bousseau et al. 2006, "Interactive watercolor rendering with temporal coherence and
+    abstraction", for density.
     """
     height, width = wet.shape
     grey = luma(blur(colour, 0.8 * unit)) + 0.018 * fractal(rng, height, width, 9 * unit, 3)
@@ -130,7 +132,7 @@ def _washes(colour: Floats, wet: Floats, rng: Rng, unit: float) -> Floats:
 
 
 def _pigment(rng: Rng, tooth: Floats, face: Floats, unit: float) -> Floats:
-    """(H, W, 3) factor: pools, blooms and grains of pigment, which part a little by colour."""
+    """(H, W, 3) factors for uneven pigment: pools, blooms and grains, slightly by colour."""
     height, width = tooth.shape
     calm_face = 1 - 0.55 * face
     pools = fractal(rng, height, width, 38 * unit, 4)
@@ -147,7 +149,7 @@ def _pigment(rng: Rng, tooth: Floats, face: Floats, unit: float) -> Floats:
 
 
 def _margin(rng: Rng, height: int, width: int, face: Floats, unit: float) -> Floats:
-    """(H, W) factor: 0 on the paper left white around the picture, above 1 along its rim."""
+    """(H, W) factors: 0 on the white paper around the picture, above 1 along its edge."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     inset = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)) / unit
     rough = 3.6 * fractal(rng, height, width, 80 * unit, 4)
@@ -161,7 +163,7 @@ def _margin(rng: Rng, height: int, width: int, face: Floats, unit: float) -> Flo
 
 
 def _dilution(guides: Guides, rng: Rng, height: int, width: int, unit: float) -> Floats:
-    """(H, W) factor: what lies behind the sitter is washed out, in places to bare paper."""
+    """(H, W) factors: the background is paler, in places bare paper."""
     behind = guides.share((BACKGROUND,), 5 * unit)
     if behind is None:
         y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -172,7 +174,7 @@ def _dilution(guides: Guides, rng: Rng, height: int, width: int, unit: float) ->
 
 
 def _unpainted(guides: Guides, rng: Rng, tooth: Floats, unit: float, colour: Floats) -> Floats:
-    """(H, W) factor: slips of white where two washes were kept apart, and dry brush in lights."""
+    """(H, W) factors for white gaps between surfaces and for dry brush in light areas."""
     dry = smoothstep(0.7, 0.95, luma(colour)) * smoothstep(0.6, 0.85, tooth)
     factor = 1 - 0.45 * dry
     surfaces = guides.surfaces()

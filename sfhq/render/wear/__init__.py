@@ -1,1 +1,1 @@
-"""What people wear: clothes, glasses, hats, jewellery."""
+"""Meshes of clothes, glasses, hats and jewellery."""

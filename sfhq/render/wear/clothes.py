@@ -1,4 +1,4 @@
-"""Clothes: shells over the bust, collars, ties."""
+"""Meshes of clothes: garments over the bust, collars and ties."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sfhq.render.head.skin import Surface
 from sfhq.render.person import Colour, Person
 
 Named = tuple[str, str, Piece]  # name, material, mesh
-AXIS = np.array([0.0, 5.9, 0.1], np.float32)  # the neck's
+AXIS = np.array([0.0, 5.9, 0.1], np.float32)  # a point on the vertical axis of the neck
 
 
 def piece(
     mesh: tuple[Floats, Ints], colour: Colour | Floats, follows: Floats | float = 1.0
 ) -> Piece:
-    """A mesh with one colour, or one a vertex (V, 3)."""
+    """A mesh with one colour, or with a colour per vertex (V, 3)."""
     points, faces = mesh
     tint = np.broadcast_to(np.asarray(colour, np.float32), points.shape).copy()
     return Piece(points.astype(np.float32), faces, tint, follows)
 
 
 def neckline(person: Person, rest: Floats) -> Floats:
-    """(F,) positive where the main garment covers the body of the mean head's bust."""
+    """(F,) a field that is above 0 where the main garment covers the mean body, 0 at its edge."""
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     edge = np.interp(z, [-0.7, 0.0, 0.5, 1.1], [6.02, 5.95, 5.72, 5.5])
     kind = person.wear.clothes
@@ -55,7 +55,17 @@ def _shell(
     rng: np.random.Generator,
     fold: float,
 ) -> Piece:
-    """A garment: the body's surface where a field is above 0, moved outwards."""
+    """A garment: the surface of the body where a field is above 0, moved outwards.
+
+    Args:
+        person: the person.
+        surface: the skin.
+        field: (F,).
+        thick: distance from the skin in decimetres.
+        colour: (F, 3) linear RGB.
+        rng: draws the folds.
+        fold: height of the folds in decimetres.
+    """
     shared = topology()
     ramp = np.clip(field / 0.12, 0, 1)
     folds = fold * mottle(rng, 0.55, 2) * np.clip(field / 0.5, 0, 1)
@@ -88,7 +98,7 @@ def _fabric(person: Person, colour: Colour, field: Floats, rng: np.random.Genera
 
 
 def clothes(person: Person, surface: Surface, rng: np.random.Generator) -> list[Named]:
-    """All that is worn below the chin but jewellery."""
+    """All clothes below the chin, without jewellery."""
     wear = person.wear
     if wear.clothes == "bare":
         return []
@@ -100,17 +110,17 @@ def clothes(person: Person, surface: Surface, rng: np.random.Generator) -> list[
         white = tuple(float(v) for v in rng.uniform(0.55, 0.8) * np.array([1.0, 0.99, 0.97]))
         inner = neckline(under, rest)
         fabric = np.tile(np.array(white), (len(rest), 1))
-        pieces.append(
-            ("cloth-shirt", "cloth", _shell(person, surface, inner, 0.02, fabric, rng, 0.006))
-        )
+        shirt = _shell(person, surface, inner, thick=0.02, colour=fabric, rng=rng, fold=0.006)
+        pieces.append(("cloth-shirt", "cloth", shirt))
         pieces += _collar(person, surface, white)
     thick = {"hoodie": 0.09, "turtleneck": 0.05, "suit": 0.075}.get(wear.clothes, 0.035)
     fold = {"suit": 0.008, "turtleneck": 0.012}.get(wear.clothes, 0.02)
     fabric = _fabric(person, wear.cloth_colour, field, rng)
-    if wear.clothes == "suit":  # lapels: a band along the opening, cut by a notch
+    if wear.clothes == "suit":  # lapels: a dark band along the opening
         band = np.exp(-(((field - 0.34) / 0.015) ** 2)) * (rest[:, 2] > 0.3)
         fabric = fabric * (1 - 0.45 * band[:, None])
-    pieces.append(("cloth-main", "cloth", _shell(person, surface, field, thick, fabric, rng, fold)))
+    main = _shell(person, surface, field, thick=thick, colour=fabric, rng=rng, fold=fold)
+    pieces.append(("cloth-main", "cloth", main))
     if wear.clothes == "shirt":
         pieces += _collar(person, surface, wear.cloth_colour)
     if wear.clothes == "hoodie":
@@ -128,7 +138,7 @@ def clothes(person: Person, surface: Surface, rng: np.random.Generator) -> list[
 
 
 def ring_field(rest: Floats, drop: float) -> Floats:
-    """(F,) 0 on a loop around the foot of the neck; larger `drop`, lower loop."""
+    """(F,) a field that is 0 on a loop around the base of the neck, `drop` decimetres lower."""
     edge = np.interp(rest[:, 2], [-0.7, 0.0, 0.5, 1.1], [6.02, 5.95, 5.72, 5.5]) - drop
     near = np.hypot(rest[:, 0], rest[:, 2] - AXIS[2]) < 1.6
     out: Floats = np.where(near, edge - rest[:, 1], 1.0).astype(np.float32)
@@ -136,7 +146,7 @@ def ring_field(rest: Floats, drop: float) -> Floats:
 
 
 def outwards(ring: Floats, by: Floats | float) -> Floats:
-    """A loop (N, 3) around the neck moved away from its axis, all of it or (N,) each its own."""
+    """A loop (N, 3) around the neck moved away from its axis by one distance, or by (N,) each."""
     flat = (ring - AXIS) * np.array([1, 0, 1])
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     out: Floats = ring + flat * np.broadcast_to(np.asarray(by), (len(ring),))[:, None]
@@ -144,7 +154,7 @@ def outwards(ring: Floats, by: Floats | float) -> Floats:
 
 
 def low(points: Floats) -> Floats:
-    """How far things around the neck turn with the head."""
+    """(N,) share of the head's rotation, 0 to 1, for things around the neck."""
     t = np.clip((points[:, 1] - SHOULDER) / (6.4 - SHOULDER), 0, 1)
     out: Floats = (t * t * (3 - 2 * t)).astype(np.float32)
     return out
@@ -154,7 +164,7 @@ def _collar(person: Person, surface: Surface, colour: Colour | tuple[float, ...]
     rest = topology().rest
     ring = level_ring(surface.points, topology().triangles, ring_field(rest, 0.0), AXIS)
     n = len(ring)
-    ring = np.roll(ring, n // 2, 0)  # begins at the front, where it is open
+    ring = np.roll(ring, n // 2, 0)  # start at the front, where the collar is open
     angle = np.linspace(0, 2 * np.pi, n)
     front = np.clip(np.cos(angle), 0, 1) ** 6
     stand = 0.2 - 0.06 * front

@@ -1,4 +1,4 @@
-"""What people wear: clothes, glasses, hats, jewellery, as meshes in the rest pose."""
+"""Meshes of glasses, hats and jewellery in the rest pose, and all that a person wears."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sfhq.render.head.skin import Surface
 from sfhq.render.person import Person
 from sfhq.render.wear.clothes import AXIS, Named, clothes, low, outwards, piece, ring_field
 
-CLASS_OF = {  # of a solid, by the first word of its name
+CLASS_OF = {  # first word of a solid's name -> its class
     "frame": "eye_g",
     "lens": "eye_g",
     "hat": "hat",
@@ -25,19 +25,19 @@ CLASS_OF = {  # of a solid, by the first word of its name
     "collar": "cloth",
     "tie": "cloth",
 }
-# Lower edge of a hat on the mean head: height at depth 0, and its slope.
+# Lower edge of a hat on the mean head: its height at z = 0, and its slope along z.
 HAT_LINE = {"beanie": (7.4, 0.3), "cap": (7.42, 0.31), "brim": (7.4, 0.28)}
 
 
 def hat_height(person: Person, rest: Floats) -> Floats:
-    """(N,) how far places on the mean head lie above the edge of the hat."""
+    """(N,) height of places on the mean head above the lower edge of the hat, in decimetres."""
     start, slope = HAT_LINE[person.wear.hat]
     out: Floats = rest[..., 1] - start - slope * np.clip(rest[..., 2], -0.6, 1.3)
     return out
 
 
 def under_hat(person: Person, density: Floats) -> Floats:
-    """(F,) where hair grows that is not hidden by a hat."""
+    """(F,) the density of scalp hair, set to 0 under a hat."""
     if person.wear.hat == "none":
         return density
     out: Floats = density * (hat_height(person, topology().rest) < 0.05)
@@ -45,7 +45,7 @@ def under_hat(person: Person, density: Floats) -> Floats:
 
 
 def press(person: Person, strands: list[Strands]) -> list[Strands]:
-    """Hair that a hat holds down: what would stand out above its edge is drawn in."""
+    """Strands with all points above the edge of the hat moved down to it."""
     if person.wear.hat == "none":
         return strands
     out = []
@@ -58,7 +58,7 @@ def press(person: Person, strands: list[Strands]) -> list[Strands]:
 
 
 def build(person: Person, bust: Bust, surface: Surface, strands: list[Strands]) -> list[Named]:
-    """Name, material and mesh of everything worn."""
+    """Name, material and mesh of everything that a person wears."""
     rng = np.random.default_rng([person.seed, 9])
     pieces = clothes(person, surface, rng)
     pieces += _glasses(person, bust)

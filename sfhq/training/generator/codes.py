@@ -1,9 +1,8 @@
-"""One learnable latent code a photo: the anchor that keeps a small generator from forgetting
-most of its data.
+"""Learnable latent codes, one per photo, so that a small generator covers all of its data.
 
-An adversary alone covers hardly any of a thousand faces. Here each photo (and its mirror
-image) owns a code that must decode to it, as in Bojanowski et al. 2018, "Optimizing the Latent
-Space of Generative Networks"; the adversary judges what lies between the codes.
+With an adversarial loss alone, a generator covers only a few of a thousand faces. Here each photo
+and its mirror image have a code that must decode to them, as in Bojanowski et al. 2018, "Optimizing
+the Latent Space of Generative Networks". The adversarial loss trains the space between the codes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from stylegan2_ops.layers import FullyConnected
 class PhotoCodes(nn.Module):
     """Codes of N photos and their mirror images in a `dim`-dimensional subspace of w.
 
-    Args:
-        photos: what the codes stand for; PCA of its pixels at 32 px initialises them.
-        dim: dimensions of the subspace, at most the number of photos.
-        w_dim: width of w.
-        generator: source of randomness for the basis.
+    Index i below N is photo i; index N + i is its mirror image.
 
-    Index i below N is photo i, index N + i its mirror image.
+    Args:
+        photos: the photos; PCA of their pixels at 32 px initialises the codes.
+        dim: dimensions of the subspace, at most the number of photos.
+        w_dim: length of w.
+        generator: random number generator for the basis.
     """
 
     mean: Tensor
@@ -62,7 +61,7 @@ class PhotoCodes(nn.Module):
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Fit the Gaussian of all codes again: `mean` and the root of their covariance."""
+        """Fit a Gaussian to all codes again: `mean`, and `root` of their covariance."""
         codes = self.table.weight
         self.mean.copy_(codes.mean(dim=0))
         centred = codes - self.mean
@@ -71,31 +70,32 @@ class PhotoCodes(nn.Module):
         self.root.copy_(axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.t())
 
     def to_w(self, codes: Tensor) -> Tensor:
-        """(N, dim) codes to (N, w_dim): the last layer of the mapping network.
+        """(N, dim) codes to w (N, w_dim), through the last layer of the mapping network.
 
-        The second half of w is made from the negative of what makes the first, so that their
-        difference is linear in the code and the leaky ReLU between costs no expression.
+        The second half of w is computed from the negative of the input of the first half. So their
+        difference is linear in the code, and the leaky ReLU loses no information.
         """
         return bias_act(codes @ self.basis)
 
     @torch.no_grad()
     def write_mapping(self, mapping: MappingNetwork) -> None:
-        """Make a mapping network of one layer draw w from the Gaussian of all codes, exactly.
+        """Write a mapping network of one layer that draws w from the Gaussian of all codes.
 
-        z, normalised, is turned into `dim` numbers, scaled and shifted like the codes, and
-        carried through the basis: one matrix, one bias and the leaky ReLU. `w_avg` is the mean
-        of 131,072 draws.
+        The layer projects the normalised z to `dim` numbers, scales and shifts them like the codes,
+        and multiplies them by the basis: one matrix, one bias and the leaky ReLU. `w_avg` is the
+        mean of 131,072 draws.
 
         Args:
-            mapping: changed in place; one layer, z and w as wide as the codes' basis.
+            mapping: changed in place; it has one layer, and z and w have the length of the basis.
 
         Raises:
-            ValueError: another shape.
+            ValueError: the mapping network has other sizes.
         """
         wanted = (1, self.basis.shape[1])
         if (mapping.num_layers, mapping.z_dim) != wanted:
             raise ValueError(
-                f"mapping has {mapping.num_layers} layers of {mapping.z_dim}; wanted {wanted}"
+                f"mapping has {mapping.num_layers} layers of {mapping.z_dim}; wanted {wanted[0]} "
+                f"layer of {wanted[1]}"
             )
         layer = mapping.fc0
         assert isinstance(layer, FullyConnected)
@@ -109,7 +109,7 @@ class PhotoCodes(nn.Module):
         mapping.w_avg.copy_(torch.stack(means).mean(dim=0))
 
     def of(self, indices: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
-        """Codes of photos with Gaussian noise of `jitter` standard deviations, (n, dim)."""
+        """Codes of photos, (n, dim), with Gaussian noise of `jitter` standard deviations."""
         codes: Tensor = self.table(indices)
         if jitter <= 0:
             return codes
@@ -118,15 +118,15 @@ class PhotoCodes(nn.Module):
 
     @torch.no_grad()
     def gaussian(self, eps: Tensor) -> Tensor:
-        """Standard normal (n, dim) to draws from the Gaussian fitted to all codes."""
+        """Turn standard normal numbers (n, dim) into draws from the Gaussian of all codes."""
         return self.mean + eps @ self.root
 
     @torch.no_grad()
     def mixtures(self, count: int, generator: torch.Generator) -> Tensor:
-        """Points on great circles between the codes of two photos, (count, dim).
+        """Random points on great circles between the codes of two photos, (count, dim).
 
-        A turn by angle t, cos(t) a + sin(t) b of centred codes, keeps the covariance of the
-        codes, which a straight line between them would shrink.
+        A point is cos(t) a + sin(t) b for centred codes a and b. Such points have the covariance of
+        the codes; points on a straight line would have a smaller one.
         """
         pick = torch.randint(len(self.table.weight), (count, 2), generator=generator)
         angle = torch.rand(count, 1, generator=generator) * (math.pi / 2)
@@ -136,7 +136,7 @@ class PhotoCodes(nn.Module):
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Half Gaussian, half great-circle codes, (count, dim)."""
+        """Random codes (count, dim): half from the Gaussian, half on great circles."""
         eps = torch.randn(count, len(self.mean), generator=generator)
         half = count // 2
         return torch.cat([self.gaussian(eps[:half]), self.mixtures(count - half, generator)])

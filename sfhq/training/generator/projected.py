@@ -1,7 +1,7 @@
-"""Discriminators that a small data set cannot fool: on frozen features and on few pixels.
+"""Discriminators for small data sets, on frozen features and on images of few pixels.
 
-Source: Sauer et al. 2021, "Projected GANs Converge Faster"; the projection here is one fixed
-random 1x1 convolution a scale plus a fixed random top-down mixing of scales.
+Source: Sauer et al. 2021, "Projected GANs Converge Faster". The projection here is one fixed random
+1x1 convolution per scale, and a fixed random mixing from coarse to fine scales.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from stylegan2_ops.discriminator import minibatch_std
 
 
 class ProjectedDiscriminator(nn.Module):
-    """One small spectral-norm discriminator a feature scale.
+    """One small discriminator with spectral norm per feature scale.
 
     Args:
         width: channels after the random projection.
-        mix: also add each coarser scale, enlarged, to the next finer one.
+        mix: add each upsampled coarser scale to the next finer one.
     """
 
     def __init__(self, width: int = 64, mix: bool = True) -> None:
@@ -35,7 +35,7 @@ class ProjectedDiscriminator(nn.Module):
             self.heads.append(_head(width, strides=(3, 2, 1, 1)[index]))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        """Logits (N, h, w) a scale from the features of `FeaturePyramid`."""
+        """Logits (N, h, w) per scale, from the features of `FeaturePyramid`."""
         projected = [F.conv2d(x, self.get_buffer(f"project{i}")) for i, x in enumerate(features)]
         if self.mix:
             for index in range(len(projected) - 2, -1, -1):
@@ -61,11 +61,11 @@ def _head(width: int, strides: int) -> nn.Sequential:
 
 
 class PixelDiscriminator(nn.Module):
-    """A small spectral-norm discriminator on images reduced to `size` pixels.
+    """A small discriminator with spectral norm on images reduced to `size` pixels.
 
     Args:
-        size: height and width it looks at; larger images are reduced first.
-        width: channels of its first layer, doubled at each halving up to 4 times that.
+        size: height and width of its input; larger images are reduced first.
+        width: channels of its first layer; they double at each downsampling, up to 4 times.
     """
 
     def __init__(self, size: int, width: int = 32) -> None:
@@ -96,7 +96,7 @@ class PixelDiscriminator(nn.Module):
 
 
 def hinge_discriminator(real: list[Tensor], fake: list[Tensor]) -> Tensor:
-    """Hinge loss of a set of logit maps, averaged over scales."""
+    """Hinge loss of a discriminator on logits of real and generated images, mean over scales."""
     terms = [
         F.relu(1.0 - r).mean() + F.relu(1.0 + f).mean() for r, f in zip(real, fake, strict=True)
     ]
@@ -104,5 +104,5 @@ def hinge_discriminator(real: list[Tensor], fake: list[Tensor]) -> Tensor:
 
 
 def hinge_generator(fake: list[Tensor]) -> Tensor:
-    """The generator's side of the hinge loss."""
+    """Hinge loss of the generator on logits of generated images, mean over scales."""
     return -torch.stack([f.mean() for f in fake]).mean()

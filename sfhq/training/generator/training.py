@@ -1,9 +1,10 @@
-"""Train a StyleGAN2 generator on hundreds of photos, on a CPU if need be.
+"""Train a StyleGAN2 generator on hundreds of photos, on a GPU or a CPU.
 
-Each step decodes the codes of some photos (which must look like them) and some drawn codes
-(which must look like photos); discriminators on frozen features and on few pixels judge both.
-The generator grows by doubling: the new block's image branch starts at zero, so nothing jumps.
-At the end the mapping network is written down so that z gives the distribution of the codes.
+Each step decodes the codes of some photos, which must look like these photos, and some random
+codes, which must look like photos. Discriminators on frozen features and on small images judge
+both. The generator grows by doubling its resolution: the image branch of a new block starts at
+zero, so the image does not change at once. At the end the mapping network is computed in closed
+form, so that z gives the distribution of the codes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sfhq.training.generator.projected import (
 from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
-# Pixels at which the features look, by resolution; a blurred 32-pixel face needs no 112.
+# Resolution -> input size of the feature network; it is 112 for other resolutions.
 FEATURE_SIZES = {32: 64, 64: 96}
 
 
@@ -39,20 +40,22 @@ class GeneratorRecipe:
 
     Attributes:
         config: the generator at its final resolution.
-        phases: (resolution, images) in order; images counts reconstructed photos.
-        batch: photos a step.
-        drawn: drawn codes a step, once the adversary has started.
-        seed: seeds everything.
+        phases: pairs of (resolution, images) in order; images counts reconstructed photos.
+        batch: photos per step.
+        drawn: random codes per step, once the adversarial loss has started.
+        seed: seed of all random numbers.
         code_dim: dimensions of the photos' codes.
         jitter: noise on a photo's code, in standard deviations of the codes.
-        pixel_weight, feature_weight, adversarial_weight: factors of the losses.
-        adversarial_from: images after which the adversary starts, at `adversarial_start` of its
-            weight, which it reaches in full after `adversarial_full` of the run.
-        lr, code_lr, discriminator_lr: Adam's step sizes.
+        pixel_weight, feature_weight, adversarial_weight: weights of the losses.
+        adversarial_from: number of images after which the adversarial loss starts.
+        adversarial_start: share of its weight with which it starts.
+        adversarial_full: share of the run after which it has its full weight.
+        lr, code_lr, discriminator_lr: Adam's learning rates.
         momentum: Adam's first beta for the generator.
-        augmentation: strength, 0 to 1.
-        ema_images: half-life of the averaged generator.
-        mixing: probability of style mixing in drawn codes.
+        augmentation: strength of augmentation, 0 to 1.
+        ema_images: half-life of the averaged generator, in images.
+        mixing: probability of style mixing in random codes.
+        pixel_sizes: input sizes of the discriminators on pixels.
         precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
     """
 
@@ -81,13 +84,17 @@ class GeneratorRecipe:
 
 
 class GeneratorTraining:
-    """State of a run: networks, optimisers, counters, randomness.
+    """State of a training run: networks, optimisers, counters, random numbers.
 
     Args:
         recipe: settings.
         photos: training photos at the final resolution or above.
         features: frozen feature pyramid.
-        device: where the networks run; all draws are made on the CPU, the same everywhere.
+        device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
+            on it.
+
+    Raises:
+        ValueError: the generator's mapping network does not have 1 layer.
     """
 
     def __init__(
@@ -102,7 +109,7 @@ class GeneratorTraining:
         self.all_photos = photos
         if recipe.config.mapping_layers != 1:
             raise ValueError(
-                f"mapping_layers is {recipe.config.mapping_layers}; codes need a mapping of 1 layer"
+                f"mapping_layers is {recipe.config.mapping_layers}; wanted 1, as codes need it"
             )
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
@@ -129,7 +136,7 @@ class GeneratorTraining:
         self._enter(0)
 
     def _enter(self, phase: int) -> None:
-        """Start a phase: build the generator of its resolution from the one before."""
+        """Start a phase: build the generator of its resolution from that of the phase before."""
         resolution = self.recipe.phases[phase][0]
         if phase == 0 or resolution != self.recipe.phases[self.phase][0]:
             grown = Generator(_at_resolution(self.recipe.config, resolution)).to(self.device)
@@ -154,7 +161,7 @@ class GeneratorTraining:
 
     @property
     def total(self) -> int:
-        """Images of all phases together."""
+        """Number of images of all phases together."""
         return sum(images for _, images in self.recipe.phases)
 
     def _next_indices(self) -> Tensor:
@@ -167,7 +174,7 @@ class GeneratorTraining:
         return chosen
 
     def _drawn_w_plus(self, count: int) -> Tensor:
-        """w_plus of drawn codes, some with the fine layers of another draw, (count, L, D)."""
+        """w_plus (count, L, D) of random codes; some have the fine layers of another code."""
         layers = self.generator.config.num_ws
         first = self.codes.to_w(self.codes.draw(count, self.rng))
         second = self.codes.to_w(self.codes.draw(count, self.rng).flip(0))
@@ -178,7 +185,7 @@ class GeneratorTraining:
         return torch.where(coarse[..., None], first[:, None], second[:, None])
 
     def step(self) -> dict[str, float]:
-        """One update of generator, codes and discriminators; the losses by name."""
+        """Update generator, codes and discriminators once; returns the losses by name."""
         recipe = self.recipe
         ends = [sum(n for _, n in recipe.phases[: i + 1]) for i in range(len(recipe.phases))]
         wanted = next((i for i, end in enumerate(ends) if self.images < end), len(ends) - 1)
@@ -243,7 +250,7 @@ class GeneratorTraining:
         return report
 
     def _adversarial_weight(self) -> float:
-        """Low at first: a strong adversary pulls the reconstructions off their photos."""
+        """Weight of the adversarial loss; it starts low, because it spoils reconstructions."""
         recipe = self.recipe
         full = max(recipe.adversarial_full * self.total, recipe.adversarial_from + 1.0)
         grown = (self.images - recipe.adversarial_from) / (full - recipe.adversarial_from)
@@ -271,7 +278,10 @@ class GeneratorTraining:
             ours.lerp_(new, 1.0 - keep)
 
     def grid(self) -> Tensor:
-        """Rows: photos, their codes decoded, then three rows of draws; always the same ones."""
+        """Sample images (5, 12, 3, R, R): photos, their reconstructions, three rows of samples.
+
+        Photos and samples are the same at each call.
+        """
         columns = 12
         rng = torch.Generator().manual_seed(7)
         index = torch.arange(columns) * 37 % self.codes.count
@@ -283,18 +293,18 @@ class GeneratorTraining:
         return rows.reshape(5, columns, *rows.shape[1:])
 
     def finish(self) -> Generator:
-        """The averaged generator, its mapping drawing from the distribution of the codes."""
+        """The averaged generator with a mapping that draws from the distribution of the codes."""
         generator = self.averaged.cpu().eval()
         self.codes.write_mapping(generator.mapping)
         return generator.requires_grad_(False)
 
     @torch.no_grad()
     def latents(self) -> Tensor:
-        """(2N, w_dim) w of the N photos and of their mirror images."""
+        """w (2N, w_dim) of the N photos, then of their mirror images."""
         return self.codes.to_w(self.codes.table.weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs to go on as if it had not stopped."""
+        """All state that a resumed run needs to continue exactly."""
         return {
             "images": self.images,
             "steps": self.steps,
@@ -312,7 +322,7 @@ class GeneratorTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         if state["phase"] != self.phase:
             self.phase = -1
             for phase in range(state["phase"] + 1):
@@ -333,16 +343,15 @@ class GeneratorTraining:
 
 
 def fast_convolutions(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which networks are trained at a precision, "fp32" or "bf16"."""
+    """The autocast context for training at a precision, "fp32" or "bf16"."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def check_precision(precision: str, device: str = "cpu") -> None:
-    """Refuse a precision that this machine would only be slow at.
+    """Check that a precision is fast on this machine.
 
     Raises:
-        UsageError: bf16 on a CPU without bfloat16 instructions, where a convolution falls back
-            to a path 30 times slower.
+        UsageError: bf16 on a CPU without AVX-512, where convolutions are 30 times slower.
     """
     if precision == "bf16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise UsageError(
@@ -351,19 +360,28 @@ def check_precision(precision: str, device: str = "cpu") -> None:
 
 
 def parse_phases(text: str, resolution: int) -> tuple[tuple[int, int], ...]:
-    """Pairs of resolution and images from text such as "32:16000,64:26000".
+    """Parse pairs of resolution and images, such as "32:16000,64:26000".
+
+    Args:
+        text: pairs separated by commas.
+        resolution: resolution of the last pair.
 
     Raises:
-        UsageError: not such a list, or it does not double up to `resolution`.
+        UsageError: the text has another form, or the resolutions do not double up to `resolution`.
     """
     try:
         phases = tuple((int(r), int(n)) for r, n in (p.split(":") for p in text.split(",")))
     except ValueError:
-        raise UsageError(f"phases {text}: wanted resolution:images, such as 64:60000") from None
+        raise UsageError(
+            f"phases is {text!r}; wanted resolution:images pairs, such as 32:16000,64:26000"
+        ) from None
     sizes = [r for r, _ in phases]
     doubling = all(b in (a, 2 * a) for a, b in pairwise(sizes))
     if not doubling or sizes[-1] != resolution or any(n < 1 for _, n in phases):
-        raise UsageError(f"phases {text}: wanted doubling resolutions that end at {resolution}")
+        raise UsageError(
+            f"phases is {text!r}; wanted resolutions that double and end at {resolution}, and "
+            "1 image or more for each"
+        )
     return phases
 
 
@@ -373,9 +391,9 @@ def _at_resolution(config: GeneratorConfig, resolution: int) -> GeneratorConfig:
 
 @torch.no_grad()
 def grow_into(small: Generator, large: Generator) -> None:
-    """Copy a generator into one of twice its resolution, whose image then is the small one's.
+    """Copy a generator into one of twice its resolution, which then gives the same image.
 
-    The new block keeps its own initial weights except for its image branch, which is zeroed.
+    The new block keeps its own initial weights, except that its image branch is set to zero.
     """
     state = large.state_dict()
     state.update({k: v for k, v in small.state_dict().items() if k in state})

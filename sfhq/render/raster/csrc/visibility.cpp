@@ -1,12 +1,13 @@
-// The nearest triangle of each sample and group: the arithmetic of sfhq/render/raster.py, operation
-// for operation, with a depth buffer in place of fragments.
+// The nearest triangle at each sample, for each group. The arithmetic is that of
+// sfhq/render/raster/triangles.py, operation by operation, with a depth buffer instead of fragments.
 //
-// A triangle is cut into rows of samples, LANES / 2 of them at once in double precision; a row's
-// run of samples is tested LANES at once in single precision. Triangles come in ascending order, so
-// one that is not nearer than what is there need not be written: of equal depths the lower stays.
+// A triangle is divided into rows of samples; LANES / 2 rows are computed at once in double
+// precision. The samples of a row are tested LANES at once in single precision. Triangles come in
+// ascending order, so at equal depth the lower one stays.
 //
-// Every result must round as numpy's does, but the build allows a product and a sum to be fused,
-// which rounds once. Clang then ignores the pragmas that forbid it, so `rounded` hides a product.
+// Every result must round as numpy's does. But the build may fuse a product and a sum, which rounds
+// once instead of twice, and Clang ignores the pragmas against it. So `rounded` hides products from
+// the compiler.
 
 #include <algorithm>
 #include <cmath>
@@ -20,13 +21,13 @@
 namespace {
 
 #ifdef __AVX__
-constexpr int BYTES = 32;  // of a vector register
+constexpr int BYTES = 32;  // size of a vector register
 #else
 constexpr int BYTES = 16;
 #endif
 constexpr int LANES = BYTES / 4;
 constexpr int ROWS = BYTES / 8;
-constexpr double SUBSAMPLES = 4096;  // as in raster.py
+constexpr double SUBSAMPLES = 4096;  // as in triangles.py
 
 typedef float Floats __attribute__((vector_size(BYTES)));
 typedef int32_t Ints __attribute__((vector_size(BYTES)));
@@ -34,7 +35,7 @@ typedef double Doubles __attribute__((vector_size(BYTES)));
 typedef float FewFloats __attribute__((vector_size(BYTES / 2)));
 typedef int32_t FewInts __attribute__((vector_size(BYTES / 2)));
 
-// The value itself; what it is made of is out of the compiler's sight.
+// Returns `value`; the compiler cannot see how it was computed.
 template <class T>
 inline T rounded(T value) {
 #if defined(__x86_64__)
@@ -64,10 +65,10 @@ inline bool any(Ints mask) {
 #endif
 }
 
-// A corner, moved to the grid of subsamples.
+// A corner, rounded to the grid of subsamples.
 struct Corner {
     double x, y, z;
-    int64_t column, row;  // the first sample whose centre is at or beyond it
+    int64_t column, row;  // the first sample whose centre is at or beyond the corner
 };
 
 inline int64_t first(double edge, double limit) {
@@ -80,7 +81,7 @@ inline Corner corner(const double* point, double width, double height) {
     return {x, y, point[2], first(x, width), first(y, height)};
 }
 
-// So that (y * dx + offset) / dy is x - 0.5 where the edge crosses y.
+// An edge: (y * dx + offset) / dy is x - 0.5 where it crosses y.
 struct Edge {
     double dx, offset, dy;
 };
@@ -90,7 +91,7 @@ inline Edge edge(const Corner& top, const Corner& bottom) {
     return {dx, rounded((top.x - 0.5) * dy) - rounded(top.y * dx), dy};
 }
 
-// `place` within 0 and `end`, and up to a whole number; 0 for what is not a number.
+// `place` clamped to 0 ... `end` and rounded up to an integer; 0 for NaN.
 inline Doubles up(Doubles place, Doubles end) {
     const Doubles nothing = {};
     place = place > nothing ? place : nothing;
@@ -100,13 +101,13 @@ inline Doubles up(Doubles place, Doubles end) {
     return whole < place ? whole + 1.0 : whole;
 }
 
-// A run of samples of one triangle: its weights over depth at the first, and their steps.
+// A run of samples of one triangle: its weights over depth at the first sample, and their steps.
 struct Run {
     Floats value[3], step[3];
     int32_t triangle;
 };
 
-// Tests LANES samples of a run from `done` on; of them only `rest` are its own.
+// Test LANES samples of a run from `done` on; only the first `rest` of them belong to the run.
 inline void test(const Run& run, int32_t done, int32_t rest, float* depth, int32_t* index) {
     const Ints lane = lanes();
     const Floats zero = {}, place = __builtin_convertvector(lane + done, Floats);
@@ -128,7 +129,7 @@ inline void test(const Run& run, int32_t done, int32_t rest, float* depth, int32
     std::memcpy(index, &seen, BYTES);
 }
 
-// Tests the `size` samples of a run, the first of which is `at`; its row has `room` from there.
+// Test the `size` samples of a run that starts at `at`; its row has `room` samples from there on.
 inline void fill(const Run& run, int32_t size, int64_t room, int64_t at, float* depth,
                  int32_t* index) {
     depth += at;
@@ -137,7 +138,7 @@ inline void fill(const Run& run, int32_t size, int64_t room, int64_t at, float* 
     for (; done < size && room - done >= LANES; done += LANES)
         test(run, done, size - done, depth + done, index + done);
     if (done >= size) return;
-    // A whole vector would reach beyond the row, where the buffers may end.
+    // A whole vector would reach beyond the row and possibly beyond the buffers.
     float near_depth[LANES] = {};
     int32_t near_index[LANES] = {};
     const size_t bytes = static_cast<size_t>(size - done) * sizeof(float);
@@ -150,9 +151,9 @@ inline void fill(const Run& run, int32_t size, int64_t room, int64_t at, float* 
 
 }  // namespace
 
-// Lays triangles over `index` and `depth`, (groups, height, width), where they are nearer.
+// Write each triangle to `index` and `depth`, (groups, height, width), where it is nearer.
 //
-// `points` (V, 3) doubles, finite; `triangles` (count, 3) and `group` (count) within bounds.
+// `points` are (V, 3) finite doubles; `triangles` (count, 3) and `group` (count) are within bounds.
 extern "C" void sfhq_visible(const double* points, const int32_t* triangles, const int32_t* group,
                              int64_t count, int64_t width, int64_t height, double near,
                              int32_t* index, float* depth) {
@@ -170,7 +171,7 @@ extern "C" void sfhq_visible(const double* points, const int32_t* triangles, con
         if (c[0].column == c[1].column && c[1].column == c[2].column) continue;
         if (c[0].row == c[1].row && c[1].row == c[2].row) continue;
 
-        // Gradients of weights 1 and 2 in the image, and all three over depth.
+        // Gradients of weights 1 and 2 in the image, and 1 / depth of the three corners.
         const double x1 = c[1].x - c[0].x, x2 = c[2].x - c[0].x;
         const double y1 = c[1].y - c[0].y, y2 = c[2].y - c[0].y;
         const double area = rounded(x1 * y2) - rounded(x2 * y1);
