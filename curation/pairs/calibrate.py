@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from PIL import Image, ImageEnhance
 from sfhq.errors import UsageError
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
 from sfhq.parts.records import Array, Json, Pixels
+from sfhq.web.shell import Mark, mark, points, render
 
 Encoder = Callable[[list[Pixels]], Array]
 MOST_PHOTOS = 300
@@ -225,79 +225,47 @@ def part_photos(part: Part, limit: int = MOST_PHOTOS) -> tuple[list[Pixels], lis
     return images, [r.parent_id or r.face_id for r in chosen]
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Threshold for {encoder}</title>
-<link rel="icon" href="data:,">
-<style>
-:root {{ color-scheme: light dark; --ink: light-dark(#1d2129, #e8eaed);
-  --faint: light-dark(#5b6472, #a3adba); --copy: light-dark(#0b6e4f, #4cc38a);
-  --other: light-dark(#a3411d, #f0955c); --line: light-dark(#d7dbe0, #3a404a);
-  background: light-dark(#fff, #16181d); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }}
-main {{ max-width: 860px; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
-th:first-child, td:first-child {{ text-align: left; }}
-p.note {{ color: var(--faint); }}
-svg text {{ fill: var(--faint); font: 12px system-ui, sans-serif; }}
-</style></head><body><main>
-<h1>Near-duplicates by {encoder}</h1>
-<p>At a threshold of <strong>{threshold:.4f}</strong>, {taken} of {pairs:,} pairs of different
-photos are taken for copies (95 % confidence: at most {upper:.2g} of all such pairs).</p>
-{plot}
-<table><thead><tr><th>copy of a photo</th><th>minimum</th><th>5 %</th><th>median</th>
-<th>found</th></tr></thead><tbody>{rows}
-<tr><td>other photos</td><td></td><td></td><td>{others_median:.4f}</td><td></td></tr>
-</tbody></table>
-<p class="note">{photos} photos, {pairs:,} pairs of different sources; the largest cosine of such
-a pair is {others_maximum:.4f}.</p>
-</main></body></html>
-"""
+@dataclass(frozen=True)
+class _Plot:
+    width: int
+    height: int
+    marks: list[Mark]
 
 
 def calibration_page(found: Calibration) -> str:
-    """A page with the two histograms and the table; it asks for nothing from elsewhere."""
-    rows = "".join(
-        f"<tr><td>{html.escape(c.name)}</td><td>{c.minimum:.4f}</td><td>{c.low:.4f}</td>"
-        f"<td>{c.median:.4f}</td><td>{100 * c.found:.1f} %</td></tr>"
-        for c in found.copies
-    )
-    return PAGE.format(
-        **{**found.to_dict(), "encoder": html.escape(found.encoder)}, rows=rows, plot=_plot(found)
-    )
+    """The two histograms and the table as HTML; the page loads no other file."""
+    return render("curation.pairs", "calibration.html", found=found, plot=_plot(found))
 
 
-def _plot(found: Calibration) -> str:
+def _plot(found: Calibration) -> _Plot:
     width, height, base, left = 820, 260, 220, 10
+    right = width - left
     low, high = found.centres[0], 1.0
 
     def x(value: float) -> float:
-        return left + (value - low) / (high - low) * (width - 2 * left)
+        return left + (value - low) / (high - low) * (right - left)
 
-    def area(shares: tuple[float, ...]) -> str:
+    def area(kind: str, shares: tuple[float, ...]) -> Mark:
         top = max(max(shares), 1e-9)
-        points = " ".join(
-            f"{x(c):.1f},{base - (base - 30) * s / top:.1f}"
-            for c, s in zip(found.centres, shares, strict=True)
+        heights = [base - (base - 30) * share / top for share in shares]
+        inner = zip(map(x, found.centres), heights, strict=True)
+        return mark(
+            "polygon", class_=kind, points=points([(x(low), base), *inner, (x(high), base)])
         )
-        return f"{x(low):.1f},{base} {points} {x(high):.1f},{base}"
 
-    ticks = "".join(
-        f'<text x="{x(t / 10):.1f}" y="{base + 18}" text-anchor="middle">{t / 10:.1f}</text>'
-        for t in range(math.ceil(low * 10), 11)
-    )
+    def words(text: str, across: float, down: float, anchor: str) -> Mark:
+        return mark("text", text, x=across, y=down, text_anchor=anchor)
+
     at = x(found.threshold)
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Two histograms of cosines: '
-        f'pairs of other photos on the left, copies on the right">'
-        f'<polygon points="{area(found.other_counts)}" fill="var(--other)" fill-opacity=".45"/>'
-        f'<polygon points="{area(found.copy_counts)}" fill="var(--copy)" fill-opacity=".45"/>'
-        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="14" y2="{base}" stroke="currentColor"/>'
-        f'<text x="{at - 6:.1f}" y="24" text-anchor="end">threshold {found.threshold:.4f}</text>'
-        f'<line x1="{left}" x2="{width - left}" y1="{base}" y2="{base}" stroke="currentColor"/>'
-        f"{ticks}"
-        f'<text x="{x(found.others_median):.1f}" y="{base - 6}" text-anchor="middle">'
-        f"other photos</text>"
-        f'<text x="{width - left}" y="{base + 36}" text-anchor="end">cosine; each histogram to '
-        f"its own height, copies at the right</text></svg>"
-    )
+    marks = [
+        area("reject", found.other_counts),
+        area("keep", found.copy_counts),
+        mark("line", class_="axis", x1=at, x2=at, y1=14, y2=base),
+        words(f"threshold {found.threshold:.4f}", at - 6, 24, "end"),
+        mark("line", class_="axis", x1=left, x2=right, y1=base, y2=base),
+        words("different photos", x(found.others_median), base - 6, "middle"),
+        words("cosine; each histogram has a scale of its own", right, base + 36, "end"),
+    ]
+    for tenth in range(math.ceil(low * 10), 11):
+        marks.append(words(f"{tenth / 10:.1f}", x(tenth / 10), base + 18, "middle"))
+    return _Plot(width, height, marks)
