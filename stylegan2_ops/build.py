@@ -26,6 +26,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import platformdirs
+from filelock import FileLock, Timeout
+
 Impl = Literal["auto", "ref", "native"]
 IMPLS: tuple[Impl, ...] = ("auto", "ref", "native")
 
@@ -49,12 +52,23 @@ class BuildError(RuntimeError):
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: $SFHQ_KERNELS, or sfhq/kernels in the user's cache."""
+    """Where builds are kept: $SFHQ_KERNELS, or sfhq/kernels in the user's cache.
+
+    Raises:
+        BuildError: the user has no home folder, and no variable names the cache.
+    """
     chosen = os.environ.get("SFHQ_KERNELS")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "sfhq" / "kernels"
+    try:
+        cache = platformdirs.user_cache_path("sfhq", appauthor=False)
+    except RuntimeError:  # older versions give a relative path instead
+        cache = Path()
+    if not cache.is_absolute():
+        raise BuildError(
+            "this user has no home folder to keep kernels in; set SFHQ_KERNELS to a folder"
+        )
+    return cache / "kernels"
 
 
 def find_compiler() -> str | None:
@@ -110,71 +124,24 @@ def build_key(compiler: str, source: Path | None = None) -> str:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a lock whose owner is gone is taken over.
+    """Hold the folder's lock, which the system takes back however its holder ends.
 
-    The lock is a file that names its owner: pid and the pid's start time, so that a number
-    which the system gave to another process since does not look alive.
+    Raises:
+        BuildError: another process has held it for `BUILD_SECONDS`.
     """
     path = folder / "lock"
-    mine = folder / f"lock.{os.getpid()}"
-    mine.write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
-    deadline = time.monotonic() + BUILD_SECONDS
+    # No soft lock: where the file system has no real locks, one would outlive a killed holder.
+    lock = FileLock(path, BUILD_SECONDS, preserve_lock_file=True, fallback_to_soft=False)
     try:
-        while True:
-            try:
-                os.link(mine, path)  # appears whole, with its owner's name in it
-                break
-            except FileExistsError:
-                pass
-            owner = _read(path)
-            if owner is not None and not _alive(owner):
-                # Renamed first: of several that wait, one alone gets to remove it.
-                stale = folder / f"stale.{os.getpid()}"
-                try:
-                    path.rename(stale)
-                    stale.unlink()
-                except FileNotFoundError:
-                    pass
-                continue
-            if time.monotonic() > deadline:
-                raise BuildError(
-                    f"{path}: process {owner} has been building for {BUILD_SECONDS} s; "
-                    "end it, or delete the file"
-                )
-            time.sleep(0.05)
-    finally:
-        mine.unlink(missing_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise BuildError(
+            f"{path}: another process has been building for {BUILD_SECONDS} s; end that process"
+        ) from None
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
-def _started(pid: int) -> str:
-    """When a process started, as the kernel counts; "" where it cannot be known."""
-    try:
-        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-    return line.rpartition(")")[2].split()[19]
-
-
-def _alive(owner: str) -> bool:
-    pid, _, started = owner.partition(" ")
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return _started(int(pid)) == started
+        lock.release()
 
 
 def build(source: Path | None = None) -> Path:
@@ -203,7 +170,7 @@ def build(source: Path | None = None) -> Path:
                 _compile(compiler, ninja, folder, source)
     except OSError as error:
         raise BuildError(
-            f"{folder}: {error.strerror}; set SFHQ_KERNELS to another folder"
+            f"{folder}: {error.strerror or error}; set SFHQ_KERNELS to another folder"
         ) from error
     return library
 
@@ -335,11 +302,20 @@ def status() -> dict[str, str | bool]:
         reason = "no C++ compiler; install g++ or clang++, or set CXX"
     elif ninja is None:
         reason = "no ninja; pip install ninja"
-    built = compiler is not None and (cache_folder() / build_key(compiler) / "ops.so").is_file()
+    folder = None
+    try:
+        folder = cache_folder()
+    except BuildError as error:
+        reason = reason or str(error)
+    built = (
+        compiler is not None
+        and folder is not None
+        and (folder / build_key(compiler) / "ops.so").is_file()
+    )
     return {
         "compiler": f"{compiler} ({_compiler_version(compiler)})" if compiler else "",
         "ninja": ninja or "",
-        "folder": str(cache_folder()),
+        "folder": str(folder or ""),
         "built": built,
         "reason": reason,
     }

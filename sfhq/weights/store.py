@@ -6,7 +6,6 @@ what its digest is. Nothing here ever unpickles a file, and nothing imports torc
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -19,8 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.cache import cache_folder
+from sfhq.errors import DiskFull, IntegrityError, SfhqError, UsageError
 from sfhq.images import write_atomic
+from sfhq.lock import file_lock
 from sfhq.weights.table import ROWS, ModelRow
 
 State = Literal["installed", "elsewhere", "stale", "missing"]
@@ -30,9 +31,13 @@ OFF = ("", "0", "false", "no", "off")
 
 
 def home() -> Path:
-    """The cache: $SFHQ_HOME, else sfhq in $XDG_CACHE_HOME, else ~/.cache/sfhq."""
+    """The cache: $SFHQ_HOME, else sfhq in $XDG_CACHE_HOME, else ~/.cache/sfhq.
+
+    Raises:
+        UsageError: the user has no home folder, and no variable names the cache.
+    """
     chosen = os.environ.get("SFHQ_HOME")
-    return Path(chosen) if chosen else _cache() / "sfhq"
+    return Path(chosen) if chosen else cache_folder("set SFHQ_HOME to a folder")
 
 
 def offline() -> str | None:
@@ -43,21 +48,22 @@ def offline() -> str | None:
     return None
 
 
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def _others() -> str:
+    """The cache as torch and the Hugging Face hub find it, which ask no library."""
+    return os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
 
 
 def torch_hub() -> Path:
     """Where torch.hub, and so face-alignment, keeps downloads; as `torch.hub.get_dir` says."""
-    torch_home = os.environ.get("TORCH_HOME")
-    base = Path(torch_home).expanduser() if torch_home else _cache() / "torch"
-    return base / "hub" / "checkpoints"
+    base = os.environ.get("TORCH_HOME") or os.path.join(_others(), "torch")
+    return Path(os.path.expanduser(base)) / "hub" / "checkpoints"
 
 
 def hugging_face_hub() -> Path:
     """Where the Hugging Face hub keeps downloads; as `huggingface_hub.constants` says."""
-    home = Path(os.environ.get("HF_HOME") or _cache() / "huggingface").expanduser()
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    home = os.environ.get("HF_HOME") or os.path.join(_others(), "huggingface")
+    hub = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
+    return Path(os.path.expanduser(hub))
 
 
 @dataclass(frozen=True)
@@ -340,10 +346,14 @@ def refuse_page(row: ModelRow, start: bytes, source: str) -> None:
 
 
 def need_room(folder: Path, wanted: int) -> None:
-    """Refuse what would fill the disk."""
+    """Refuse what would fill the disk.
+
+    Raises:
+        DiskFull: less room is left than `wanted` bytes and a reserve.
+    """
     free = shutil.disk_usage(folder).free
     if free < wanted + SPARE:
-        raise SfhqError(
+        raise DiskFull(
             f"{folder}: {free / 1e6:,.0f} MB free, {(wanted + SPARE) / 1e6:,.0f} MB needed; free "
             "some room, or set SFHQ_HOME to another disk"
         )
@@ -353,17 +363,13 @@ def need_room(folder: Path, wanted: int) -> None:
 def locked(row: ModelRow) -> Iterator[None]:
     """Hold a model's folder, so that two commands do not write into it at once.
 
-    The system lets go of the lock when its holder ends, however it ends.
+    Raises:
+        SfhqError: another process is writing there, or nobody can.
     """
     folder = model_path(row).parent
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SfhqError(
-                f"{row.name}: another sfhq is writing it; run again when that has ended"
-            ) from None
+    busy = f"{row.name}: another sfhq is writing it; run again when that has ended"
+    with file_lock(folder / "lock", busy):
         yield
 
 
