@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,8 @@ def file_lock(file: Path, busy: str) -> Iterator[None]:
     # No soft lock: where the file system has no real locks, one would outlive a killed holder.
     lock = FileLock(file, blocking=False, preserve_lock_file=True, fallback_to_soft=False)
     try:
+        if not file.parent.is_dir():  # filelock would make it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         lock.acquire()
     except Timeout:
         raise SfhqError(busy) from None

@@ -10,8 +10,9 @@ import pytest
 from curating import faces_to_judge, liked
 
 from curation.faces import Faces
+from curation.labels.events import Action
 from curation.labels.exchange import export_labels
-from curation.labels.store import FILE, Action, LabelStore
+from curation.labels.store import FILE, LabelStore
 from curation.page.figures import conflicts, figures
 from curation.page.order import next_faces, spread_out, worth
 from curation.page.session import Session, SessionSettings

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curation.labels.store import COLUMNS, Action, LabelEvent, LabelStore, StoredEvent, now
+from curation.labels.events import COLUMNS, Action, LabelEvent, StoredEvent, now
+from curation.labels.store import LabelStore
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 

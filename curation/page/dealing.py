@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.faces import Faces
-from curation.labels.store import JUDGED, Action, LabelStore
+from curation.labels.events import JUDGED, Action
+from curation.labels.store import LabelStore
 from curation.page.learning import Learner
 from curation.page.order import next_faces, spread_out
 from curation.taste.reduction import unit_vectors

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.labels.agreement import Agreement, Share, overall_alpha, pairwise_kappa
-from curation.labels.store import JUDGED, Action, LabelEvent
+from curation.labels.events import JUDGED, Action, LabelEvent
 from curation.page.session import Session
 from curation.taste.judge import auc_with_interval
 from sfhq.parts.records import Array, Json

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
@@ -60,6 +61,7 @@ class Learner:
         self.trainings = 0
         self.trouble = ""
         self._pool: ProcessPoolExecutor | None = None
+        self._workers: list[BaseProcess] = []
         self._training: Future[tuple[TasteModel, Array, Array]] | None = None
         self._trained_on = 0
 
@@ -67,7 +69,7 @@ class Learner:
         """End the worker."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((self._pool._processes or {}).values()):
+            for process in self._workers:
                 process.terminate()
 
     def train_if_due(self) -> bool:
@@ -84,7 +86,10 @@ class Learner:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, get_context("spawn"), die_with_parent)
         self._trained_on = len(labels)
+        before = set(active_children())
         self._training = self._pool.submit(_learn, self.blocks, rows, labels)
+        # The pool starts its worker here, and only newer versions of Python say which it is.
+        self._workers += [p for p in active_children() if p not in before]
         return True
 
     def hindrance(self) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from curation.faces import Faces
-from curation.labels.store import Action, LabelEvent, LabelStore, StoredEvent, now
+from curation.labels.events import Action, LabelEvent, StoredEvent, now
+from curation.labels.store import LabelStore
 from curation.page.dealing import Card, Dealer, Desk, SessionSettings
 from curation.page.learning import Learner
 from curation.taste.model import TasteModel

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
+from curation.labels.agreement import Share
 from sfhq.errors import UsageError
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
 from sfhq.parts.records import Array, Json, Pixels
@@ -89,7 +90,7 @@ class Calibration:
         threshold: the smallest cosine that at most `allowed` of these pairs exceed.
         allowed: that share.
         taken: pairs of others above the threshold.
-        upper: the largest share of pairs above it that 95 % confidence leaves possible.
+        upper: upper end of the 95 % Wilson interval of the share of pairs above it.
         others_median, others_maximum: of the pairs of others.
         copies: one a kind.
         centres, copy_counts, other_counts: (B,) the two histograms, as shares.
@@ -124,17 +125,6 @@ def unit_rows(encoder: Encoder, images: list[Pixels], batch: int = 32) -> Array:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors /= np.maximum(lengths, 1e-12)
     return vectors
-
-
-def wilson_upper(hits: int, count: int) -> float:
-    """Upper end of the 95 % Wilson interval of a share."""
-    if count == 0:
-        return 1.0
-    z = 1.959964
-    p = hits / count
-    middle = p + z * z / (2 * count)
-    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return min((middle + half) / (1 + z * z / count), 1.0)
 
 
 def calibrate(
@@ -183,7 +173,7 @@ def calibrate(
         threshold=threshold,
         allowed=allowed,
         taken=taken,
-        upper=wilson_upper(taken, len(others)),
+        upper=Share.of(taken, len(others)).high,
         others_median=float(np.median(others)),
         others_maximum=float(others.max()),
         copies=tuple(

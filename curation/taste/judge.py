@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from curation.labels.agreement import Z95, Share
+from curation.labels.agreement import Share
 from curation.taste.learners import Labels
 from curation.taste.model import FEWEST, TasteSettings, check_labels, fit_taste
 from curation.taste.reduction import Blocks
@@ -17,6 +17,7 @@ from curation.taste.stack import fold_numbers
 from sfhq.parts.records import Array, Json
 
 BINS = 10
+Z95 = 1.959963984540054  # half width of a 95 % interval in standard deviations
 
 
 def auc_with_interval(scores: Array, labels: Labels) -> tuple[float, float, float]:
@@ -174,19 +175,24 @@ def _curve(
 
 
 def near_groups(vectors: Array, threshold: float = 0.97) -> npt.NDArray[np.int64]:
-    """(N,) group numbers: unit vectors with a cosine above the threshold are of one group."""
+    """Groups of near-duplicates.
+
+    Args:
+        vectors: (N, D) unit vectors.
+        threshold: two vectors whose cosine is above it are of one group.
+
+    Returns:
+        (N,) number of each vector's group: the place of the group's first vector.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     from curation.pairs.search import all_pairs
 
-    group = np.arange(len(vectors))
-
-    def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = int(group[i])
-        return i
-
+    count = len(vectors)
     rows, columns, _ = all_pairs(np.ascontiguousarray(vectors, np.float32), threshold)
-    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-        a, b = root(i), root(j)
-        group[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(len(group))], dtype=np.int64)
+    linked = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
+    labels = connected_components(linked, directed=False)[1]
+    first = np.unique(labels, return_index=True)[1]
+    groups: npt.NDArray[np.int64] = first[labels].astype(np.int64)
+    return groups

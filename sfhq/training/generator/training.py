@@ -28,6 +28,7 @@ from sfhq.training.generator.projected import (
 )
 from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator, GeneratorConfig
+from stylegan2_ops.inference import takes_bf16
 
 # Pixels at which the features look, by resolution; a blurred 32-pixel face needs no 112.
 FEATURE_SIZES = {32: 64, 64: 96}
@@ -344,7 +345,7 @@ def check_precision(precision: str, device: str = "cpu") -> None:
         UsageError: bf16 on a CPU without bfloat16 instructions, where a convolution falls back
             to a path 30 times slower.
     """
-    if precision == "bf16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16" and device == "cpu" and not takes_bf16():
         raise UsageError(
             "--precision bf16: this CPU has no AVX-512 for bfloat16; use --precision fp32"
         )
