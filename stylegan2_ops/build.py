@@ -1,9 +1,9 @@
 """Compile the CPU kernels at first use, with ninja and the machine's C++ compiler.
 
-Nothing is built at import. A build is kept in the user's cache under a key of the sources, the
-compiler, its flags, the CPU's features, torch's version and Python's ABI, so a change of any of
-them builds anew and two machines may share a home folder. The library has a plain C interface:
-it takes seconds to build, and no torch header is needed.
+Nothing is built at import. A build is kept in the user's cache under a key made of the sources,
+the compiler, its flags, the CPU's features, torch's version and Python's ABI. If one of them
+changes, the kernels are built again, and two machines can share a home folder. The library has a
+plain C interface: it takes seconds to build and needs no torch headers.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FLAGS = (
     "-fno-trapping-math",
 )
 BUILD_SECONDS = 300
-WORTH_COMPILING = 256  # pixels of an image's side; below, torch's own operators are quick enough
+WORTH_COMPILING = 256  # pixels of an image's side; for smaller ones torch's operators will do
 
 
 class BuildError(RuntimeError):
@@ -109,7 +109,7 @@ def cpu_features() -> str:
 
 
 def build_key(compiler: str, source: Path | None = None) -> str:
-    """What a build depends on, as 16 hex digits; `source` as in `build`."""
+    """A digest of all that a build depends on, 16 hex digits; `source` as in `build`."""
     parts = (
         (source or SOURCE).read_text(encoding="utf-8"),
         " ".join(FLAGS),
@@ -145,7 +145,7 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def build(source: Path | None = None) -> Path:
-    """Build the kernels unless they are built; the library's path.
+    """Build the kernels unless they are built, and give the library's path.
 
     Args:
         source: one C++ file with a plain C interface; None takes this package's operators.
@@ -214,7 +214,7 @@ def _escaped(path: Path) -> str:
 def _first_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["the compiler failed without a word"])[0]
+    return (errors or lines or ["the compiler failed and said nothing"])[0]
 
 
 _loaded: dict[Path, ctypes.CDLL] = {}
@@ -222,11 +222,11 @@ _failed: dict[Path, str] = {}
 
 
 def load(source: Path | None = None, *, threaded: bool = True) -> ctypes.CDLL:
-    """The library of kernels, built if need be. A failure is remembered by this process.
+    """Load the library of kernels; build it first if needed. This process remembers a failure.
 
     Args:
         source: as in `build`.
-        threaded: its kernels use OpenMP; those that do not are loaded without torch.
+        threaded: whether its kernels use OpenMP; a library without OpenMP is loaded without torch.
 
     Raises:
         BuildError: as `build`.
@@ -263,15 +263,15 @@ _warned: set[str] = set()
 
 
 def available(impl: Impl) -> bool:
-    """Whether the kernels are to be used: builds them if they are wanted.
+    """Whether to use the kernels; builds them if they are wanted.
 
     Args:
-        impl: "ref" never; "native" always, an error where they cannot be had; "auto" where
-            they can, with one warning that gives the compiler's first error where not.
+        impl: "ref": never. "native": always; it is an error if they cannot be built. "auto": if
+            they can be built; otherwise one warning gives the compiler's first error.
 
     Raises:
         BuildError: "native" and they could not be built.
-        ValueError: another word.
+        ValueError: `impl` is none of these.
     """
     if impl not in IMPLS:
         raise ValueError(f"impl is {impl!r}; wanted one of {IMPLS}")
@@ -294,8 +294,8 @@ def available(impl: Impl) -> bool:
 
 
 def status() -> dict[str, str | bool]:
-    """What `sfhq doctor` says: compiler, ninja, whether the kernels are built, and the reason
-    where they cannot be. Builds nothing."""
+    """What `sfhq doctor` prints: compiler, ninja, whether the kernels are built, and why they
+    cannot be built. Builds nothing."""
     compiler, ninja = find_compiler(), find_ninja()
     reason = ""
     if compiler is None:

@@ -56,7 +56,7 @@ def has_fast_bf16() -> bool:
 
 
 def takes_bf16() -> bool:
-    """Whether oneDNN computes in bfloat16 on this CPU, in hardware or by AVX-512 or SVE.
+    """Whether oneDNN computes in bfloat16 on this CPU, in hardware or with AVX-512.
 
     Elsewhere a convolution in bfloat16 falls back to a path 30 times slower.
     """

@@ -1,4 +1,4 @@
-"""How far people agree with each other and with themselves, with intervals."""
+"""How well people agree with each other and with themselves, with intervals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,12 @@ class Share:
 
     @classmethod
     def of(cls, hits: int, count: int) -> Share:
-        """`hits` of `count`."""
+        """The share of `hits` in `count`.
+
+        Args:
+            hits: 0 to `count`.
+            count: 0 or more; with 0 the interval is 0 to 1.
+        """
         if count == 0:
             return cls(0, 0, math.nan, 0.0, 1.0)
         from scipy.stats import binomtest
@@ -55,7 +60,7 @@ Labels = Mapping[str, Mapping[str, bool]]  # annotator -> face -> kept
 
 
 def cohen_kappa(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Cohen's kappa of two people's labels of the same faces; NaN where undefined.
+    """Cohen's kappa of two people's labels of the same faces; NaN if there is only one kind.
 
     Source: Cohen 1960, "A Coefficient of Agreement for Nominal Scales".
     """
@@ -72,7 +77,7 @@ def krippendorff_alpha(units: Sequence[Sequence[bool]]) -> float:
     """Krippendorff's alpha for two categories, any number of people, with gaps.
 
     Args:
-        units: for each face the labels it got; faces with one label say nothing.
+        units: for each face the labels it got; faces with fewer than two do not count.
 
     Source: Krippendorff 2004, "Content Analysis", chapter 11 (nominal metric).
     """
@@ -107,7 +112,7 @@ def pairwise_kappa(labels: Labels, first: str, second: str, seed: int = 0) -> Ag
 
 
 def overall_alpha(labels: Labels, seed: int = 0) -> Agreement:
-    """Krippendorff's alpha of everybody, faces resampled for the interval."""
+    """Krippendorff's alpha of everybody; the interval comes from resampling the faces."""
     faces: dict[str, list[bool]] = {}
     for given in labels.values():
         for face, kept in given.items():

@@ -47,11 +47,11 @@ CREATE VIEW IF NOT EXISTS current AS
 
 
 def connect(path: Path, readonly: bool) -> sqlite3.Connection:
-    """Open the file, look whether it is sound, and make its tables if it is new.
+    """Open the file, check that it is sound, and make its tables if it is new.
 
     Args:
         path: the file; made if it is missing, unless `readonly`.
-        readonly: only look.
+        readonly: open for reading only.
 
     Raises:
         UsageError: its folder cannot be written.

@@ -1,4 +1,4 @@
-"""What a person says of a face, as an event; and what events come to."""
+"""What a person says about a face, as an event; and what follows from events."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What can be said of a face. Keep and reject are labels; the others are not."""
+    """What a person can say about a face. Keep and reject are labels; the others are not."""
 
     KEEP = "keep"
     REJECT = "reject"
@@ -22,21 +22,21 @@ JUDGED = (Action.KEEP, Action.REJECT)
 
 @dataclass(frozen=True)
 class LabelEvent:
-    """One press of a key.
+    """One decision of one person about one face.
 
     Attributes:
         face_id: the face; of an undo, that of the event it undoes.
         image_hash: sha256 of the image that was shown; "" where it is not known.
         action: see `Action`.
         annotator: who.
-        session: one sitting of one person.
-        client_id: chosen where the event arose; the same one twice is one event.
+        session: id of one session of one person.
+        client_id: chosen by the sender; two events with the same id are one event.
         at: when, seconds since 1970.
-        score: what the model gave, if one did, whether it was shown or not.
-        model: version of that model.
+        score: what the model gave, whether it was shown or not; None without a model.
+        model: version of that model; "" without one.
         reason: why this face was shown: "uncertain", "random", "repeat", "grid", "review",
             "import" and so on.
-        reaction_ms: from the image's appearance to the press; None where nobody looked.
+        reaction_ms: time from the image to the decision; None where nobody looked at it.
         undoes: number of the event that an undo takes back.
     """
 

@@ -29,11 +29,11 @@ FILE = "labels.sqlite"
 
 
 class LabelStore:
-    """Events of everybody who judged a part. Safe to share between threads.
+    """Events of everybody who judged a part. Threads may share it.
 
     Args:
         path: the file; made if it is missing, unless `readonly`.
-        readonly: only look.
+        readonly: open for reading only.
 
     Raises:
         UsageError: it is missing, or its folder cannot be written.
@@ -123,7 +123,7 @@ class LabelStore:
         return self._events("standing", 0, annotator, session)
 
     def current(self, annotator: str | None = None) -> list[StoredEvent]:
-        """The last keep, reject or flag of each face and person; hidden repeats apart."""
+        """The last keep, reject or flag of each face and person, without hidden repeats."""
         return self._events("current", 0, annotator, None)
 
     def _events(
@@ -139,7 +139,7 @@ class LabelStore:
         return [_stored(row) for row in rows]
 
     def last_to_undo(self, annotator: str) -> StoredEvent | None:
-        """The newest standing event of a person: what undo takes back, in any session."""
+        """The person's newest standing event, of any session: the one that undo takes back."""
         rows = self._read(
             f"SELECT number, {', '.join(COLUMNS)} FROM standing WHERE annotator = ? "
             "ORDER BY number DESC LIMIT 1",
@@ -150,7 +150,7 @@ class LabelStore:
     def labels(self, annotator: str | None = None) -> dict[str, bool]:
         """face_id -> kept, of one person or of all.
 
-        Of all: what a review settled, else the majority; ties are left out.
+        Of all people: what a review settled, else the majority; ties have no label.
         """
         votes: dict[str, int] = {}
         settled: dict[str, bool] = {}
@@ -184,7 +184,7 @@ class LabelStore:
         ]
 
     def repeats(self, annotator: str | None = None) -> list[Repeat]:
-        """Faces a person judged again without being told, against the judgment before."""
+        """Faces that a person judged a second time without knowing, with both judgments."""
         first: dict[tuple[str, str], Action] = {}
         found = []
         for stored in self.standing(annotator):

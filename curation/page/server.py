@@ -131,7 +131,7 @@ class Pages:
         )
 
     async def start(self, request: Request) -> Response:
-        """A person opens the page."""
+        """A person opens the page: part and name, as the page shows them."""
         body = await json_object(request)
         name = str(body.get("annotator", ""))
         await run_in_threadpool(self.session.sit_down, name)
@@ -156,7 +156,7 @@ class Pages:
         return JSONResponse({"cards": [c.to_dict(self.blind) for c in cards]})
 
     async def labels(self, request: Request) -> Response:
-        """Store decisions; the answer says that they are on the disk."""
+        """Store decisions; when the answer comes, they are on the disk."""
         body = await json_object(request)
         answers = body.get("answers")
         if (
@@ -170,7 +170,7 @@ class Pages:
         return JSONResponse(done)
 
     async def undo(self, request: Request) -> Response:
-        """Take back the last decision, or the last page of a grid."""
+        """Undo the last decision, or the last page of the grid."""
         body = await json_object(request)
         who, client = str(body.get("annotator", "")), str(body.get("client", ""))
         if not 1 <= len(client) <= 80:
@@ -188,7 +188,7 @@ class Pages:
         return JSONResponse({"conflicts": await run_in_threadpool(conflicts, self.session)})
 
     async def train(self, request: Request) -> Response:
-        """Begin a training now, or say why not."""
+        """Start a training now, or say why not."""
         await json_object(request)
 
         def begin() -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""Find, for an encoder, where copies of a photo end and other photos begin."""
+"""Find the cosine that separates copies of a photo from different photos, for an encoder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sfhq.web.shell import Mark, mark, points, render
 Encoder = Callable[[list[Pixels]], Array]
 MOST_PHOTOS = 300
 FEWEST_PHOTOS = 20
-ALLOWED = 1e-4  # share of pairs of others that may be taken for copies
+ALLOWED = 1e-4  # share of pairs of different photos that may be taken for copies
 BINS = 120
 
 
@@ -67,7 +67,7 @@ class CopyStatistics:
     """Cosines of photos with one kind of copy of themselves.
 
     Attributes:
-        name: how the copies were made.
+        name: how the copy was made.
         minimum, low, median: of the cosines; `low` is the 5 % quantile.
         found: share of them above the threshold.
     """
@@ -86,13 +86,13 @@ class Calibration:
     Attributes:
         encoder: its name.
         photos: how many were used.
-        pairs: pairs of photos of others.
-        threshold: the smallest cosine that at most `allowed` of these pairs exceed.
+        pairs: number of pairs of different photos.
+        threshold: the smallest cosine that at most a share `allowed` of these pairs exceed.
         allowed: that share.
-        taken: pairs of others above the threshold.
+        taken: number of these pairs above the threshold.
         upper: upper end of the 95 % Wilson interval of the share of pairs above it.
-        others_median, others_maximum: of the pairs of others.
-        copies: one a kind.
+        others_median, others_maximum: cosines of these pairs.
+        copies: statistics of each kind of copy.
         centres, copy_counts, other_counts: (B,) the two histograms, as shares.
     """
 
@@ -134,14 +134,14 @@ def calibrate(
     people: Sequence[str],
     allowed: float = ALLOWED,
 ) -> Calibration:
-    """Measure copies and others.
+    """Measure the cosines of copies and of different photos.
 
     Args:
-        name: the encoder's.
+        name: name of the encoder.
         encoder: (H, W, 3) uint8 RGB images to (N, D).
         images: the photos.
-        people: for each, whom or what it shows; pairs of one are left out.
-        allowed: share of pairs of others that may lie above the threshold.
+        people: for each photo, whom or what it shows; pairs of the same one are left out.
+        allowed: share of pairs of different photos that may lie above the threshold.
 
     Raises:
         UsageError: too few photos, or all of one person.
@@ -161,7 +161,7 @@ def calibrate(
         copies[kind] = (originals * unit_rows(encoder, changed)).sum(axis=1)
     ordered = np.sort(others)[::-1]
     threshold = float(ordered[min(int(allowed * len(ordered)), len(ordered) - 1)])
-    threshold = math.ceil(threshold * 1e4) / 1e4  # four digits, to the safe side for others
+    threshold = math.ceil(threshold * 1e4) / 1e4  # rounded up to four digits
     taken = int((others > threshold).sum())
     everything = np.concatenate(list(copies.values()))
     low = min(float(others.min()), float(everything.min()))

@@ -92,20 +92,20 @@ class ProductVectors:
 def candidates_for(
     rows: Rows, order: Places, threshold: float, way: Way, threads: int | None, kept: Rows
 ) -> Candidates:
-    """The first look that is quickest here.
+    """The quickest first look on this machine.
 
     Args:
         rows: gives the (n, D) float32 unit vectors of some indices.
         order: (N,) all indices.
         threshold: the cosine.
-        way: "auto" takes codes where they pay and can be had, else bfloat16 where the
+        way: "auto" takes codes if they pay and the kernel works here, else bfloat16 if the
             processor multiplies it, else float32.
         threads: for the codes; None takes all.
         kept: as `ProductVectors`.
 
     Raises:
-        BuildError: "int8" and the kernel cannot be had here.
-        ValueError: another word.
+        BuildError: "int8", and the kernel cannot be built or run here.
+        ValueError: `way` is none of `WAYS`.
     """
     if way not in WAYS:
         raise ValueError(f"way is {way!r}; wanted one of {WAYS}")

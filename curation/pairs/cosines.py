@@ -22,7 +22,7 @@ def exact_cosine(a: Array, b: Array) -> float:
 
 
 def exact_cosines(a: Array, b: Array) -> Array:
-    """(n,) cosines of rows; each is the same whichever others are beside it."""
+    """(n,) cosines of rows; each is the same in any batch."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     # Sums along a row, and no matrix product: its rounding depends on the shapes.
     lengths = (x * x).sum(axis=1) * (y * y).sum(axis=1)
@@ -58,7 +58,7 @@ def neighbours_above(
 
 
 def over(products: Array, limit: float) -> tuple[Places, Places]:
-    """Where a matrix is above a number; most rows are nowhere."""
+    """Rows and columns where a matrix is above a number; quick if few rows are."""
     hit = np.nonzero(products.max(axis=1, initial=-2.0) > limit)[0]
     rows, columns = np.nonzero(products[hit] > limit)
     return hit[rows], columns

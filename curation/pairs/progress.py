@@ -20,12 +20,12 @@ SAVE_SECONDS = 20.0
 
 @dataclass
 class Progress:
-    """Where a long search saves how far it has come.
+    """The file in which a long search saves how far it is.
 
     Attributes:
         file: an .npz; deleted by `finish`.
-        key: what the search depends on; a file with another key is ignored.
-        seconds: between two savings.
+        key: digest of all that the search depends on; a file with another key is ignored.
+        seconds: time between two saves.
     """
 
     file: Path
@@ -45,7 +45,7 @@ class Progress:
             return 0, {}
 
     def write(self, done: int, dropped: dict[int, tuple[int, float]]) -> None:
-        """Save, unless that was a moment ago."""
+        """Save, unless the last save was less than `seconds` ago."""
         if time.monotonic() - self._saved < self.seconds:
             return
         buffer = io.BytesIO()
@@ -61,7 +61,7 @@ class Progress:
         self._saved = time.monotonic()
 
     def finish(self) -> None:
-        """The search is done and its result written."""
+        """Delete the file: the search is done and its result is written."""
         self.file.unlink(missing_ok=True)
 
 

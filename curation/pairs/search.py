@@ -53,10 +53,10 @@ def greedy_best_first(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[int, tuple[int, float]]:
-    """Walk from best to worst, keep what is no near-duplicate of anything kept.
+    """Walk from best to worst and keep each one that is no near-duplicate of those kept.
 
-    The result has no two kept above the threshold, and every dropped one has a kept
-    neighbour that came before it: the lexicographically first maximal independent set.
+    No two kept ones are above the threshold, and every dropped one has a kept neighbour that
+    came before it: the lexicographically first maximal independent set.
 
     Args:
         rows: gives the (n, D) float32 unit vectors of some indices.
@@ -65,10 +65,10 @@ def greedy_best_first(
         block: how many are compared at a time, at most 4096.
         frozen: how many at the start of the order stay whatever is near them.
         way, threads: as `candidates_for`; they change the speed only.
-        progress: where to save how far it is, and to go on from.
+        progress: where to save how far the search is, and where to go on from.
 
     Returns:
-        dropped index -> (index kept in its stead, their cosine). Of several kept neighbours
+        dropped index -> (index kept instead, their cosine). Of several kept neighbours
         the one with the largest cosine is named, of equal ones the earliest.
     """
     block = min(block, BLOCK)
@@ -99,7 +99,7 @@ def _walk(
     threshold: float,
     dropped: dict[int, tuple[int, float]],
 ) -> npt.NDArray[np.bool_]:
-    """Decide one block; which of it stay. What does not is added to `dropped`."""
+    """Decide one block: (n,) which of it are kept. The others are added to `dropped`."""
     vectors = rows(indices)
     best: dict[int, tuple[int, float]] = {}  # row -> (place, cosine)
     inside: dict[int, list[tuple[int, float]]] = {}
@@ -129,7 +129,7 @@ def _decided(
     count: int,
     threshold: float,
 ) -> Iterator[tuple[int, int, float]]:
-    """Those of the candidates that are above the threshold, with their cosines."""
+    """The candidates that are above the threshold, with their cosines."""
     for start in range(0, len(pairs[0]), PAIRS):
         some, places = (p[start : start + PAIRS] for p in pairs)
         others = np.empty((len(places), vectors.shape[1]), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""How good a taste model is, on labels that had no part in making it."""
+"""How good a taste model is, measured on labels that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -48,21 +48,22 @@ def auc_with_interval(scores: Array, labels: Labels) -> tuple[float, float, floa
 
 @dataclass(frozen=True)
 class TasteReport:
-    """What nested cross-validation found; no face was judged by a model that saw its label.
+    """The results of nested cross-validation: no face was judged by a model fitted on its label.
 
     Attributes:
         count: labels, kept and rejected.
         auc: value and 95 % interval.
-        accuracy: at 0.5.
-        precision: what was asked of accepted and rejected faces.
-        accepted: of the faces above the accept thresholds, how many are kept; each threshold
-            was chosen without these faces.
-        rejected: of those below the reject thresholds, how many are rejected.
-        share_accepted, share_rejected: of all faces.
-        calibration: (B, 3) mean score, share kept, count, of equal bins.
-        calibration_error: mean distance of the two, weighted by count.
+        accuracy: share of faces on the right side of 0.5.
+        precision: the precision that was asked for.
+        accepted: share of kept faces among those above the accept thresholds; each threshold was
+            chosen without these faces.
+        rejected: share of rejected faces among those below the reject thresholds.
+        share_accepted, share_rejected: share of all faces above and below them.
+        calibration: for each of `BINS` equal bins that is not empty its mean score, share of kept
+            faces, and count.
+        calibration_error: mean difference of score and share, weighted by count.
         curve: (labels, AUC, low, high) of models fitted on fewer labels.
-        scores: (N,) of each face.
+        scores: (N,) score of each face.
         disputed: indices of faces whose score contradicts the label most.
     """
 
@@ -100,16 +101,16 @@ def evaluate_taste(
     curve: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> TasteReport:
-    """Nested cross-validation: everything, thresholds included, is chosen inside.
+    """Nested cross-validation: everything, thresholds too, is chosen without the test fold.
 
     Args:
         blocks, labels, groups, settings: as `fit_taste`.
-        folds: outer folds.
-        curve: fit on fewer labels as well.
+        folds: number of outer folds.
+        curve: whether to measure models fitted on fewer labels too.
         say: takes a line of progress.
 
     Raises:
-        UsageError: too few labels of one kind to learn from what all folds but one hold.
+        UsageError: too few labels of one kind: without one fold a model cannot be fitted.
     """
     settings = settings or TasteSettings()
     y = np.asarray(labels, dtype=np.bool_)
@@ -160,7 +161,7 @@ def _curve(
     settings: TasteSettings,
     outer: Array,
 ) -> tuple[tuple[int, float, float, float], ...]:
-    """Models of ever more labels, each judged on the same held-out faces."""
+    """AUC of models fitted on more and more labels, all measured on the same held-out faces."""
     test = np.nonzero(outer == 0)[0]
     rest = np.random.default_rng(settings.seed).permutation(np.nonzero(outer != 0)[0])
     found = []

@@ -1,4 +1,4 @@
-"""The cache of weights that others trained: what is there, and how it gets there.
+"""The cache of weights that others trained: what is in it, and how a file gets into it.
 
 A file lies at `models/<name>/<file>` under the cache, beside a record of where it came from and
 what its digest is. Nothing here ever unpickles a file, and nothing imports torch.
@@ -7,7 +7,6 @@ what its digest is. Nothing here ever unpickles a file, and nothing imports torc
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -18,26 +17,39 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sfhq.cache import cache_folder
 from sfhq.errors import DiskFull, IntegrityError, SfhqError, UsageError
 from sfhq.images import write_atomic
 from sfhq.lock import file_lock
+from sfhq.weights.places import home, hugging_face_hub, model_path, places, torch_hub
 from sfhq.weights.table import ROWS, ModelRow
+
+__all__ = [
+    "Confirm",
+    "Entry",
+    "State",
+    "Status",
+    "accept",
+    "add",
+    "home",
+    "hugging_face_hub",
+    "locked",
+    "model_path",
+    "need_room",
+    "offline",
+    "places",
+    "put_in_hub",
+    "refuse_page",
+    "sha256_of",
+    "status",
+    "to_dict",
+    "torch_hub",
+    "verify",
+]
 
 State = Literal["installed", "elsewhere", "stale", "missing"]
 Confirm = Callable[[str, int], bool]
 SPARE = 64_000_000  # bytes of the disk that a download leaves free
 OFF = ("", "0", "false", "no", "off")
-
-
-def home() -> Path:
-    """The cache: $SFHQ_HOME, else sfhq in $XDG_CACHE_HOME, else ~/.cache/sfhq.
-
-    Raises:
-        UsageError: the user has no home folder, and no variable names the cache.
-    """
-    chosen = os.environ.get("SFHQ_HOME")
-    return Path(chosen) if chosen else cache_folder("set SFHQ_HOME to a folder")
 
 
 def offline() -> str | None:
@@ -46,24 +58,6 @@ def offline() -> str | None:
         if os.environ.get(name, "").strip().lower() not in OFF:
             return name
     return None
-
-
-def _others() -> str:
-    """The cache as torch and the Hugging Face hub find it, which ask no library."""
-    return os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-
-
-def torch_hub() -> Path:
-    """Where torch.hub, and so face-alignment, keeps downloads; as `torch.hub.get_dir` says."""
-    base = os.environ.get("TORCH_HOME") or os.path.join(_others(), "torch")
-    return Path(os.path.expanduser(base)) / "hub" / "checkpoints"
-
-
-def hugging_face_hub() -> Path:
-    """Where the Hugging Face hub keeps downloads; as `huggingface_hub.constants` says."""
-    home = os.environ.get("HF_HOME") or os.path.join(_others(), "huggingface")
-    hub = os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub")
-    return Path(os.path.expanduser(hub))
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ class Status:
             has changed since it was accepted, "missing".
         path: the file; for a missing one, where it would be.
         entry: its record, if any.
-        why: what is wrong with a stale one.
+        why: what is wrong with a stale file.
     """
 
     row: ModelRow
@@ -124,11 +118,6 @@ class Status:
         if self.state == "elsewhere" and self.wanted is not None:
             return sha256_of(self.path) == self.wanted
         return self.usable
-
-
-def model_path(row: ModelRow) -> Path:
-    """Where the cache keeps a model's file."""
-    return home() / "models" / row.name / row.file
 
 
 def _entry_path(path: Path) -> Path:
@@ -160,7 +149,7 @@ def _record(path: Path, stat: os.stat_result, digest: str, entry: Entry) -> None
 
 
 def status(row: ModelRow) -> Status:
-    """Look for a model's file; reads no more than its size and time."""
+    """Look for a model's file. Only its size and time are read, not its bytes."""
     path = model_path(row)
     try:
         stat = path.stat()
@@ -177,26 +166,6 @@ def status(row: ModelRow) -> Status:
     return Status(row, "installed", path, entry)
 
 
-def places(row: ModelRow) -> list[Path]:
-    """Files outside the cache that are this model's.
-
-    `ModelRow.also` names them: "torch-hub:" torch's hub folder, "hf:" the Hugging Face hub's
-    cache (with wildcards), "package:" inside an installed package.
-    """
-    found = []
-    for place in row.also:
-        scheme, _, pattern = place.partition(":")
-        if scheme == "package":
-            package, _, inside = pattern.partition("/")
-            spec = importlib.util.find_spec(package)
-            folders = spec.submodule_search_locations if spec else None
-            found += [Path(folder) / inside for folder in folders or ()]
-            continue
-        folder = {"torch-hub": torch_hub, "hf": hugging_face_hub}[scheme]()
-        found += sorted(folder.glob(pattern))
-    return found
-
-
 def _elsewhere(row: ModelRow) -> Path | None:
     for path in places(row):
         if path.is_file() and (row.size is None or path.stat().st_size == row.size):
@@ -211,19 +180,21 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(rows: tuple[ModelRow, ...] = ROWS) -> Iterator[tuple[Status, str, bool | None]]:
-    """Read every file that is there, whole.
+    """Read every file that is there from beginning to end.
 
-    A file of the right digest that only its time, or a lost record, made stale is installed again
-    after this.
+    A stale file whose digest is right, because only its time changed or its record was lost, is
+    "installed" again after this.
 
     Yields:
-        its status, its digest, and whether that is the wanted one (None: nobody said which).
+        its status, its digest, and whether that is the wanted one (None where none is known).
     """
     for row in rows:
         found = status(row)
         if found.state == "missing":
             continue
-        before = found.path.stat()  # before it is read: a file that changes meanwhile stays stale
+        before = (
+            found.path.stat()
+        )  # taken before reading: a file that changes meanwhile stays stale
         digest = sha256_of(found.path)
         right = None if found.wanted is None else digest == found.wanted
         if right and found.state == "stale":
@@ -299,7 +270,7 @@ def accept(row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted
             f"sha256 {digest}: if you trust that, run again with --pin"
         )
     target = model_path(row)
-    # The record first: one without its file, or beside the file before, says no more than that.
+    # The record comes first: without its file, or beside an older file, it does no harm.
     entry = Entry(source, "", 0, 0, accepted, "", pinned=row.sha256 is None)
     _record(target, stat, digest, entry)
     os.replace(partial, target)
@@ -335,7 +306,7 @@ def put_in_hub(row: ModelRow) -> Path | None:
 
 
 def refuse_page(row: ModelRow, start: bytes, source: str) -> None:
-    """Refuse what begins like a web page: a quota notice or a log-in instead of weights."""
+    """Refuse a file that starts like a web page: a quota notice or a log-in page, not weights."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")):
         raise SfhqError(

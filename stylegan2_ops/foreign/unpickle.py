@@ -3,6 +3,9 @@
 A pickle is a program for a small stack machine. Python's runs any function that the program
 names; this one knows a few names, all of which mean data, and turns the rest down. No object of
 a foreign class is ever made: what a class left behind becomes a `Record` of its name and state.
+
+By hand, because `torch.load(weights_only=True)` refuses files that hold objects of other classes,
+as those of the StyleGAN papers do.
 """
 
 from __future__ import annotations

@@ -9,6 +9,9 @@ it starts and ends. Work grows with the samples covered, not with the box around
 is what long thin hairs need. Corners are taken to 1 / SUBSAMPLES of a sample; up to 8192 samples
 from the origin the crossings are then exact in float64, so each sample of two triangles that share
 an edge belongs to one of them, always. Farther out a crossing is rounded, alike for both.
+
+By hand: labels must be the same to the last bit on every machine, which graphics libraries do not
+promise.
 """
 
 from __future__ import annotations
