@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Here and not where they are used: they take a second to import, and no request shall wait for it.
+from scipy.stats import binomtest
+from sklearn.metrics import cohen_kappa_score
+
 RESAMPLES = 2000
 
 
@@ -34,8 +38,6 @@ class Share:
         """
         if count == 0:
             return cls(0, 0, math.nan, 0.0, 1.0)
-        from scipy.stats import binomtest
-
         interval = binomtest(hits, count).proportion_ci(method="wilson")
         return cls(hits, count, hits / count, float(interval.low), float(interval.high))
 
@@ -64,8 +66,6 @@ def cohen_kappa(a: Sequence[bool], b: Sequence[bool]) -> float:
 
     Source: Cohen 1960, "A Coefficient of Agreement for Nominal Scales".
     """
-    from sklearn.metrics import cohen_kappa_score
-
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} labels; wanted as many of both")
     if len(set(a) | set(b)) < 2:  # nobody could disagree; scikit-learn warns
