@@ -10,7 +10,7 @@ PACKAGES = (
     "sfhq.samples",  # art to try the toolkit on, no code
 )
 REQUIRES = (
-    "torch>=2.10",
+    "torch>=2.10,<3",
     "torchvision",
     "numpy",
     "pillow>=12.3",
@@ -18,8 +18,8 @@ REQUIRES = (
     "face-recognition-models",
     "face-alignment",
     "open_clip_torch",
-    "scikit-learn",
-    "scipy",
+    "scikit-learn>=1.5,<1.10",  # curation/taste/trees.py reads fitted trees
+    "scipy>=1.11",
     "threadpoolctl",
     "click>=8.1",
     "tqdm",
@@ -28,6 +28,10 @@ REQUIRES = (
     "safetensors",
     "starlette>=1.0",
     "uvicorn",
+    "jinja2>=3.1",
+    "filelock>=4.0",
+    "platformdirs>=4.0",
+    "packaging>=23",
 )
 RENDER = (
     "anny>=0.6.2",
@@ -66,11 +70,13 @@ setup(
         "sfhq.models": ["*.safetensors", "*.json", "*.md", "*.png"],
         "sfhq.samples": ["*.png", "*.jpg", "*.json", "*.md", "LICENSE"],
         "sfhq.render.raster": ["csrc/*"],
+        "sfhq.web": ["templates/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
         "curation": ["py.typed"],
-        "curation.pairs": ["csrc/*"],
-        "curation.page": ["web/*"],
+        "curation.pairs": ["csrc/*", "templates/*"],
+        "curation.page": ["web/*", "templates/*"],
+        "curation.taste": ["templates/*"],
         "annotate": ["py.typed"],
     },
     install_requires=list(REQUIRES),

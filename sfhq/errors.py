@@ -22,6 +22,10 @@ class IntegrityError(SfhqError):
     exit_code = 4
 
 
+class DiskFull(SfhqError):
+    """No room is left on the disk."""
+
+
 class MissingExtra(SfhqError):
     """An optional dependency is not installed.
 

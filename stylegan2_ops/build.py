@@ -1,9 +1,9 @@
 """Compile the CPU kernels at first use, with ninja and the machine's C++ compiler.
 
-Nothing is built at import. A build is kept in the user's cache under a key of the sources, the
-compiler, its flags, the CPU's features, torch's version and Python's ABI, so a change of any of
-them builds anew and two machines may share a home folder. The library has a plain C interface:
-it takes seconds to build, and no torch header is needed.
+Nothing is built at import. A build is kept in the user's cache under a key made of the sources,
+the compiler, its flags, the CPU's features, torch's version and Python's ABI. If one of them
+changes, the kernels are built again, and two machines can share a home folder. The library has a
+plain C interface: it takes seconds to build and needs no torch headers.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+import platformdirs
+from filelock import FileLock, Timeout
+
 Impl = Literal["auto", "ref", "native"]
 IMPLS: tuple[Impl, ...] = ("auto", "ref", "native")
 
@@ -41,7 +44,7 @@ FLAGS = (
     "-fno-trapping-math",
 )
 BUILD_SECONDS = 300
-WORTH_COMPILING = 256  # pixels of an image's side; below, torch's own operators are quick enough
+WORTH_COMPILING = 256  # pixels of an image's side; for smaller ones torch's operators will do
 
 
 class BuildError(RuntimeError):
@@ -49,12 +52,23 @@ class BuildError(RuntimeError):
 
 
 def cache_folder() -> Path:
-    """Where builds are kept: $SFHQ_KERNELS, or sfhq/kernels in the user's cache."""
+    """Where builds are kept: $SFHQ_KERNELS, or sfhq/kernels in the user's cache.
+
+    Raises:
+        BuildError: the user has no home folder, and no variable names the cache.
+    """
     chosen = os.environ.get("SFHQ_KERNELS")
     if chosen:
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "sfhq" / "kernels"
+    try:
+        cache = platformdirs.user_cache_path("sfhq", appauthor=False)
+    except RuntimeError:  # older versions give a relative path instead
+        cache = Path()
+    if not cache.is_absolute():
+        raise BuildError(
+            "this user has no home folder to keep kernels in; set SFHQ_KERNELS to a folder"
+        )
+    return cache / "kernels"
 
 
 def find_compiler() -> str | None:
@@ -95,7 +109,7 @@ def cpu_features() -> str:
 
 
 def build_key(compiler: str, source: Path | None = None) -> str:
-    """What a build depends on, as 16 hex digits; `source` as in `build`."""
+    """A digest of all that a build depends on, 16 hex digits; `source` as in `build`."""
     parts = (
         (source or SOURCE).read_text(encoding="utf-8"),
         " ".join(FLAGS),
@@ -110,75 +124,28 @@ def build_key(compiler: str, source: Path | None = None) -> str:
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; a lock whose owner is gone is taken over.
+    """Hold the folder's lock, which the system takes back however its holder ends.
 
-    The lock is a file that names its owner: pid and the pid's start time, so that a number
-    which the system gave to another process since does not look alive.
+    Raises:
+        BuildError: another process has held it for `BUILD_SECONDS`.
     """
     path = folder / "lock"
-    mine = folder / f"lock.{os.getpid()}"
-    mine.write_text(f"{os.getpid()} {_started(os.getpid())}", encoding="utf-8")
-    deadline = time.monotonic() + BUILD_SECONDS
+    # No soft lock: where the file system has no real locks, one would outlive a killed holder.
+    lock = FileLock(path, BUILD_SECONDS, preserve_lock_file=True, fallback_to_soft=False)
     try:
-        while True:
-            try:
-                os.link(mine, path)  # appears whole, with its owner's name in it
-                break
-            except FileExistsError:
-                pass
-            owner = _read(path)
-            if owner is not None and not _alive(owner):
-                # Renamed first: of several that wait, one alone gets to remove it.
-                stale = folder / f"stale.{os.getpid()}"
-                try:
-                    path.rename(stale)
-                    stale.unlink()
-                except FileNotFoundError:
-                    pass
-                continue
-            if time.monotonic() > deadline:
-                raise BuildError(
-                    f"{path}: process {owner} has been building for {BUILD_SECONDS} s; "
-                    "end it, or delete the file"
-                )
-            time.sleep(0.05)
-    finally:
-        mine.unlink(missing_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise BuildError(
+            f"{path}: another process has been building for {BUILD_SECONDS} s; end that process"
+        ) from None
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-
-
-def _started(pid: int) -> str:
-    """When a process started, as the kernel counts; "" where it cannot be known."""
-    try:
-        line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-    return line.rpartition(")")[2].split()[19]
-
-
-def _alive(owner: str) -> bool:
-    pid, _, started = owner.partition(" ")
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return _started(int(pid)) == started
+        lock.release()
 
 
 def build(source: Path | None = None) -> Path:
-    """Build the kernels unless they are built; the library's path.
+    """Build the kernels unless they are built, and give the library's path.
 
     Args:
         source: one C++ file with a plain C interface; None takes this package's operators.
@@ -203,7 +170,7 @@ def build(source: Path | None = None) -> Path:
                 _compile(compiler, ninja, folder, source)
     except OSError as error:
         raise BuildError(
-            f"{folder}: {error.strerror}; set SFHQ_KERNELS to another folder"
+            f"{folder}: {error.strerror or error}; set SFHQ_KERNELS to another folder"
         ) from error
     return library
 
@@ -247,7 +214,7 @@ def _escaped(path: Path) -> str:
 def _first_error(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return (errors or lines or ["the compiler failed without a word"])[0]
+    return (errors or lines or ["the compiler failed and said nothing"])[0]
 
 
 _loaded: dict[Path, ctypes.CDLL] = {}
@@ -255,11 +222,11 @@ _failed: dict[Path, str] = {}
 
 
 def load(source: Path | None = None, *, threaded: bool = True) -> ctypes.CDLL:
-    """The library of kernels, built if need be. A failure is remembered by this process.
+    """Load the library of kernels; build it first if needed. This process remembers a failure.
 
     Args:
         source: as in `build`.
-        threaded: its kernels use OpenMP; those that do not are loaded without torch.
+        threaded: whether its kernels use OpenMP; a library without OpenMP is loaded without torch.
 
     Raises:
         BuildError: as `build`.
@@ -296,15 +263,15 @@ _warned: set[str] = set()
 
 
 def available(impl: Impl) -> bool:
-    """Whether the kernels are to be used: builds them if they are wanted.
+    """Whether to use the kernels; builds them if they are wanted.
 
     Args:
-        impl: "ref" never; "native" always, an error where they cannot be had; "auto" where
-            they can, with one warning that gives the compiler's first error where not.
+        impl: "ref": never. "native": always; it is an error if they cannot be built. "auto": if
+            they can be built; otherwise one warning gives the compiler's first error.
 
     Raises:
         BuildError: "native" and they could not be built.
-        ValueError: another word.
+        ValueError: `impl` is none of these.
     """
     if impl not in IMPLS:
         raise ValueError(f"impl is {impl!r}; wanted one of {IMPLS}")
@@ -327,19 +294,28 @@ def available(impl: Impl) -> bool:
 
 
 def status() -> dict[str, str | bool]:
-    """What `sfhq doctor` says: compiler, ninja, whether the kernels are built, and the reason
-    where they cannot be. Builds nothing."""
+    """What `sfhq doctor` prints: compiler, ninja, whether the kernels are built, and why they
+    cannot be built. Builds nothing."""
     compiler, ninja = find_compiler(), find_ninja()
     reason = ""
     if compiler is None:
         reason = "no C++ compiler; install g++ or clang++, or set CXX"
     elif ninja is None:
         reason = "no ninja; pip install ninja"
-    built = compiler is not None and (cache_folder() / build_key(compiler) / "ops.so").is_file()
+    folder = None
+    try:
+        folder = cache_folder()
+    except BuildError as error:
+        reason = reason or str(error)
+    built = (
+        compiler is not None
+        and folder is not None
+        and (folder / build_key(compiler) / "ops.so").is_file()
+    )
     return {
         "compiler": f"{compiler} ({_compiler_version(compiler)})" if compiler else "",
         "ninja": ninja or "",
-        "folder": str(cache_folder()),
+        "folder": str(folder or ""),
         "built": built,
         "reason": reason,
     }

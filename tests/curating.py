@@ -20,6 +20,7 @@ from curation.labels.store import FILE, LabelStore
 from curation.page.server import application, free_port
 from curation.page.session import Session, SessionSettings
 from sfhq.parts.part import Part
+from sfhq.web.guard import cookie_name
 
 TOKEN = "t" * 32
 
@@ -43,6 +44,10 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
 
+    def cookie(self, token: str = TOKEN) -> dict[str, str]:
+        """The header by which the page shows that it knows a token."""
+        return {"Cookie": f"{cookie_name(self.port)}={token}"}
+
     def ask(
         self,
         method: str,
@@ -53,7 +58,7 @@ class Client:
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, parsed body, headers; `plain` adds nothing of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        sent = {} if plain else {"Cookie": f"sfhq={TOKEN}", "Sec-Fetch-Site": "same-origin"}
+        sent = {} if plain else {**self.cookie(), "Sec-Fetch-Site": "same-origin"}
         data = None
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -78,20 +83,23 @@ class Client:
 
 @contextmanager
 def serving(
-    part: Part, settings: SessionSettings | None = None, blind: bool = False
+    part: Part,
+    settings: SessionSettings | None = None,
+    blind: bool = False,
+    token: str = TOKEN,
 ) -> Iterator[tuple[Client, Session, str]]:
     """A client, the session behind it, and the page's address."""
     with LabelStore(part.root / FILE) as store, free_port() as sock:
         session = Session(Faces.of(part), store, settings)
         port = sock.getsockname()[1]
-        config = uvicorn.Config(application(session, port, TOKEN, blind), log_level="error")
+        config = uvicorn.Config(application(session, port, token, blind), log_level="error")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Client(port), session, f"http://127.0.0.1:{port}/?token={TOKEN}"
+            yield Client(port), session, f"http://127.0.0.1:{port}/?token={token}"
         finally:
             server.should_exit = True
             thread.join(10)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from curation.pairs.calibrate import COPIES, calibrate, calibration_page, wilson_upper
+from curation.labels.agreement import Share
+from curation.pairs.calibrate import COPIES, calibrate, calibration_page
 from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Pixels
 
@@ -35,6 +36,7 @@ def test_copies_and_others_come_apart() -> None:
     found = calibrate("little", little, images, [str(i) for i in range(60)])
     assert found.pairs == 60 * 59 // 2
     assert found.taken <= found.allowed * found.pairs
+    assert found.upper == Share.of(found.taken, found.pairs).high > found.taken / found.pairs
     assert found.others_median < 0.3 < found.threshold < 0.95
     by = {c.name: c for c in found.copies}
     assert set(by) == set(COPIES)
@@ -65,9 +67,3 @@ def test_too_few_or_all_of_one() -> None:
         calibrate("little", little, scenes(3), ["a", "b", "c"])
     with pytest.raises(UsageError, match="one source"):
         calibrate("little", little, scenes(20), ["a"] * 20)
-
-
-def test_wilson() -> None:
-    assert wilson_upper(0, 0) == 1.0
-    assert wilson_upper(0, 100) == pytest.approx(0.03699, abs=1e-4)
-    assert wilson_upper(50, 100) == pytest.approx(0.5962, abs=1e-3)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import embedded_part, finish, tree, unit
 
-import curation.pairs.search
+import curation.pairs.cosines
 from curation.dedup import Dedup, verify
 from curation.pairs.search import exact_cosine, first_violation, greedy_best_first, neighbours_above
 from sfhq.errors import IntegrityError, UsageError
@@ -131,7 +131,7 @@ def test_rounding_of_float32_decides_nothing() -> None:
 def test_pairs_are_found_in_bounded_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = clustered(100, 8, 0.2, seed=4)
     wanted = list(neighbours_above(vectors, vectors, 0.5))
-    monkeypatch.setattr(curation.pairs.search, "PAIRS", 7)
+    monkeypatch.setattr(curation.pairs.cosines, "PAIRS", 7)
     assert list(neighbours_above(vectors, vectors, 0.5)) == wanted
 
 

@@ -19,7 +19,13 @@ from stylegan2_ops.build import Impl, find_compiler
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.inference import Precision, PreparedSynthesis, prepared
 from stylegan2_ops.layers import NoiseMode
-from stylegan2_ops.packed import fits_winograd, pack_strided_winograd, pack_winograd
+from stylegan2_ops.packed import (
+    fits_winograd,
+    pack_conv2d,
+    pack_strided_winograd,
+    pack_upsampling,
+    pack_winograd,
+)
 
 IMPLS: list[Impl] = ["ref", "native"]
 
@@ -245,3 +251,44 @@ def test_the_encoder_by_winograd_is_the_encoder() -> None:
     ready = PreparedE4e(encoder, "fp32", "native")
     assert ready.winograd and not PreparedE4e(encoder).winograd  # too small to compile for
     assert (ready(images) - encoder(images)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("flags", "takes", "fast"),
+    [
+        ("sse2 avx2", False, False),
+        ("avx2 avx512bw avx512dq avx512vl", True, False),
+        ("avx2 avx512bw avx512dq avx512vl avx512_bf16", True, True),
+        ("avx512bw avx512dq", False, False),
+        ("asimd bf16", True, True),
+    ],
+)
+def test_bfloat16_by_the_flags_of_the_cpu(
+    flags: str, takes: bool, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "cpu_features", lambda: flags)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    assert (inference.takes_bf16(), inference.has_fast_bf16()) == (takes, fast)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not inference.takes_bf16() and not inference.has_fast_bf16()
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError, NotImplementedError])
+def test_a_torch_without_those_operators_convolves_as_well(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise error("the operator is no more")
+
+    for name in ("_reorder_convolution_weight", "_reorder_convolution_transpose_weight"):
+        monkeypatch.setattr(torch.ops.mkldnn, name, gone)
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(2, 16, 8, 8), torch.randn(16, 16, 3, 3), torch.randn(16)
+    plain = F.conv2d(x, weight, bias, padding=1)
+    found = pack_conv2d(weight, 8, bias, padding=1, leaky=0.2)(x)
+    torch.testing.assert_close(found, F.leaky_relu(plain, 0.2))
+    found = pack_upsampling(weight, 8)(x)
+    torch.testing.assert_close(found, F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
+    found = pack_strided_winograd(weight, 8, bias, 0.2)(x)
+    wanted = F.leaky_relu(F.conv2d(x, weight, bias, stride=2, padding=1), 0.2)
+    torch.testing.assert_close(found, wanted, atol=1e-3, rtol=1e-3)

@@ -22,9 +22,11 @@ from curation.labels.agreement import (
     overall_alpha,
     pairwise_kappa,
 )
+from curation.labels.database import sqlite_errors
+from curation.labels.events import Action, LabelEvent
 from curation.labels.exchange import export_labels, import_labels, read_rows
-from curation.labels.store import Action, LabelEvent, LabelStore
-from sfhq.errors import IntegrityError, SfhqError, UsageError
+from curation.labels.store import LabelStore
+from sfhq.errors import DiskFull, IntegrityError, SfhqError, UsageError
 
 
 def event(
@@ -187,15 +189,58 @@ def test_a_full_disk_says_so_and_keeps_what_is_there(store: LabelStore) -> None:
     store.append([event("a")])
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(SfhqError, match=r"disk is full .*what was acknowledged is kept"):
+    with pytest.raises(DiskFull, match=r"disk is full .*what was acknowledged is kept"):
         store.append([event(f"f{i}", client="c" * 400 + str(i)) for i in range(500)])
     assert [s.event.face_id for s in store.events()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (sqlite3.SQLITE_FULL, DiskFull, "disk is full"),
+        (sqlite3.SQLITE_IOERR_FSYNC, SfhqError, "disk fails"),
+        (sqlite3.SQLITE_CANTOPEN_ISDIR, UsageError, "cannot be opened for writing"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, UsageError, "cannot be opened for writing"),
+        (sqlite3.SQLITE_PERM, UsageError, "cannot be opened for writing"),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, SfhqError, "another process holds it"),
+        (sqlite3.SQLITE_LOCKED, SfhqError, "another process holds it"),
+        (sqlite3.SQLITE_CORRUPT, IntegrityError, "damaged"),
+        (sqlite3.SQLITE_NOTADB, IntegrityError, "damaged"),
+        (None, IntegrityError, "damaged"),
+    ],
+)
+def test_the_code_of_an_error_decides_and_not_its_words(
+    tmp_path: Path, code: int | None, kind: type[SfhqError], message: str
+) -> None:
+    error = sqlite3.OperationalError("full readonly locked\nin the words of a new version")
+    if code is not None:
+        error.sqlite_errorcode = code
+    with pytest.raises(SfhqError, match=message) as caught, sqlite_errors(tmp_path / "labels"):
+        raise error
+    assert type(caught.value) is kind and "\n" not in str(caught.value)
+
+
+def test_a_store_that_is_held_read_only_or_nowhere(tmp_path: Path, store: LabelStore) -> None:
+    store.append([event("a")])
+    reader = LabelStore(store.path, readonly=True)
+    with reader, pytest.raises(UsageError, match="cannot be opened for writing"):
+        reader.append([event("b")])
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store._db.execute("PRAGMA busy_timeout = 0")
+    with pytest.raises(SfhqError, match="another process holds it"):
+        store.append([event("b")])
+    other.close()
+    assert store.append([event("b")]) == [2]
+    with pytest.raises(UsageError, match="cannot be opened for writing"):
+        LabelStore(tmp_path / "none" / "labels.sqlite")
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from curation.labels.store import *
+from curation.labels.events import *
+from curation.labels.store import LabelStore
 store = LabelStore(Path(sys.argv[1]))
 start = int(sys.argv[2])
 print("ready", flush=True)
@@ -330,3 +375,12 @@ def test_shares() -> None:
     assert (round(share.low, 4), round(share.high, 4)) == (0.9155, 0.9897)
     assert Share.of(0, 0).low == 0.0 and math.isnan(Share.of(0, 0).value)
     assert Share.of(5, 5).high == pytest.approx(1.0)
+    assert Share.of(0, 100).high == pytest.approx(0.03699, abs=1e-4)
+    assert Share.of(0, 10**6).low == 0.0 and Share.of(0, 10**6).high < 1e-5
+
+
+def test_kappa_of_people_who_always_say_the_same() -> None:
+    assert math.isnan(cohen_kappa([True] * 5, [True] * 5))
+    assert cohen_kappa([True] * 4, [True, False] * 2) == 0.0
+    with pytest.raises(ValueError, match="3 and 2 labels"):
+        cohen_kappa([True] * 3, [True] * 2)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 
 import cli
 from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.versions import older
 from sfhq.weights import store as model_store
 from sfhq.weights import table as model_table
 from sfhq.weights.store import add, model_path, put_in_hub, status, verify
@@ -170,7 +172,7 @@ def package_text(package: str, file: str) -> str:
 def test_face_alignment_asks_for_these_names() -> None:
     from importlib.metadata import version
 
-    if not package_text("face_alignment", "__init__.py") or version("face-alignment") < "1.5":
+    if not package_text("face_alignment", "__init__.py") or older(version("face-alignment"), "1.5"):
         pytest.skip("an older face-alignment is installed")
     assert f"'{model_row('fan-4').url}'" in package_text("face_alignment", "api.py")
     detector = package_text("face_alignment", "detection/sfd/sfd_detector.py")
@@ -214,6 +216,23 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert model_store.home() == Path.home() / ".cache" / "sfhq"
     monkeypatch.setenv("SFHQ_HOME", str(tmp_path / "mine"))
     assert model_path(toy()) == tmp_path / "mine" / "models" / "toy" / "toy.bin"
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert not model_store.torch_hub().is_dir() and not model_store.hugging_face_hub().is_dir()
+    with pytest.raises(UsageError, match=r"no home folder .* set SFHQ_HOME to a folder"):
+        status(toy())
+    monkeypatch.setenv("SFHQ_HOME", str(tmp_path / "mine"))
+    assert status(toy()).state == "missing"
 
 
 def test_add_copies(file: Path) -> None:

@@ -93,10 +93,12 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         files = [p for p in (ROOT / "sfhq" / folder).iterdir() if p.suffix in suffixes]
         assert files, f"sfhq/{folder} is empty"
         assert {f"sfhq/{folder}/{p.name}" for p in files} <= inside
-    web = ROOT / "curation" / "web"
-    assert {f"curation/web/{p.name}" for p in web.glob("*.*")} <= inside
-    csrc = ROOT / "stylegan2_ops" / "csrc"
-    assert {f"stylegan2_ops/csrc/{p.name}" for p in csrc.glob("*.*")} <= inside
+    data = [p for name in FLAT for kind in ("web", "templates", "csrc")
+            for folder in (ROOT / name).rglob(kind) for p in folder.glob("*.*")
+            if p.suffix != ".py"]  # fmt: skip
+    suffixes = {p.suffix for p in data}
+    assert {".js", ".css", ".html", ".cpp"} <= suffixes
+    assert {str(p.relative_to(ROOT)) for p in data} <= inside
     assert not [name for name in inside if name.startswith(("tests/", "benchmarks/"))]
 
 

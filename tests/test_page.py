@@ -21,6 +21,7 @@ from curation.labels.exchange import export_labels
 from curation.labels.store import FILE, LabelStore
 from curation.page.session import SessionSettings
 from sfhq.parts.part import Part
+from sfhq.web.guard import cookie_name
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -351,6 +352,34 @@ def test_a_lost_image_is_named_and_shown_once_it_is_there_again(
         assert session.store.labels() == {face: False}
 
 
+def test_two_parts_are_judged_in_one_browser(tmp_path: Path, browser: Any) -> None:
+    """Cookies are kept by host, not by port: neither page may lock the other out."""
+    settings = SessionSettings(repeat_share=0.0)
+    parts = [faces_to_judge(tmp_path / name, 20) for name in ("one", "two")]
+    context = browser.new_context()
+    with (
+        serving(parts[0], settings, token="a" * 32) as (_, first, url),
+        serving(parts[1], settings, token="b" * 32) as (_, second, other),
+    ):
+        pages = []
+        for address in (url, other):
+            page = context.new_page()
+            page.goto(address)
+            page.fill("#name", "ann")
+            page.press("#name", "Enter")
+            page.wait_for_selector("#photo img")
+            pages.append(page)
+        for key, page in zip("ax", pages, strict=True):
+            page.reload()  # a part of the page that is asked for anew: scripts, style, images
+            page.wait_for_selector("#photo img")
+            assert page.evaluate("document.querySelector('#photo img').naturalWidth") > 0
+            page.keyboard.press(key)
+            drained(page)
+        assert list(first.store.labels().values()) == [True]
+        assert list(second.store.labels().values()) == [False]
+    context.close()
+
+
 def test_axe_finds_nothing_serious(part: Part, open_page: Open) -> None:
     import axe_playwright_python
 
@@ -432,7 +461,7 @@ def kill_and_count(part: Part, kills: int, seed: int) -> tuple[int, int]:
                         json.dumps({"annotator": "ann", "answers": [one]}),
                         {
                             "Content-Type": "application/json",
-                            "Cookie": f"sfhq={token}",
+                            "Cookie": f"{cookie_name(port)}={token}",
                             "Sec-Fetch-Site": "same-origin",
                         },
                     )

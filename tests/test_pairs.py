@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import curation.pairs.candidates
 import curation.pairs.native
 import curation.pairs.search
 from curation.pairs.bound import (
@@ -265,13 +266,13 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def missing() -> int:
         raise BuildError("no C++ compiler")
 
-    monkeypatch.setattr(curation.pairs.search, "path", missing)
+    monkeypatch.setattr(curation.pairs.candidates, "path", missing)
     yield
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_it_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curation.pairs.search, "WORTH_CODING", 100)
+    monkeypatch.setattr(curation.pairs.candidates, "WORTH_CODING", 100)
     vectors = faces(500, 64)
     with pytest.warns(RuntimeWarning, match="no kernel for pairs: no C"):
         i, j, _ = all_pairs(vectors, 0.92)

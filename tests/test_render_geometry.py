@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
+import pwd
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -202,11 +203,12 @@ def test_a_home_that_cannot_be_written_costs_no_more_than_time(
 def test_a_user_without_a_home_can_render(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counted(monkeypatch)
     monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
 
-    def homeless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
+    def unknown(number: int) -> None:
+        raise KeyError(number)
 
-    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     assert same(fresh(), tiny_mesh())
 
 

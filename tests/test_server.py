@@ -16,6 +16,7 @@ import psutil
 import pytest
 from curating import TOKEN, Client, faces_to_judge, serving
 
+import curation.page
 from curation.page.server import free_port
 from curation.page.session import Session
 
@@ -34,7 +35,8 @@ def test_the_address_gives_the_cookie_and_the_page(served: Served) -> None:
     status, _, headers = client.ask("GET", f"/?token={TOKEN}", plain=True)
     assert status == 303 and headers["location"] == "/"
     cookie = headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie
+    assert cookie.startswith(f"sfhq-{client.port}=")
+    assert "httponly" in cookie and "samesite=strict" in cookie and "path=/" in cookie
     status, page, headers = client.ask("GET", "/")
     assert status == 200 and b"<title>sfhq curate</title>" in page
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -66,7 +68,7 @@ def test_four_hundred_and_more_requests_that_are_and_are_not_ours(served: Served
         if site is not None:
             headers["Sec-Fetch-Site"] = site
         if cookie:
-            headers["Cookie"] = f"sfhq={TOKEN}"
+            headers |= client.cookie()
         body = None
         if method == "POST":
             headers["Content-Type"] = "application/json"
@@ -120,6 +122,16 @@ SPELLINGS = [
 ]
 
 
+def test_scripts_and_style_come_with_their_types(served: Served) -> None:
+    for name, kind in (("app.js", "text/javascript"), ("style.css", "text/css")):
+        status, data, headers = served[0].ask("GET", f"/web/{name}")
+        assert status == 200 and headers["content-type"] == f"{kind}; charset=utf-8"
+        assert data == (Path(curation.page.__path__[0]) / "web" / name).read_bytes()
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert served[0].ask("GET", f"/web/{name}", plain=True)[0] == 401
+
+
 def test_hundreds_of_spellings_reach_no_file(served: Served) -> None:
     assert len(SPELLINGS) >= 200
     for path in SPELLINGS:
@@ -133,7 +145,7 @@ def test_images_come_by_id(served: Served) -> None:
     status, data, headers = served[0].ask("GET", "/image/f0007?size=256")
     assert status == 200 and headers["content-type"] == "image/jpeg"
     assert data[:2] == b"\xff\xd8"
-    for query in ("size=0", "size=9999", "size=x", "size=-1", "size=%D9%A3"):
+    for query in ("size=0", "size=9999", "size=x", "size=-1", "size=%D9%A3", "size=" + "9" * 5000):
         assert served[0].ask("GET", f"/image/f0007?{query}")[0] == 400
 
 
@@ -162,7 +174,7 @@ def test_bodies_that_cannot_be(
 def test_wrong_tokens(served: Served) -> None:
     for token in ("", "t", TOKEN[:-1], TOKEN + "t", "%00"):
         assert served[0].ask("GET", f"/?token={token}", plain=True)[0] == 401
-        cookie = {"Cookie": f"sfhq={token}"}
+        cookie = served[0].cookie(token)
         assert served[0].ask("GET", "/api/cards", headers=cookie, plain=True)[0] == 401
     assert served[0].ask("GET", "/", plain=True)[0] == 401
 
@@ -222,8 +234,7 @@ def test_no_process_outlives_a_server(tmp_path: Path, end: signal.Signals) -> No
             for i in range(24)
         ]
         given = {"annotator": "ann", "answers": answers}
-        cookie = {"Cookie": f"sfhq={found[3]}"}
-        assert client.ask("POST", "/api/labels", given, cookie)[0] == 200
+        assert client.ask("POST", "/api/labels", given, client.cookie(found[3]))[0] == 200
         while len(children) < 2:  # the worker, and what multiprocessing tracks it with
             children = psutil.Process(run.pid).children(recursive=True)
         run.send_signal(end)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pytest
 from curating import faces_to_judge, liked
 
 from curation.faces import Faces
+from curation.labels.events import Action
 from curation.labels.exchange import export_labels
-from curation.labels.store import FILE, Action, LabelStore
+from curation.labels.store import FILE, LabelStore
 from curation.page.figures import conflicts, figures
 from curation.page.order import next_faces, spread_out, worth
 from curation.page.session import Session, SessionSettings
@@ -104,6 +107,19 @@ def test_it_learns_in_a_worker_and_scores_what_is_left(template: Part, tmp_path:
         assert {"uncertain", "random", "spread"} <= reasons
     finally:
         session.close()
+
+
+def test_closing_ends_the_worker_in_the_middle_of_a_training(
+    template: Part, tmp_path: Path
+) -> None:
+    session = open_session(template, tmp_path, repeat_share=0.0, retrain_every=10**6)
+    judge(session, "ann", 40, liked(template))
+    before = set(active_children())
+    assert session.train()
+    (worker,) = (p for p in active_children() if p not in before)
+    session.close()
+    worker.join(30)
+    assert worker.exitcode == -signal.SIGTERM  # ended, not waited for
 
 
 def test_undo_goes_back_through_sessions_and_pages(template: Part, tmp_path: Path) -> None:

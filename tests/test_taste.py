@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.ensemble
 from curating import faces_to_judge, liked
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from curation.score import Score
@@ -107,6 +109,39 @@ def test_trees_are_those_of_scikit_learn() -> None:
     assert (trees(x * rounding) == trees(x)).all()
 
 
+def test_another_scikit_learn_gives_trees_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the quick learner's trees cannot be read, those of the public one serve."""
+    blocks, y = faces(300)
+    x = blocks["wide"][:, :8].astype(np.float64)
+
+    class Renamed:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def fit(self, x: Array, y: Array) -> object:
+            return self
+
+    class Emptied(Renamed):
+        _baseline_prediction, _predictors = 0.0, ()
+
+    class Other(Renamed):
+        _baseline_prediction, _predictors = 0.0, ((SimpleNamespace(nodes=np.zeros(3)),),) * 20
+
+    learner = GradientBoostingClassifier(
+        n_estimators=20,
+        max_leaf_nodes=8,
+        max_depth=None,
+        learning_rate=0.1,
+        min_samples_leaf=7,
+        random_state=3,
+    ).fit(x, y)
+    for other in (Renamed, Emptied, Other):
+        monkeypatch.setattr(sklearn.ensemble, "HistGradientBoostingClassifier", other)
+        trees = fit_trees(x, y, 20, 8, 0.1, seed=3)
+        assert trees(x) == pytest.approx(learner.decision_function(x), abs=1e-5)
+        assert roc_auc_score(y, trees(x)) > 0.9
+
+
 def test_the_stack_leaves_out_what_only_remembers() -> None:
     rng = np.random.default_rng(0)
     y = rng.random(2000) < 0.5
@@ -135,6 +170,14 @@ def test_copies_are_one_group_and_do_not_flatter() -> None:
     honest = evaluate_taste({"a": vectors}, y, groups, QUICKER, 3, curve=False).auc[0]
     flattered = evaluate_taste({"a": vectors}, y, None, QUICKER, 3, curve=False).auc[0]
     assert flattered > 0.9 > 0.75 > honest
+
+
+def test_groups_reach_as_far_as_their_links() -> None:
+    """Each vector is near the next one only; the first and the last are far apart."""
+    angles = np.radians([0.0, 200.0, 10.0, 90.0, 20.0, 30.0, 207.0])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    assert near_groups(vectors).tolist() == [0, 1, 0, 3, 0, 0, 1]
+    assert near_groups(vectors[:0]).tolist() == []
 
 
 def test_thresholds_keep_their_word() -> None:

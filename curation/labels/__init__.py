@@ -1,1 +1,1 @@
-"""What people decided: stored, exchanged, compared."""
+"""Labels: how they are stored, exchanged and compared."""

@@ -1,4 +1,4 @@
-"""How far people agree with each other and with themselves, with intervals."""
+"""How well people agree with each other and with themselves, with intervals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Z95 = 1.959963984540054
+# Here and not where they are used: they take a second to import, and no request shall wait for it.
+from scipy.stats import binomtest
+from sklearn.metrics import cohen_kappa_score
+
 RESAMPLES = 2000
 
 
@@ -27,16 +30,16 @@ class Share:
 
     @classmethod
     def of(cls, hits: int, count: int) -> Share:
-        """`hits` of `count`."""
+        """The share of `hits` in `count`.
+
+        Args:
+            hits: 0 to `count`.
+            count: 0 or more; with 0 the interval is 0 to 1.
+        """
         if count == 0:
             return cls(0, 0, math.nan, 0.0, 1.0)
-        p = hits / count
-        middle = p + Z95**2 / (2 * count)
-        half = Z95 * math.sqrt(p * (1 - p) / count + Z95**2 / (4 * count**2))
-        scale = 1 + Z95**2 / count
-        return cls(
-            hits, count, p, max((middle - half) / scale, 0.0), min((middle + half) / scale, 1.0)
-        )
+        interval = binomtest(hits, count).proportion_ci(method="wilson")
+        return cls(hits, count, hits / count, float(interval.low), float(interval.high))
 
 
 @dataclass(frozen=True)
@@ -59,25 +62,22 @@ Labels = Mapping[str, Mapping[str, bool]]  # annotator -> face -> kept
 
 
 def cohen_kappa(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Cohen's kappa of two people's labels of the same faces; NaN where undefined.
+    """Cohen's kappa of two people's labels of the same faces; NaN if there is only one kind.
 
     Source: Cohen 1960, "A Coefficient of Agreement for Nominal Scales".
     """
-    x, y = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
-    if len(x) != len(y):
-        raise ValueError(f"{len(x)} and {len(y)} labels; wanted as many of both")
-    if len(x) == 0:
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} labels; wanted as many of both")
+    if len(set(a) | set(b)) < 2:  # nobody could disagree; scikit-learn warns
         return math.nan
-    agreed = float((x == y).mean())
-    chance = float(x.mean() * y.mean() + (1 - x.mean()) * (1 - y.mean()))
-    return math.nan if chance == 1 else (agreed - chance) / (1 - chance)
+    return float(cohen_kappa_score(a, b))
 
 
 def krippendorff_alpha(units: Sequence[Sequence[bool]]) -> float:
     """Krippendorff's alpha for two categories, any number of people, with gaps.
 
     Args:
-        units: for each face the labels it got; faces with one label say nothing.
+        units: for each face the labels it got; faces with fewer than two do not count.
 
     Source: Krippendorff 2004, "Content Analysis", chapter 11 (nominal metric).
     """
@@ -98,7 +98,8 @@ def pairwise_kappa(labels: Labels, first: str, second: str, seed: int = 0) -> Ag
     if len(both) == 0:
         return Agreement(math.nan, math.nan, math.nan, 0)
     value = cohen_kappa(pairs[:, 0].tolist(), pairs[:, 1].tolist())
-    # A kappa depends on four counts alone, so whole tables are drawn at once.
+    # By hand: a kappa depends on four counts alone, so all tables are drawn and computed at once;
+    # scikit-learn computes one at a time.
     cells = np.bincount(pairs[:, 0] * 2 + pairs[:, 1], minlength=4)
     drawn = np.random.default_rng(seed).multinomial(len(both), cells / len(both), RESAMPLES)
     share = drawn / len(both)
@@ -111,7 +112,7 @@ def pairwise_kappa(labels: Labels, first: str, second: str, seed: int = 0) -> Ag
 
 
 def overall_alpha(labels: Labels, seed: int = 0) -> Agreement:
-    """Krippendorff's alpha of everybody, faces resampled for the interval."""
+    """Krippendorff's alpha of everybody; the interval comes from resampling the faces."""
     faces: dict[str, list[bool]] = {}
     for given in labels.values():
         for face, kept in given.items():

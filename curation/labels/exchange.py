@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from curation.labels.store import COLUMNS, Action, LabelEvent, LabelStore, StoredEvent, now
+from curation.labels.events import COLUMNS, Action, LabelEvent, StoredEvent, now
+from curation.labels.store import LabelStore
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 
@@ -23,10 +24,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's name asks for.
+    """The format that a file's name asks for: one of `FORMATS`.
 
     Raises:
-        UsageError: none of ours.
+        UsageError: the name ends otherwise.
     """
     kind = path.suffix.lower().lstrip(".")
     if kind not in FORMATS:
@@ -75,7 +76,7 @@ def export_labels(store: LabelStore, target: Path, current: bool = True) -> int:
     Args:
         store: the labels.
         target: .csv, .jsonl or .parquet.
-        current: what counts now; otherwise every event.
+        current: only what counts now; False for every event.
 
     Returns:
         The number of rows.
@@ -144,14 +145,15 @@ def import_labels(
 
     Args:
         store: where to.
-        source: folders of the visual taste approximator, or a file that `export_labels` wrote
-            or that has `face_id`, `image_hash` or `file` and `label` or `action`.
+        source: a folder pair of the visual taste approximator; or a file that `export_labels`
+            wrote, or one with a column `face_id`, `image_hash` or `file` and a column `label` or
+            `action`.
         faces: face_id -> sha256 of its image, or of its source's bytes.
-        annotator: whose labels these are, where the source does not say.
+        annotator: who made the labels, if the source does not say.
         names: file name -> face_id, for sources that name files.
 
     Returns:
-        How many were stored or there already, and how many name no face of this part.
+        Number of labels stored now or before, and number of rows that name no face of this part.
     """
     by_hash = {digest: face for face, digest in faces.items() if digest}
     events: list[LabelEvent] = []

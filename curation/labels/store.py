@@ -1,4 +1,4 @@
-"""What people decided: append-only events in SQLite, one file a part.
+"""The labels of a part: append-only events in SQLite, one file a part.
 
 Nothing is ever changed or deleted. An undo is an event that names another; what counts now is a
 view. Images are never moved.
@@ -8,138 +8,37 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from sfhq.errors import IntegrityError, SfhqError, UsageError
+from curation.labels.database import connect, sqlite_errors
+from curation.labels.events import (
+    COLUMNS,
+    JUDGED,
+    Action,
+    Conflict,
+    LabelEvent,
+    Repeat,
+    StoredEvent,
+)
+from sfhq.errors import UsageError
 
 FILE = "labels.sqlite"
-FORMAT = 1
-
-
-class Action(StrEnum):
-    """What can be said of a face. Keep and reject are labels; the others are not."""
-
-    KEEP = "keep"
-    REJECT = "reject"
-    SKIP = "skip"
-    FLAG = "flag"
-    UNDO = "undo"
-
-
-JUDGED = (Action.KEEP, Action.REJECT)
-
-
-@dataclass(frozen=True)
-class LabelEvent:
-    """One press of a key.
-
-    Attributes:
-        face_id: the face; of an undo, that of the event it undoes.
-        image_hash: sha256 of the image that was shown; "" where it is not known.
-        action: see `Action`.
-        annotator: who.
-        session: one sitting of one person.
-        client_id: chosen where the event arose; the same one twice is one event.
-        at: when, seconds since 1970.
-        score: what the model gave, if one did, whether it was shown or not.
-        model: version of that model.
-        reason: why this face was shown: "uncertain", "random", "repeat", "grid", "review",
-            "import" and so on.
-        reaction_ms: from the image's appearance to the press; None where nobody looked.
-        undoes: number of the event that an undo takes back.
-    """
-
-    face_id: str
-    image_hash: str
-    action: Action
-    annotator: str
-    session: str
-    client_id: str
-    at: float
-    score: float | None = None
-    model: str = ""
-    reason: str = ""
-    reaction_ms: int | None = None
-    undoes: int | None = None
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event with its number in the file, from 1 on, ascending."""
-
-    number: int
-    event: LabelEvent
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The same face judged twice by one person."""
-
-    face_id: str
-    annotator: str
-    first: Action
-    again: Action
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """A face on which people disagree: annotator -> label."""
-
-    face_id: str
-    labels: dict[str, Action]
-
-
-COLUMNS = tuple(f.name for f in fields(LabelEvent))
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS events (
-  number INTEGER PRIMARY KEY AUTOINCREMENT,
-  face_id TEXT NOT NULL,
-  image_hash TEXT NOT NULL,
-  action TEXT NOT NULL CHECK (action IN ('keep', 'reject', 'skip', 'flag', 'undo')),
-  annotator TEXT NOT NULL CHECK (annotator <> ''),
-  session TEXT NOT NULL,
-  client_id TEXT NOT NULL UNIQUE CHECK (client_id <> ''),
-  at REAL NOT NULL,
-  score REAL,
-  model TEXT NOT NULL,
-  reason TEXT NOT NULL,
-  reaction_ms INTEGER,
-  undoes INTEGER REFERENCES events (number),
-  CHECK ((action = 'undo') = (undoes IS NOT NULL))
-);
-CREATE UNIQUE INDEX IF NOT EXISTS undone_once ON events (undoes) WHERE undoes IS NOT NULL;
-CREATE INDEX IF NOT EXISTS by_face ON events (annotator, face_id, number);
-CREATE TRIGGER IF NOT EXISTS never_changed BEFORE UPDATE ON events
-  BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
-CREATE TRIGGER IF NOT EXISTS never_deleted BEFORE DELETE ON events
-  BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END;
-CREATE VIEW IF NOT EXISTS standing AS
-  SELECT * FROM events e WHERE action <> 'undo'
-    AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.number);
-CREATE VIEW IF NOT EXISTS current AS
-  SELECT * FROM standing s WHERE action IN ('keep', 'reject', 'flag') AND reason <> 'repeat'
-    AND number = (SELECT MAX(number) FROM standing t WHERE t.annotator = s.annotator
-      AND t.face_id = s.face_id AND t.action IN ('keep', 'reject', 'flag')
-      AND t.reason <> 'repeat');
-"""
 
 
 class LabelStore:
-    """Events of everybody who judged a part. Safe to share between threads.
+    """Events of everybody who judged a part. Threads may share it.
 
     Args:
         path: the file; made if it is missing, unless `readonly`.
-        readonly: only look.
+        readonly: open for reading only.
 
     Raises:
         UsageError: it is missing, or its folder cannot be written.
-        IntegrityError: it is damaged, or something else than labels.
+        IntegrityError: it is damaged, or holds something else than labels.
+        SfhqError: the disk is full or fails, or another process holds the file.
     """
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
@@ -147,68 +46,7 @@ class LabelStore:
         self._lock = threading.Lock()
         if readonly and not path.is_file():
             raise UsageError(f"{path}: no labels yet; make some with: sfhq curate {path.parent}")
-        mode = "ro" if readonly else "rwc"
-        with self._errors():
-            self._db = sqlite3.connect(
-                f"file:{_quoted(path)}?mode={mode}",
-                uri=True,
-                check_same_thread=False,
-                isolation_level=None,
-                timeout=10,
-            )
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._check(readonly)
-
-    def _check(self, readonly: bool) -> None:
-        found = self._db.execute("PRAGMA user_version").fetchone()[0]
-        tables = self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        if found not in (0, FORMAT) or (found == 0 and tables):
-            raise IntegrityError(
-                f"{self.path}: labels of format {found}, this sfhq reads format {FORMAT}; "
-                "use the version that made it"
-            )
-        state = self._db.execute("PRAGMA quick_check").fetchone()[0]
-        if state != "ok":
-            raise self._damaged(str(state))
-        if readonly:
-            return
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        if found == 0:
-            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;")
-
-    def _damaged(self, why: str) -> IntegrityError:
-        return IntegrityError(
-            f"{self.path}: damaged ({' '.join(why.split())}); nothing was written; move the file "
-            f"aside, save what is readable with: sqlite3 {self.path.name} .recover, and import it"
-        )
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """What SQLite says, as a line that says what to do."""
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.OperationalError as error:
-            text = str(error)
-            if "full" in text or "disk I/O" in text:
-                raise SfhqError(
-                    f"{self.path}: the disk is full or failing ({text}); free some room: "
-                    "what was acknowledged is kept"
-                ) from None
-            if "unable to open" in text or "readonly" in text:
-                raise UsageError(
-                    f"{self.path}: cannot be opened for writing ({text}); "
-                    "give this user the right to write there"
-                ) from None
-            if "locked" in text:
-                raise SfhqError(
-                    f"{self.path}: another process holds it; end that one, then try again"
-                ) from None
-            raise self._damaged(text) from None
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from None
+        self._db = connect(path, readonly)
 
     def close(self) -> None:
         """Close the file."""
@@ -233,12 +71,12 @@ class LabelStore:
         Raises:
             UsageError: an undo of what is not there, is an undo, is undone or is another's;
                 an empty name.
-            SfhqError: the disk is full; nothing was stored.
+            DiskFull: the disk is full; nothing was stored.
         """
         numbers: list[int] = []
         marks = ", ".join("?" * len(COLUMNS))
         insert = f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES ({marks})"
-        with self._lock, self._errors():
+        with self._lock, sqlite_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 for event in events:
@@ -269,7 +107,7 @@ class LabelStore:
             raise UsageError(f"event {event.undoes} cannot be undone by {event.annotator}")
 
     def _read(self, query: str, arguments: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, self._errors():
+        with self._lock, sqlite_errors(self.path):
             return self._db.execute(query, tuple(arguments)).fetchall()
 
     def events(
@@ -285,7 +123,7 @@ class LabelStore:
         return self._events("standing", 0, annotator, session)
 
     def current(self, annotator: str | None = None) -> list[StoredEvent]:
-        """The last keep, reject or flag of each face and person; hidden repeats apart."""
+        """The last keep, reject or flag of each face and person, without hidden repeats."""
         return self._events("current", 0, annotator, None)
 
     def _events(
@@ -301,7 +139,7 @@ class LabelStore:
         return [_stored(row) for row in rows]
 
     def last_to_undo(self, annotator: str) -> StoredEvent | None:
-        """The newest standing event of a person: what undo takes back, in any session."""
+        """The person's newest standing event, of any session: the one that undo takes back."""
         rows = self._read(
             f"SELECT number, {', '.join(COLUMNS)} FROM standing WHERE annotator = ? "
             "ORDER BY number DESC LIMIT 1",
@@ -312,7 +150,7 @@ class LabelStore:
     def labels(self, annotator: str | None = None) -> dict[str, bool]:
         """face_id -> kept, of one person or of all.
 
-        Of all: what a review settled, else the majority; ties are left out.
+        Of all people: what a review settled, else the majority; ties have no label.
         """
         votes: dict[str, int] = {}
         settled: dict[str, bool] = {}
@@ -346,7 +184,7 @@ class LabelStore:
         ]
 
     def repeats(self, annotator: str | None = None) -> list[Repeat]:
-        """Faces a person judged again without being told, against the judgment before."""
+        """Faces that a person judged a second time without knowing, with both judgments."""
         first: dict[tuple[str, str], Action] = {}
         found = []
         for stored in self.standing(annotator):
@@ -365,14 +203,3 @@ def _stored(row: tuple[Any, ...]) -> StoredEvent:
     values = dict(zip(COLUMNS, row[1:], strict=True))
     values["action"] = Action(values["action"])
     return StoredEvent(int(row[0]), LabelEvent(**values))
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote
-
-    return quote(str(path.resolve()))
-
-
-def now() -> float:
-    """Seconds since 1970, in thousandths: what is stored is what is exported."""
-    return round(time.time(), 3)

@@ -1,1 +1,1 @@
-"""The labelling page: a sitting, its server, its figures."""
+"""The labelling page: its session, its server, its figures."""

@@ -1,4 +1,4 @@
-"""Which face a person sees next, and why: what teaches most, random ones, and repeats."""
+"""Which face a person sees next: one that teaches most, one at random, or a repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.faces import Faces
-from curation.labels.store import JUDGED, Action, LabelStore
+from curation.labels.events import JUDGED, Action
+from curation.labels.store import LabelStore
 from curation.page.learning import Learner
 from curation.page.order import next_faces, spread_out
 from curation.taste.reduction import unit_vectors
@@ -22,12 +23,13 @@ class SessionSettings:
     """How faces are dealt.
 
     Attributes:
-        random_share: of faces dealt at random: they measure without bias.
-        repeat_share: of faces shown again unannounced: they measure the person.
+        random_share: share of faces drawn at random; they measure the model without bias.
+        repeat_share: share of faces shown a second time without saying so; they measure how
+            consistent the person is.
         repeat_gap: labels between a face and its repeat.
-        overlap: share of faces that everybody gets, with several people.
+        overlap: share of faces that everybody gets, if several people label.
         retrain_every: labels between two trainings.
-        seed: of all choices.
+        seed: of all random choices.
     """
 
     random_share: float = 0.08
@@ -43,18 +45,18 @@ class SessionSettings:
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} is {value}; wanted a share, 0 to 1")
         if self.retrain_every < 1 or self.repeat_gap < 0:
-            raise UsageError("retrain_every is to be 1 or more, repeat_gap 0 or more")
+            raise UsageError("retrain_every must be 1 or more, and repeat_gap 0 or more")
 
 
 @dataclass(frozen=True)
 class Card:
-    """A face to be shown.
+    """A face to show.
 
     Attributes:
         face_id: the face.
-        reason: why: "uncertain", "random", "repeat", "spread", "grid" or "review".
-        score: what the model gives, if there is one.
-        model: its version.
+        reason: why it is shown: "uncertain", "random", "repeat", "spread", "grid" or "review".
+        score: what the model gives it; None without a model.
+        model: version of the model; "" without one.
     """
 
     face_id: str
@@ -63,18 +65,18 @@ class Card:
     model: str
 
     def to_dict(self, blind: bool) -> dict[str, Json]:
-        """For the page. A repeat looks like any other card, and a blind one has no score."""
+        """As JSON for the page. Repeats look like other cards; blind pages get no score."""
         shown = None if blind or self.reason in ("random", "repeat") else self.score
         return {"face": self.face_id, "score": shown}
 
 
 @dataclass
 class Desk:
-    """What one person has in front of them.
+    """The faces that one person has been dealt.
 
     Attributes:
-        session: this sitting.
-        dealt: face_id -> what was dealt and not answered.
+        session: id of this session of this person.
+        dealt: face_id -> its card, until it is answered.
     """
 
     session: str
@@ -85,10 +87,10 @@ class Dealer:
     """Deals faces to people. One thread at a time may use it.
 
     Args:
-        faces: who is judged.
+        faces: the faces to judge.
         index: face_id -> place of the face in `faces`.
         store: where labels are.
-        learner: whose scores say what teaches most.
+        learner: its scores say which labels teach most.
         settings: how faces are dealt.
     """
 
@@ -109,14 +111,14 @@ class Dealer:
         self._desks: dict[str, Desk] = {}
 
     def sit_down(self, annotator: str) -> None:
-        """A person opens the page: what was dealt and not answered goes back."""
+        """A person opens the page: faces dealt but not answered can be dealt again."""
         name = annotator.strip()
         if not name or len(name) > 64 or not name.isprintable():
             raise UsageError(f"annotator {annotator!r}; wanted a name of 1 to 64 letters")
         self._desks[name] = Desk(session=uuid.uuid4().hex[:12])
 
     def desk(self, annotator: str) -> Desk:
-        """The person's desk; made if need be."""
+        """The person's desk; a new one if there is none."""
         if annotator not in self._desks:
             self.sit_down(annotator)
         return self._desks[annotator]
@@ -124,7 +126,7 @@ class Dealer:
     def deal(
         self, annotator: str, count: int, band: tuple[float, float] | None, mode: str
     ) -> list[Card]:
-        """The next faces for a person, as `Session.deal`."""
+        """The next faces for a person; see `Session.deal`."""
         desk = self.desk(annotator)
         judged = {s.event.face_id for s in self.store.current(annotator)}
         taken = judged | desk.dealt.keys() | self._elsewhere(annotator)
@@ -145,14 +147,14 @@ class Dealer:
         return cards
 
     def card(self, index: int, reason: str) -> Card:
-        """A card of a face, with what the model says of it now."""
+        """A card of a face, with the score that the model gives it now."""
         model, scores = self.learner.model, self.learner.scores
         version = model.version if model else ""
         score = round(float(scores[index]), 4) if model else None
         return Card(self.faces.records[index].face_id, reason, score, version)
 
     def _elsewhere(self, annotator: str) -> set[str]:
-        """Faces that others have judged or hold, but for the common share."""
+        """Faces that other people have judged or hold, except for those that everybody gets."""
         others = {s.event.face_id for s in self.store.current() if s.event.annotator != annotator}
         for name, desk in self._desks.items():
             if name != annotator:
@@ -191,7 +193,7 @@ class Dealer:
         return cards
 
     def _to_repeat(self, annotator: str) -> list[str]:
-        """Faces judged long enough ago and never repeated, in random order."""
+        """Faces judged at least `repeat_gap` labels ago and never repeated, in random order."""
         standing = [s.event for s in self.store.standing(annotator) if s.event.action in JUDGED]
         old = standing[: max(len(standing) - self.settings.repeat_gap, 0)]
         repeated = {e.face_id for e in standing if e.reason == "repeat"}
@@ -206,5 +208,5 @@ class Dealer:
             free = free[(scores[free] >= band[0]) & (scores[free] <= band[1])]
         sure = np.abs(scores[free] - 0.5)
         best = free[np.argsort(-sure, kind="stable")][:count]
-        # Never sorted by kind: a run of one kind makes people press on without looking.
+        # Shuffled: in a row of similar faces people press on without looking.
         return [self.card(int(i), "grid") for i in self._rng.permutation(best)]

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from curation.labels.agreement import Agreement, Share, overall_alpha, pairwise_kappa
-from curation.labels.store import JUDGED, Action, LabelEvent
+from curation.labels.events import JUDGED, Action, LabelEvent
 from curation.page.session import Session
 from curation.taste.judge import auc_with_interval
 from sfhq.parts.records import Array, Json
 
 BINS = 25
-ENOUGH = 30  # random faces below which no accuracy is given
+ENOUGH = 30  # random faces; with fewer no accuracy is given
 
 
 def figures(session: Session, annotator: str) -> dict[str, Json]:
@@ -66,12 +66,12 @@ def _about(session: Session) -> dict[str, Json] | None:
 
 
 def _known_labels(session: Session) -> Array | None:
-    """Labels the model was fitted on, in its order."""
+    """The labels that the model was fitted on, in the order of its out-of-fold scores."""
     return None if session.model is None else session.model.labels
 
 
 def _random_accuracy(session: Session, annotator: str) -> Share:
-    """How often the score shown to nobody was right on faces drawn at random."""
+    """How often the model was right on faces drawn at random, whose score nobody saw."""
     events = [
         s.event
         for s in session.store.standing(annotator)
@@ -90,7 +90,7 @@ def _consistency(session: Session, annotator: str) -> Share:
 def _histograms(
     session: Session, labels: dict[str, bool], last: list[LabelEvent]
 ) -> dict[str, Json]:
-    """Cross-validated scores by label, scores of the unlabelled, scores of this session."""
+    """Histograms of cross-validated scores by label, of unlabelled faces, and of this session."""
     edges = np.linspace(0, 1, BINS + 1)
 
     def bars(values: Sequence[float] | Array) -> list[int]:
@@ -140,7 +140,7 @@ def conflicts(session: Session) -> list[dict[str, Json]]:
 
 
 def _rate(times: list[float]) -> float | None:
-    """Labels an hour over the last ones; pauses of over 30 s do not count."""
+    """Labels an hour at the given times; gaps of 30 s and more do not count."""
     gaps = [b - a for a, b in itertools.pairwise(times) if b - a < 30]
     return round(3600 * len(gaps) / sum(gaps), 1) if gaps and sum(gaps) > 0 else None
 

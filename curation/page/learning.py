@@ -1,10 +1,11 @@
-"""The model that learns beside a sitting: when a training begins, in a worker, and what it says."""
+"""The model that learns during a session: when a training starts in a worker, and its result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from sfhq.pipeline.workers import die_with_parent
 
 
 def _learn(blocks: Blocks, rows: Array, labels: Array) -> tuple[TasteModel, Array, Array]:
-    """In a worker: a model and what it says of every face."""
+    """In a worker: a model, and its scores and their spread for every face."""
     import os
 
     os.nice(max(10 - os.nice(0), 0))
@@ -26,21 +27,21 @@ def _learn(blocks: Blocks, rows: Array, labels: Array) -> tuple[TasteModel, Arra
 
 
 class Learner:
-    """A taste that is fitted anew as labels come. One thread at a time may use it.
+    """A taste model that is fitted again as labels come. One thread at a time may use it.
 
     Args:
         store: where labels are.
         index: face_id -> row of the face in the feature sets.
-        blocks: the feature sets of all faces; without any there is no training.
+        blocks: feature sets of all faces; without any, there is no training.
         retrain_every: labels between two trainings.
-        model: to begin with; it is replaced once there are labels enough.
+        model: the model to start with; the first training replaces it.
 
     Attributes:
-        model: the last one, if there is one.
-        scores: (N,) what it gives every face; 0.5 without a model.
-        spread: (N,) how far its members disagree, 0 to 0.5.
-        trainings: how many have ended well.
-        trouble: why the last one did not, in words.
+        model: the latest model, or None.
+        scores: (N,) its score of every face; 0.5 without a model.
+        spread: (N,) how far its members disagree, 0 to 0.5; 0 without a model.
+        trainings: how many trainings have succeeded.
+        trouble: why the last training failed; empty if it succeeded.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Learner:
         self.trainings = 0
         self.trouble = ""
         self._pool: ProcessPoolExecutor | None = None
+        self._workers: list[BaseProcess] = []
         self._training: Future[tuple[TasteModel, Array, Array]] | None = None
         self._trained_on = 0
 
@@ -67,28 +69,31 @@ class Learner:
         """End the worker."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((self._pool._processes or {}).values()):
+            for process in self._workers:
                 process.terminate()
 
     def train_if_due(self) -> bool:
-        """Begin a training if labels enough have come since the last one."""
+        """Start a training if enough labels have come since the last one; whether one started."""
         if len(self.store.labels()) - self._trained_on >= self.retrain_every:
             return self.train()
         return False
 
     def train(self) -> bool:
-        """Begin a training in the worker, if there are labels enough and none is under way."""
+        """Start a training in the worker, unless something hinders it; whether it started."""
         if self.hindrance():
             return False
         rows, labels = self._labelled()
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, get_context("spawn"), die_with_parent)
         self._trained_on = len(labels)
+        before = set(active_children())
         self._training = self._pool.submit(_learn, self.blocks, rows, labels)
+        # The pool starts its worker here, and only newer versions of Python say which it is.
+        self._workers += [p for p in active_children() if p not in before]
         return True
 
     def hindrance(self) -> str:
-        """Why no training can begin now, in words; empty where one can."""
+        """Why no training can start now, in words; empty if one can."""
         if self.under_way():
             return "a training is under way"
         if not self.blocks:
@@ -100,12 +105,12 @@ class Learner:
         return ""
 
     def under_way(self) -> bool:
-        """Whether a training is; a finished one has been taken over."""
+        """Whether a training is under way. A finished one is collected first."""
         self.collect()
         return self._training is not None
 
     def collect(self) -> None:
-        """Take over a finished training."""
+        """Take the result of a finished training, if there is one."""
         if self._training is None or not self._training.done():
             return
         future, self._training = self._training, None
@@ -113,7 +118,7 @@ class Learner:
             self.model, self.scores, self.spread = future.result()
             self.trainings += 1
             self.trouble = ""
-            self.train_if_due()  # for what was said meanwhile
+            self.train_if_due()  # for labels that came meanwhile
         except SfhqError as error:
             self.trouble = str(error)
         except Exception as error:  # the worker died; the page goes on without

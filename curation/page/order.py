@@ -1,4 +1,4 @@
-"""Which face to ask about next: uncertain, disputed among the members, and unlike each other."""
+"""Which faces to ask about next: uncertain, disputed among the members, unlike each other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy.typing as npt
 
 from sfhq.parts.records import Array
 
-POOL = 8  # candidates by worth for each face that is asked for
-OUTSIDE = 0.01  # what a face outside the band is worth, as in the visual taste approximator
-MOST = 20_000  # faces looked at for one choice
+POOL = 8  # candidates of the highest worth for each face that is asked for
+OUTSIDE = 0.01  # factor for faces outside the band, as in the visual taste approximator
+MOST = 20_000  # faces considered at a time
 
 
 def worth(scores: Array, spread: Array, band: tuple[float, float] | None = None) -> Array:
-    """(N,) how much a label of each face would teach.
+    """(N,) how much the label of each face would teach the model.
 
     Args:
         scores: (N,) probabilities.
@@ -37,17 +37,17 @@ def next_faces(
     rng: np.random.Generator,
     band: tuple[float, float] | None = None,
 ) -> list[int]:
-    """Choose faces to ask about, the most telling first.
+    """Choose faces to ask about, the most useful first.
 
-    Of the faces worth most, each next one is far from those chosen before: worth times the
-    distance to the nearest of them.
+    Among the faces of the highest worth, the next one has the largest product of its worth and
+    the square root of its distance to the nearest face chosen before.
 
     Args:
         scores, spread: (N,) as `worth`.
         features: (N, D) for distances.
         available: (M,) indices of faces that have no label.
         count: how many.
-        rng: breaks ties, and draws a part where there are very many faces.
+        rng: breaks ties, and draws `MOST` faces where there are more.
         band: as `worth`.
     """
     if len(available) > MOST:

@@ -1,4 +1,4 @@
-"""A sitting in front of faces: what was dealt, what was said, what was learned. No HTTP."""
+"""A labelling session: faces dealt, decisions stored, a model trained. No HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from curation.faces import Faces
-from curation.labels.store import Action, LabelEvent, LabelStore, StoredEvent, now
+from curation.labels.events import Action, LabelEvent, StoredEvent, now
+from curation.labels.store import LabelStore
 from curation.page.dealing import Card, Dealer, Desk, SessionSettings
 from curation.page.learning import Learner
 from curation.taste.model import TasteModel
@@ -19,13 +20,13 @@ __all__ = ["Session", "SessionSettings"]
 
 
 class Session:
-    """Labels of a part, and the model that learns from them. Safe between threads.
+    """Labels of a part, and the model that learns from them. Threads may share it.
 
     Args:
-        faces: who is judged.
+        faces: the faces to judge.
         store: where labels go.
         settings: how faces are dealt.
-        model: to begin with; it is replaced once there are labels enough.
+        model: the model to start with; the first training replaces it.
     """
 
     def __init__(
@@ -49,12 +50,12 @@ class Session:
         self._learner.close()
 
     def sit_down(self, annotator: str) -> None:
-        """A person opens the page: what was dealt and not answered goes back."""
+        """A person opens the page: faces dealt but not answered can be dealt again."""
         with self._lock:
             self._dealer.sit_down(annotator)
 
     def desk(self, annotator: str) -> Desk:
-        """The person's desk; made if need be."""
+        """The person's desk; a new one if there is none."""
         with self._lock:
             return self._dealer.desk(annotator)
 
@@ -69,10 +70,10 @@ class Session:
 
         Args:
             annotator: who asks.
-            count: at most so many.
-            band: scores of interest.
-            mode: "single" asks what teaches most, with random faces and repeats among them;
-                "grid" gives faces by score, the surest first, for many at once.
+            count: how many faces, at most.
+            band: lowest and highest score of interest; None for all.
+            mode: "single" gives the faces whose labels teach most, with random faces and repeats
+                among them; "grid" gives the faces with the surest scores, for many at once.
         """
         with self._lock:
             self._learner.collect()
@@ -84,10 +85,10 @@ class Session:
         Args:
             annotator: who.
             answers: each with `face`, `action` and `client`, and maybe `reaction` in ms,
-                or with `undo`, the client id of the event to take back.
+                or with `undo`, the client id of the event to undo.
 
         Returns:
-            numbers of the events, and whether a training began.
+            `numbers` of the events, and `training`: whether one started.
 
         Raises:
             UsageError: an unknown face or action; nothing is stored.
@@ -142,12 +143,12 @@ class Session:
         if not found:
             known = {s.event.client_id for s in self.store.events(annotator=annotator)}
             if undone in known:
-                return []  # it is undone already: the request came twice
+                return []  # undone already: the request came twice
             raise UsageError(f"no event {undone[:80]!r} of {annotator} to undo")
         return self._take_back(annotator, found, client)
 
     def undo(self, annotator: str, client: str) -> list[Card]:
-        """Take back the person's last decision, or the whole page of a grid, of any session.
+        """Undo the person's last decision, or a whole page of the grid, of any session.
 
         Returns:
             The faces that are open again; empty where there is nothing to undo.
@@ -191,18 +192,18 @@ class Session:
         return numbers
 
     def train(self) -> bool:
-        """Begin a training in the worker, if there are labels enough and none is under way."""
+        """Start a training in the worker, unless something hinders it; whether it started."""
         with self._lock:
             return self._learner.train()
 
     def hindrance(self) -> str:
-        """Why no training can begin now, in words; empty where one can."""
+        """Why no training can start now, in words; empty if one can."""
         with self._lock:
             return self._learner.hindrance()
 
     @property
     def training(self) -> bool:
-        """Whether one is under way."""
+        """Whether a training is under way."""
         with self._lock:
             return self._learner.under_way()
 
@@ -214,27 +215,27 @@ class Session:
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
-        """Nothing changes inside; a finished training has been taken over."""
+        """A context in which nothing changes; the result of a finished training is in."""
         with self._lock:
             self._learner.collect()
             yield
 
     @property
     def model(self) -> TasteModel | None:
-        """The last one learned, or the one to begin with."""
+        """The latest model, or the one it started with, or None."""
         return self._learner.model
 
     @property
     def scores(self) -> Array:
-        """(N,) what the model gives every face; 0.5 without one."""
+        """(N,) the model's score of every face; 0.5 without a model."""
         return self._learner.scores
 
     @property
     def trainings(self) -> int:
-        """How many have ended well."""
+        """How many trainings have succeeded."""
         return self._learner.trainings
 
     @property
     def trouble(self) -> str:
-        """Why the last training did not end well; empty where it did."""
+        """Why the last training failed; empty if it succeeded."""
         return self._learner.trouble

@@ -26,10 +26,10 @@ import numpy.typing as npt
 from sfhq.parts.records import Array
 
 LONGEST = 1.001  # of a unit vector or of its head, rounding included
-MOST_LOST = 0.049  # |e| up to which |h| + |e| stays below REACH; beyond, everything passes
+MOST_LOST = 0.049  # up to this |e|, |h| + |e| stays below REACH; with more, every pair passes
 REACH = 1.05
 SAMPLE = 4096  # vectors that choose the scale and the plane
-# Measured costs, in those of a whole row's codes against another's.
+# Measured costs; 1 is to compare all codes of two vectors.
 SECOND_LOOK = 15.0
 DECISION = 400.0
 WIDTHS = (64, 128, 192, 256, 384)  # of a principal plane
@@ -76,10 +76,10 @@ def float32_slack(dimension: int, rotation: Array | None = None) -> float:
 
 
 def plan_codes(sample: Array, threshold: float, levels: int, seed: int = 0) -> Plan:
-    """Choose rotation, scale and, where a sample says that it pays, a principal plane.
+    """Choose rotation, scale and, if the sample says that it pays, a principal plane.
 
     Args:
-        sample: (n, D) float32 unit vectors, some thousand.
+        sample: (n, D) float32 unit vectors, a few thousand.
         threshold: the cosine to be searched.
         levels: the largest code.
         seed: of the random rotation.
@@ -99,7 +99,7 @@ def plan_codes(sample: Array, threshold: float, levels: int, seed: int = 0) -> P
 
 
 def principal_axes(sample: Array) -> Array:
-    """(D, D) float64, directions of most energy first, the mean's included."""
+    """(D, D) float64, directions with the most energy first; the mean is not taken out."""
     second = sample.astype(np.float64).T @ sample.astype(np.float64)
     axes: Array = np.linalg.eigh(second)[1][:, ::-1]
     return axes
@@ -134,7 +134,7 @@ def _plan(rotation: Array, width: int, sample: Array, levels: int) -> Plan:
 
 
 def _scale(values: Array, levels: int) -> float:
-    """The step that loses least: a little is cut off, which the bound knows."""
+    """The step with the smallest rounding error; values may be cut off, and the bound allows it."""
     if values.size == 0:
         return 1.0
     values = values[:512]
@@ -148,7 +148,7 @@ def _scale(values: Array, levels: int) -> float:
 
 
 def cost_of(plan: Plan, sample: Array, threshold: float) -> float:
-    """What a plan is expected to cost; 1 is a first look at all coordinates of all pairs."""
+    """The expected cost of a plan; 1 is a first look at all coordinates of all pairs."""
     rotated = sample[:2048] @ plan.rotation
     head, tail = rotated[:, : plan.width], rotated[:, plan.width :]
     dimension = rotated.shape[1]
@@ -169,7 +169,7 @@ def cost_of(plan: Plan, sample: Array, threshold: float) -> float:
 
 @dataclass(frozen=True)
 class Shares:
-    """What the search compares: a row's or a column's share of the bound.
+    """The numbers that the search compares: a row's and a column's share of the bound.
 
     Attributes:
         limit: (n,) float32; as rows: a tile's sum above it passes.

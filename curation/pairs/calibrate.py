@@ -1,8 +1,7 @@
-"""Find, for an encoder, where copies of a photo end and other photos begin."""
+"""Find the cosine that separates copies of a photo from different photos, for an encoder."""
 
 from __future__ import annotations
 
-import html
 import io
 import math
 from collections.abc import Callable, Sequence
@@ -13,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance
 
+from curation.labels.agreement import Share
 from sfhq.errors import UsageError
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
 from sfhq.parts.records import Array, Json, Pixels
+from sfhq.web.shell import Mark, mark, points, render
 
 Encoder = Callable[[list[Pixels]], Array]
 MOST_PHOTOS = 300
 FEWEST_PHOTOS = 20
-ALLOWED = 1e-4  # share of pairs of others that may be taken for copies
+ALLOWED = 1e-4  # share of pairs of different photos that may be taken for copies
 BINS = 120
 
 
@@ -66,7 +67,7 @@ class CopyStatistics:
     """Cosines of photos with one kind of copy of themselves.
 
     Attributes:
-        name: how the copies were made.
+        name: how the copy was made.
         minimum, low, median: of the cosines; `low` is the 5 % quantile.
         found: share of them above the threshold.
     """
@@ -85,13 +86,13 @@ class Calibration:
     Attributes:
         encoder: its name.
         photos: how many were used.
-        pairs: pairs of photos of others.
-        threshold: the smallest cosine that at most `allowed` of these pairs exceed.
+        pairs: number of pairs of different photos.
+        threshold: the smallest cosine that at most a share `allowed` of these pairs exceed.
         allowed: that share.
-        taken: pairs of others above the threshold.
-        upper: the largest share of pairs above it that 95 % confidence leaves possible.
-        others_median, others_maximum: of the pairs of others.
-        copies: one a kind.
+        taken: number of these pairs above the threshold.
+        upper: upper end of the 95 % Wilson interval of the share of pairs above it.
+        others_median, others_maximum: cosines of these pairs.
+        copies: statistics of each kind of copy.
         centres, copy_counts, other_counts: (B,) the two histograms, as shares.
     """
 
@@ -126,17 +127,6 @@ def unit_rows(encoder: Encoder, images: list[Pixels], batch: int = 32) -> Array:
     return vectors
 
 
-def wilson_upper(hits: int, count: int) -> float:
-    """Upper end of the 95 % Wilson interval of a share."""
-    if count == 0:
-        return 1.0
-    z = 1.959964
-    p = hits / count
-    middle = p + z * z / (2 * count)
-    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return min((middle + half) / (1 + z * z / count), 1.0)
-
-
 def calibrate(
     name: str,
     encoder: Encoder,
@@ -144,14 +134,14 @@ def calibrate(
     people: Sequence[str],
     allowed: float = ALLOWED,
 ) -> Calibration:
-    """Measure copies and others.
+    """Measure the cosines of copies and of different photos.
 
     Args:
-        name: the encoder's.
+        name: name of the encoder.
         encoder: (H, W, 3) uint8 RGB images to (N, D).
         images: the photos.
-        people: for each, whom or what it shows; pairs of one are left out.
-        allowed: share of pairs of others that may lie above the threshold.
+        people: for each photo, whom or what it shows; pairs of the same one are left out.
+        allowed: share of pairs of different photos that may lie above the threshold.
 
     Raises:
         UsageError: too few photos, or all of one person.
@@ -171,7 +161,7 @@ def calibrate(
         copies[kind] = (originals * unit_rows(encoder, changed)).sum(axis=1)
     ordered = np.sort(others)[::-1]
     threshold = float(ordered[min(int(allowed * len(ordered)), len(ordered) - 1)])
-    threshold = math.ceil(threshold * 1e4) / 1e4  # four digits, to the safe side for others
+    threshold = math.ceil(threshold * 1e4) / 1e4  # rounded up to four digits
     taken = int((others > threshold).sum())
     everything = np.concatenate(list(copies.values()))
     low = min(float(others.min()), float(everything.min()))
@@ -183,7 +173,7 @@ def calibrate(
         threshold=threshold,
         allowed=allowed,
         taken=taken,
-        upper=wilson_upper(taken, len(others)),
+        upper=Share.of(taken, len(others)).high,
         others_median=float(np.median(others)),
         others_maximum=float(others.max()),
         copies=tuple(
@@ -223,79 +213,47 @@ def part_photos(part: Part, limit: int = MOST_PHOTOS) -> tuple[list[Pixels], lis
     return images, [r.parent_id or r.face_id for r in chosen]
 
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Threshold for {encoder}</title>
-<link rel="icon" href="data:,">
-<style>
-:root {{ color-scheme: light dark; --ink: light-dark(#1d2129, #e8eaed);
-  --faint: light-dark(#5b6472, #a3adba); --copy: light-dark(#0b6e4f, #4cc38a);
-  --other: light-dark(#a3411d, #f0955c); --line: light-dark(#d7dbe0, #3a404a);
-  background: light-dark(#fff, #16181d); color: var(--ink);
-  font: 15px/1.5 system-ui, sans-serif; }}
-main {{ max-width: 860px; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); }}
-th:first-child, td:first-child {{ text-align: left; }}
-p.note {{ color: var(--faint); }}
-svg text {{ fill: var(--faint); font: 12px system-ui, sans-serif; }}
-</style></head><body><main>
-<h1>Near-duplicates by {encoder}</h1>
-<p>At a threshold of <strong>{threshold:.4f}</strong>, {taken} of {pairs:,} pairs of different
-photos are taken for copies (95 % confidence: at most {upper:.2g} of all such pairs).</p>
-{plot}
-<table><thead><tr><th>copy of a photo</th><th>minimum</th><th>5 %</th><th>median</th>
-<th>found</th></tr></thead><tbody>{rows}
-<tr><td>other photos</td><td></td><td></td><td>{others_median:.4f}</td><td></td></tr>
-</tbody></table>
-<p class="note">{photos} photos, {pairs:,} pairs of different sources; the largest cosine of such
-a pair is {others_maximum:.4f}.</p>
-</main></body></html>
-"""
+@dataclass(frozen=True)
+class _Plot:
+    width: int
+    height: int
+    marks: list[Mark]
 
 
 def calibration_page(found: Calibration) -> str:
-    """A page with the two histograms and the table; it asks for nothing from elsewhere."""
-    rows = "".join(
-        f"<tr><td>{html.escape(c.name)}</td><td>{c.minimum:.4f}</td><td>{c.low:.4f}</td>"
-        f"<td>{c.median:.4f}</td><td>{100 * c.found:.1f} %</td></tr>"
-        for c in found.copies
-    )
-    return PAGE.format(
-        **{**found.to_dict(), "encoder": html.escape(found.encoder)}, rows=rows, plot=_plot(found)
-    )
+    """The two histograms and the table as HTML; the page loads no other file."""
+    return render("curation.pairs", "calibration.html", found=found, plot=_plot(found))
 
 
-def _plot(found: Calibration) -> str:
+def _plot(found: Calibration) -> _Plot:
     width, height, base, left = 820, 260, 220, 10
+    right = width - left
     low, high = found.centres[0], 1.0
 
     def x(value: float) -> float:
-        return left + (value - low) / (high - low) * (width - 2 * left)
+        return left + (value - low) / (high - low) * (right - left)
 
-    def area(shares: tuple[float, ...]) -> str:
+    def area(kind: str, shares: tuple[float, ...]) -> Mark:
         top = max(max(shares), 1e-9)
-        points = " ".join(
-            f"{x(c):.1f},{base - (base - 30) * s / top:.1f}"
-            for c, s in zip(found.centres, shares, strict=True)
+        heights = [base - (base - 30) * share / top for share in shares]
+        inner = zip(map(x, found.centres), heights, strict=True)
+        return mark(
+            "polygon", class_=kind, points=points([(x(low), base), *inner, (x(high), base)])
         )
-        return f"{x(low):.1f},{base} {points} {x(high):.1f},{base}"
 
-    ticks = "".join(
-        f'<text x="{x(t / 10):.1f}" y="{base + 18}" text-anchor="middle">{t / 10:.1f}</text>'
-        for t in range(math.ceil(low * 10), 11)
-    )
+    def words(text: str, across: float, down: float, anchor: str) -> Mark:
+        return mark("text", text, x=across, y=down, text_anchor=anchor)
+
     at = x(found.threshold)
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Two histograms of cosines: '
-        f'pairs of other photos on the left, copies on the right">'
-        f'<polygon points="{area(found.other_counts)}" fill="var(--other)" fill-opacity=".45"/>'
-        f'<polygon points="{area(found.copy_counts)}" fill="var(--copy)" fill-opacity=".45"/>'
-        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="14" y2="{base}" stroke="currentColor"/>'
-        f'<text x="{at - 6:.1f}" y="24" text-anchor="end">threshold {found.threshold:.4f}</text>'
-        f'<line x1="{left}" x2="{width - left}" y1="{base}" y2="{base}" stroke="currentColor"/>'
-        f"{ticks}"
-        f'<text x="{x(found.others_median):.1f}" y="{base - 6}" text-anchor="middle">'
-        f"other photos</text>"
-        f'<text x="{width - left}" y="{base + 36}" text-anchor="end">cosine; each histogram to '
-        f"its own height, copies at the right</text></svg>"
-    )
+    marks = [
+        area("reject", found.other_counts),
+        area("keep", found.copy_counts),
+        mark("line", class_="axis", x1=at, x2=at, y1=14, y2=base),
+        words(f"threshold {found.threshold:.4f}", at - 6, 24, "end"),
+        mark("line", class_="axis", x1=left, x2=right, y1=base, y2=base),
+        words("different photos", x(found.others_median), base - 6, "middle"),
+        words("cosine; each histogram has a scale of its own", right, base + 36, "end"),
+    ]
+    for tenth in range(math.ceil(low * 10), 11):
+        marks.append(words(f"{tenth / 10:.1f}", x(tenth / 10), base + 18, "middle"))
+    return _Plot(width, height, marks)

@@ -1,4 +1,4 @@
-"""The compiled search for pairs: vectors as codes in memory, one byte a coordinate."""
+"""The compiled search for pairs: vectors are kept as codes of one byte a coordinate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sfhq.parts.records import Array
 SOURCE = Path(__file__).parent / "csrc" / "pairs.cpp"
 NONE, AVX2, VNNI = 0, 1, 2  # of `path`
 ROWS, COLUMNS = 8, 48  # of a tile, as in the source
-CAPACITY = 1 << 18  # pairs that one call may find before it is cut in two
+CAPACITY = 1 << 18  # pairs that one call can find; with more, it is repeated in two halves
 PANELS = 1024  # of columns that one call searches
 
 Places = npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ class CodedVectors:
         threshold: the cosine.
         capacity: how many vectors there can be, kept ones and one block together.
         way: instructions, as `path`.
-        threads: that search at a time; the result does not depend on them.
+        threads: how many search at a time; the result is always the same.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CodedVectors:
         self.width = -(-plan.width // 8) * 8
         self.rest_width = -(-(dimension - plan.width) // 64) * 64
         padded = -(-capacity // COLUMNS) * COLUMNS
-        # Zeros, for what lies between the last column and the end of its panel.
+        # Zeros: the columns between the last vector and the end of its panel count as zero.
         self._panels = np.zeros(padded * self.width, dtype=np.uint8)
         self._add = np.zeros(padded, dtype=np.int32)
         self._tail = np.zeros(padded, dtype=np.float32)
@@ -153,7 +153,7 @@ class CodedVectors:
         npt.NDArray[np.float64],
         npt.NDArray[np.float64],
     ]:
-        """Codes, their sums, and the squared lengths of what is lost and of what was there."""
+        """Codes, their sums, and the squared lengths of the rounding error and of the input."""
         n = len(rotated)
         codes = np.zeros((n, padded), dtype=np.int8)
         sums = np.zeros(n, dtype=np.int32)

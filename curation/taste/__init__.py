@@ -1,1 +1,1 @@
-"""A person's taste as a model: learned, judged, reported."""
+"""A person's taste as a model: how it is fitted, measured and reported."""

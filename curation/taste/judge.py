@@ -1,4 +1,4 @@
-"""How good a taste model is, on labels that had no part in making it."""
+"""How good a taste model is, measured on labels that it was not fitted on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from curation.labels.agreement import Z95, Share
+from curation.labels.agreement import Share
 from curation.taste.learners import Labels
 from curation.taste.model import FEWEST, TasteSettings, check_labels, fit_taste
 from curation.taste.reduction import Blocks
@@ -17,6 +17,7 @@ from curation.taste.stack import fold_numbers
 from sfhq.parts.records import Array, Json
 
 BINS = 10
+Z95 = 1.959963984540054  # half width of a 95 % interval in standard deviations
 
 
 def auc_with_interval(scores: Array, labels: Labels) -> tuple[float, float, float]:
@@ -47,21 +48,22 @@ def auc_with_interval(scores: Array, labels: Labels) -> tuple[float, float, floa
 
 @dataclass(frozen=True)
 class TasteReport:
-    """What nested cross-validation found; no face was judged by a model that saw its label.
+    """The results of nested cross-validation: no face was judged by a model fitted on its label.
 
     Attributes:
         count: labels, kept and rejected.
         auc: value and 95 % interval.
-        accuracy: at 0.5.
-        precision: what was asked of accepted and rejected faces.
-        accepted: of the faces above the accept thresholds, how many are kept; each threshold
-            was chosen without these faces.
-        rejected: of those below the reject thresholds, how many are rejected.
-        share_accepted, share_rejected: of all faces.
-        calibration: (B, 3) mean score, share kept, count, of equal bins.
-        calibration_error: mean distance of the two, weighted by count.
+        accuracy: share of faces on the right side of 0.5.
+        precision: the precision that was asked for.
+        accepted: share of kept faces among those above the accept thresholds; each threshold was
+            chosen without these faces.
+        rejected: share of rejected faces among those below the reject thresholds.
+        share_accepted, share_rejected: share of all faces above and below them.
+        calibration: for each of `BINS` equal bins that is not empty its mean score, share of kept
+            faces, and count.
+        calibration_error: mean difference of score and share, weighted by count.
         curve: (labels, AUC, low, high) of models fitted on fewer labels.
-        scores: (N,) of each face.
+        scores: (N,) score of each face.
         disputed: indices of faces whose score contradicts the label most.
     """
 
@@ -99,16 +101,16 @@ def evaluate_taste(
     curve: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> TasteReport:
-    """Nested cross-validation: everything, thresholds included, is chosen inside.
+    """Nested cross-validation: everything, thresholds too, is chosen without the test fold.
 
     Args:
         blocks, labels, groups, settings: as `fit_taste`.
-        folds: outer folds.
-        curve: fit on fewer labels as well.
+        folds: number of outer folds.
+        curve: whether to measure models fitted on fewer labels too.
         say: takes a line of progress.
 
     Raises:
-        UsageError: too few labels of one kind to learn from what all folds but one hold.
+        UsageError: too few labels of one kind: without one fold a model cannot be fitted.
     """
     settings = settings or TasteSettings()
     y = np.asarray(labels, dtype=np.bool_)
@@ -159,7 +161,7 @@ def _curve(
     settings: TasteSettings,
     outer: Array,
 ) -> tuple[tuple[int, float, float, float], ...]:
-    """Models of ever more labels, each judged on the same held-out faces."""
+    """AUC of models fitted on more and more labels, all measured on the same held-out faces."""
     test = np.nonzero(outer == 0)[0]
     rest = np.random.default_rng(settings.seed).permutation(np.nonzero(outer != 0)[0])
     found = []
@@ -174,19 +176,24 @@ def _curve(
 
 
 def near_groups(vectors: Array, threshold: float = 0.97) -> npt.NDArray[np.int64]:
-    """(N,) group numbers: unit vectors with a cosine above the threshold are of one group."""
+    """Groups of near-duplicates.
+
+    Args:
+        vectors: (N, D) unit vectors.
+        threshold: two vectors whose cosine is above it are of one group.
+
+    Returns:
+        (N,) number of each vector's group: the place of the group's first vector.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     from curation.pairs.search import all_pairs
 
-    group = np.arange(len(vectors))
-
-    def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = int(group[i])
-        return i
-
+    count = len(vectors)
     rows, columns, _ = all_pairs(np.ascontiguousarray(vectors, np.float32), threshold)
-    for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-        a, b = root(i), root(j)
-        group[max(a, b)] = min(a, b)
-    return np.array([root(i) for i in range(len(group))], dtype=np.int64)
+    linked = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(count, count))
+    labels = connected_components(linked, directed=False)[1]
+    first = np.unique(labels, return_index=True)[1]
+    groups: npt.NDArray[np.int64] = first[labels].astype(np.int64)
+    return groups

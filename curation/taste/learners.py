@@ -37,10 +37,10 @@ class Members:
     weights: Array  # (D,) of the logistic regression
     intercept: float
     trees: Trees
-    points: Array  # (N, K) float32
+    points: Array  # (N, K) float32, reduced features of the labelled faces
     labels: Labels  # (N,)
     neighbours: int
-    prior: float
+    prior: float  # share of kept faces
 
     def odds(self, flat: Array, reduced: Array) -> Array:
         """(N, 3) log odds, one column a member."""
@@ -50,7 +50,8 @@ class Members:
         return odds
 
     def _near(self, reduced: Array) -> Array:
-        """Share of keeps among the nearest, weighted by nearness, drawn to the prior."""
+        """Log odds of the share of kept faces among the nearest: nearer ones weigh more, and two
+        faces of the average share are added."""
         k = min(self.neighbours, len(self.points))
         wide = min(k + 8, len(self.points))
         found = np.empty(len(reduced))
@@ -59,7 +60,7 @@ class Members:
             some = reduced[start : start + 2048].astype(np.float32)
             rough = squares - 2 * some @ self.points.T
             near = np.argpartition(rough, wide - 1, axis=1)[:, :wide]
-            # A small distance is what that leaves of large sums; its root would be noise.
+            # Above, a small distance is a difference of large sums and mostly rounding error.
             exact = np.linalg.norm(some[:, None].astype(np.float64) - self.points[near], axis=2)
             order = np.lexsort((near, exact))[:, :k]
             near = np.take_along_axis(near, order, axis=1)
@@ -77,7 +78,7 @@ def fit_logistic(flat: Array, y: Labels, strength: float, near: Line | None = No
 
     x = np.asarray(flat, dtype=np.float32)
     sign = np.where(y, 1.0, -1.0)
-    # Both kinds weigh the same; the stack puts the true shares back.
+    # Both kinds weigh the same here; the stack restores their true shares.
     each = np.where(y, 0.5 / max(y.mean(), 1e-9), 0.5 / max(1 - y.mean(), 1e-9))
     signed = (each * sign).astype(np.float32)
 
@@ -96,9 +97,9 @@ def fit_logistic(flat: Array, y: Labels, strength: float, near: Line | None = No
 def best_strength(
     flat: Array, y: Labels, folds: Array, strengths: Sequence[float]
 ) -> tuple[float, list[Line]]:
-    """The strength with the smallest out-of-fold loss, and its fits without each fold.
+    """The strength with the smallest out-of-fold loss, and for each fold the fit without it.
 
-    With many labels one fold is enough to tell the strengths apart.
+    From 1000 labels on, one fold is enough to choose the strength.
     """
     count = int(folds.max()) + 1
     trial = range(count) if len(y) < 1000 else range(1)

@@ -1,8 +1,8 @@
-"""A person's taste as a model: three learners, stacked on predictions they did not see.
+"""A person's taste as a model: three learners, combined by weights.
 
-Logistic regression, boosted trees and nearest neighbours each give log odds. Their weights,
-never negative, and the calibration are fitted on out-of-fold predictions, so a member that only
-remembers gets no weight. What is saved is numbers and settings.
+Logistic regression, boosted trees and nearest neighbours each give log odds. Their weights, which
+are never negative, and the calibration are fitted on out-of-fold predictions, so a learner that
+only remembers its labels gets no weight. Only numbers and settings are saved.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class TasteSettings:
     """How a taste is learned.
 
     Attributes:
-        folds: that out-of-fold predictions come from.
-        strengths: of the logistic regression's C, the best by out-of-fold loss.
-        axes: principal axes a wide feature set is reduced to, for trees and neighbours.
-        rounds, leaves, rate: of the trees.
-        neighbours: of a face.
-        precision: that accepted faces are to have, and rejected ones.
+        folds: number of folds for the out-of-fold predictions.
+        strengths: values of the logistic regression's C to choose from, by out-of-fold loss.
+        axes: number of principal axes of a wide feature set, for trees and neighbours.
+        rounds, leaves, rate: number of trees, leaves of each, and learning rate.
+        neighbours: number of nearest faces that are asked.
+        precision: wanted share of right decisions, among accepted and among rejected faces.
         seed: of folds and trees.
     """
 
@@ -66,7 +66,7 @@ QUICK = TasteSettings(folds=3, strengths=(0.003, 0.03), rounds=40)
 
 
 def check_labels(labels: Labels, fewest: int, use: str) -> None:
-    """Raises UsageError where there are fewer labels of one kind than are needed for a use."""
+    """Raise UsageError if there are fewer than `fewest` labels of one kind."""
     kept, rejected = int(labels.sum()), int((~labels).sum())
     if min(kept, rejected) < fewest:
         raise UsageError(
@@ -83,7 +83,7 @@ class TasteModel:
         settings: how it was learned.
         accept, reject: a score from `accept` on is accepted, up to `reject` rejected.
         counts: labels it was learned from, kept and rejected.
-        out_of_fold: (N,) probabilities of its own labels, none from a model that saw them.
+        out_of_fold: (N,) probabilities of its own labels, each from a model fitted without it.
         weights: (3,) of the members in the stack.
     """
 
@@ -105,12 +105,12 @@ class TasteModel:
 
     @property
     def labels(self) -> Labels:
-        """(N,) what it was learned from, in the order of `out_of_fold`."""
+        """(N,) the labels that it was fitted on, in the order of `out_of_fold`."""
         return self._members.labels
 
     @property
     def version(self) -> str:
-        """12 hex digits that name this model by its numbers."""
+        """12 hex digits: a digest of the model's numbers."""
         digest = hashlib.sha256()
         for name, array in sorted(self._arrays().items()):
             digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
@@ -124,7 +124,7 @@ class TasteModel:
         """(N,) probability that the person keeps each face.
 
         Raises:
-            UsageError: other feature sets than it was learned from.
+            UsageError: other feature sets than it was fitted on.
         """
         return self.judge(blocks)[0]
 
@@ -183,7 +183,7 @@ class TasteModel:
 
         Raises:
             UsageError: there is no such file.
-            IntegrityError: it is damaged or something else.
+            IntegrityError: it is damaged, or not a taste model.
         """
         from safetensors import safe_open
 
@@ -259,8 +259,8 @@ def fit_taste(
     Args:
         blocks: name of a feature set -> (N, D) float32.
         labels: (N,) True for what is kept.
-        groups: (N,) faces of one group, such as near-duplicates, never part between folds.
-        settings: how.
+        groups: (N,) faces of one group, such as near-duplicates, stay in one fold.
+        settings: how to fit; None for the defaults.
 
     Raises:
         UsageError: fewer than 8 labels of one kind.
@@ -300,7 +300,7 @@ def fit_taste(
 
 
 def _members(line: Line, reduced: Array, y: Labels, settings: TasteSettings) -> Members:
-    """The three learners, of which the logistic regression is fitted already."""
+    """The three learners; the logistic regression comes fitted."""
     trees = fit_trees(reduced, y, settings.rounds, settings.leaves, settings.rate, settings.seed)
     points = reduced.astype(np.float32)
     return Members(*line, trees, points, y, settings.neighbours, float(y.mean()))

@@ -1,4 +1,4 @@
-"""Feature sets as the columns that learners see: standardised, and wide ones on their axes."""
+"""Feature sets as columns for the learners: standardised; wide sets reduced to principal axes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sfhq.parts.records import Array
 
 Blocks = Mapping[str, Array]  # name of a feature set -> (N, D) float32
 
-PLAIN = 64  # columns up to which a set is shown to trees as it is
+PLAIN = 64  # columns; wider sets are reduced
 
 
 def unit_vectors(blocks: Blocks) -> Array:
-    """(N, D) unit vectors that tell how alike two faces are: of the embedding, or the first set."""
+    """(N, D) unit vectors that say how alike faces are: of the embedding, else of the first set."""
     block = blocks.get("embedding", next(iter(blocks.values())))
     lengths = np.linalg.norm(block, axis=1, keepdims=True)
     unit: Array = block / np.maximum(lengths, 1e-9)
@@ -67,19 +67,25 @@ class Reduction:
         return flat
 
     def narrow(self, flat: Array) -> Array:
-        """(N, K) float32 of (N, D); in doubles, so that a face's do not depend on its company."""
+        """(N, K) float32 of (N, D); computed in float64, so that a face gets the same values in any
+        batch."""
         narrow: Array = (flat.astype(np.float64) @ self.axes.astype(np.float64)).astype(np.float32)
         return narrow
 
 
 def reduce_blocks(blocks: Blocks, axes: int) -> Reduction:
-    """Learn means, scales and axes; `axes` are what a wide set is reduced to."""
+    """Learn means, scales and axes.
+
+    Args:
+        blocks: the feature sets.
+        axes: how many axes a wide set is reduced to, at most.
+    """
     names = tuple(sorted(blocks))
     parts = [np.asarray(blocks[n], dtype=np.float32) for n in names]
     widths = tuple(p.shape[1] for p in parts)
     x = np.concatenate(parts, axis=1)
     mean = x.mean(axis=0)
-    # Wide sets keep the proportions of their columns; narrow ones have units of their own.
+    # Columns of a wide set share one scale; those of a narrow set have units of their own.
     scales = []
     columns: list[Array] = []
     for part, width in zip(parts, widths, strict=True):

@@ -1,4 +1,4 @@
-"""Learners weighed on predictions they did not see, and where to accept and reject."""
+"""Weights of the learners from out-of-fold predictions; thresholds to accept and reject."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from scipy.special import betainc
 from curation.taste.learners import Labels, Line, sigmoid
 from sfhq.parts.records import Array
 
-# Of all scores above which a precision was seen to hold, the smallest is the luckiest. With this
-# much more than an even chance it holds on average, from a hundred labels to thousands.
+# Many scores are tried as a threshold, and the one that accepts most is taken; its precision on
+# these labels is biased high. To ask for this probability instead of one half makes up for the
+# bias: the precision then holds on average, from a hundred labels to thousands.
 SURE = 0.6
 
 
 def fold_numbers(y: Labels, groups: npt.NDArray[np.int64], folds: int, seed: int) -> Array:
-    """(N,) fold of each face; a group stays whole, both kinds are spread evenly."""
+    """(N,) fold of each face. Groups are never divided; both kinds are spread evenly."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     numbers = np.zeros(len(y), dtype=np.int64)
     folds = max(min(folds, *(len(np.unique(groups[y == kept])) for kept in (True, False))), 2)
-    # The same where every group is one face, but quicker.
+    # The same if every group is one face, but quicker.
     if len(np.unique(groups)) == len(groups):
         split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
     else:
@@ -31,7 +32,7 @@ def fold_numbers(y: Labels, groups: npt.NDArray[np.int64], folds: int, seed: int
 
 
 def fit_stack(odds: Array, y: Labels) -> Line:
-    """Weights (3,), none negative, and an offset: the calibrated sum of log odds."""
+    """Weights (3,), none negative, and an offset of the calibrated sum of log odds."""
     from scipy.optimize import minimize
 
     sign = np.where(y, 1.0, -1.0)
@@ -49,7 +50,7 @@ def fit_stack(odds: Array, y: Labels) -> Line:
 
 
 def stack_out_of_fold(odds: Array, y: Labels, folds: Array) -> Array:
-    """(N,) probabilities, each fold's from a stack that did not see it either."""
+    """(N,) probabilities; each fold's come from weights fitted without it."""
     found = np.zeros(len(y))
     for number in range(int(folds.max()) + 1):
         test = folds == number
@@ -67,10 +68,10 @@ def thresholds(p: Array, y: Labels, precision: float) -> tuple[float, float]:
         precision: share of keeps among the accepted, and of rejects among the rejected.
 
     Returns:
-        accept: the smallest score above which the precision holds with probability `SURE`, by
-            Jeffreys' prior; inf where it never does.
-        reject: the largest score below which it does; -inf where it never does. Where both
-            would claim a score, they meet half way.
+        accept: the smallest score from which the precision holds with probability `SURE`, by
+            Jeffreys' prior; inf if there is none.
+        reject: the largest score up to which it holds; -inf if there is none. If the two
+            overlap, both move to their middle.
     """
     accept, reject = _cut(p, y, precision), -_cut(-p, ~y, precision)
     if reject >= accept:
@@ -84,6 +85,6 @@ def _cut(p: Array, y: Labels, precision: float) -> float:
     scores, kept = p[order], np.cumsum(y[order])
     count = np.arange(1, len(p) + 1)
     holds = 1 - betainc(kept + 0.5, count - kept + 0.5, precision)
-    last = np.append(scores[1:] != scores[:-1], True)  # a cut cannot part equal scores
+    last = np.append(scores[1:] != scores[:-1], True)  # a threshold cannot separate equal scores
     fine = np.nonzero((holds >= SURE) & last & (count >= 5))[0]
     return float(scores[fine[-1]]) if len(fine) else float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,12 @@ class Trees:
     """A sum of binary regression trees.
 
     Attributes:
-        feature: (T, M) int32, the column a node looks at; -1 in leaves.
+        feature: (T, M) int32, the column that a node compares; -1 in leaves.
         threshold: (T, M) float64; a value up to it goes left.
-        left, right: (T, M) int32, nodes to go to.
-        value: (T, M) float64, what a leaf adds.
-        base: what is added to all.
-        depth: of the deepest tree.
+        left, right: (T, M) int32, the next node; 0 in leaves.
+        value: (T, M) float64, what a leaf adds; 0 in other nodes.
+        base: where the sum starts.
+        depth: edges from the root to the deepest leaf.
     """
 
     feature: npt.NDArray[np.int32]
@@ -56,10 +57,43 @@ def fit_trees(
     Args:
         x: (N, F) finite features.
         y: (N,) labels.
-        rounds: trees.
+        rounds: number of trees.
         leaves: of a tree, at most.
         rate: learning rate.
         seed: of the binning.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    smallest = max(5, min(20, len(y) // 40))
+    found = _histogram_trees(x, y, rounds, leaves, rate, seed, smallest)
+    if found is None:
+        found = _exact_trees(x, y, rounds, leaves, rate, seed, smallest)
+    return _packed(x, *found)
+
+
+class _Tree(NamedTuple):
+    """One tree as columns, a row a node; node 0 is the root."""
+
+    feature: npt.NDArray[np.int64]  # -1 in leaves
+    threshold: npt.NDArray[np.float64]
+    left: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+
+
+def _histogram_trees(
+    x: Array,
+    y: npt.NDArray[np.bool_],
+    rounds: int,
+    leaves: int,
+    rate: float,
+    seed: int,
+    smallest: int,
+) -> tuple[float, list[_Tree]] | None:
+    """The quick learner. Its fitted trees are not public: setup.py bounds scikit-learn's version,
+    and `_exact_trees` serves where they cannot be read.
+
+    Returns:
+        Where the sum starts, and the trees; None where they cannot be read.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -67,38 +101,92 @@ def fit_trees(
         max_iter=rounds,
         max_leaf_nodes=leaves,
         learning_rate=rate,
-        min_samples_leaf=max(5, min(20, len(y) // 40)),
+        min_samples_leaf=smallest,
         l2_regularization=1.0,
         max_bins=63,
         early_stopping=False,
         random_state=seed,
-    ).fit(np.asarray(x, dtype=np.float64), y)
-    columns = np.sort(np.asarray(x, dtype=np.float64), axis=0).T
-    nodes = [stage[0].nodes for stage in learner._predictors]
-    most = max(len(n) for n in nodes)
-    shape = (len(nodes), most)
+    ).fit(x, y)
+    try:
+        base = float(np.asarray(learner._baseline_prediction).ravel()[0])
+        trees = [_histogram_tree(stage[0].nodes) for stage in learner._predictors]
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+    return (base, trees) if len(trees) == rounds else None
+
+
+def _histogram_tree(nodes: Array) -> _Tree:
+    leaf = nodes["is_leaf"].astype(bool)
+    return _Tree(
+        feature=np.where(leaf, -1, nodes["feature_idx"].astype(np.int64)),
+        threshold=nodes["num_threshold"].astype(np.float64),
+        left=nodes["left"].astype(np.int64),
+        right=nodes["right"].astype(np.int64),
+        value=np.where(leaf, nodes["value"], 0.0),
+    )
+
+
+def _exact_trees(
+    x: Array,
+    y: npt.NDArray[np.bool_],
+    rounds: int,
+    leaves: int,
+    rate: float,
+    seed: int,
+    smallest: int,
+) -> tuple[float, list[_Tree]]:
+    """The slower learner, whose fitted trees are public. As `_histogram_trees`."""
+    from sklearn.ensemble import GradientBoostingClassifier
+
+    learner = GradientBoostingClassifier(
+        n_estimators=rounds,
+        max_leaf_nodes=leaves,
+        max_depth=None,
+        learning_rate=rate,
+        min_samples_leaf=smallest,
+        random_state=seed,
+    ).fit(x, y)
+    trees = []
+    for stage in learner.estimators_:
+        tree = stage[0].tree_
+        leaf = tree.children_left < 0
+        trees.append(
+            _Tree(
+                feature=np.where(leaf, -1, tree.feature),
+                threshold=tree.threshold,
+                left=np.maximum(tree.children_left, 0),
+                right=np.maximum(tree.children_right, 0),
+                value=np.where(leaf, rate * tree.value[:, 0, 0], 0.0),
+            )
+        )
+    share = float(y.mean())  # the sum starts at the log odds of all labels
+    return float(np.log(share / (1 - share))), trees
+
+
+def _packed(x: Array, base: float, trees: list[_Tree]) -> Trees:
+    """Trees as arrays, with thresholds in the middle of the gaps between the values of `x`."""
+    columns = np.sort(x, axis=0).T
+    shape = (len(trees), max(len(tree.feature) for tree in trees))
     feature, left, right = (np.full(shape, fill, dtype=np.int32) for fill in (-1, 0, 0))
     threshold, value = np.zeros(shape), np.zeros(shape)
-    for tree, found in enumerate(nodes):
-        n = len(found)
-        leaf = found["is_leaf"].astype(bool)
-        feature[tree, :n] = np.where(leaf, -1, found["feature_idx"])
-        at = [
-            0.0 if node["is_leaf"] else _middle(columns[node["feature_idx"]], node["num_threshold"])
-            for node in found
-        ]
-        threshold[tree, :n] = at
-        left[tree, :n], right[tree, :n] = found["left"], found["right"]
-        value[tree, :n] = np.where(leaf, found["value"], 0.0)
-    base = float(np.asarray(learner._baseline_prediction).ravel()[0])
-    depth = max(int(n["depth"].max()) for n in nodes)
+    depth = 0
+    for number, tree in enumerate(trees):
+        n = len(tree.feature)
+        depths = np.zeros(n, dtype=np.int64)
+        feature[number, :n], value[number, :n] = tree.feature, tree.value
+        left[number, :n], right[number, :n] = tree.left, tree.right
+        for node in np.nonzero(tree.feature >= 0)[0].tolist():  # a parent comes before its children
+            column = columns[tree.feature[node]]
+            threshold[number, node] = _middle(column, float(tree.threshold[node]))
+            depths[[tree.left[node], tree.right[node]]] = depths[node] + 1
+        depth = max(depth, int(depths.max()))
     return Trees(feature, threshold, left, right, value, base, depth)
 
 
 def _middle(values: Array, threshold: float) -> float:
-    """A threshold that parts the sorted values as before, in the middle of its gap.
+    """A threshold that splits the sorted values as before, in the middle of its gap.
 
-    The learner's may be a value itself, of which rounding then decides where it goes.
+    The learner's threshold may equal a value; rounding would then decide where that value goes.
     """
     above = int(np.searchsorted(values, threshold, "right"))
     if above in (0, len(values)):

@@ -1,4 +1,4 @@
-"""The loop around a training: resume, JSON lines, grids of samples, a time limit."""
+"""Run a training: resume it, log JSON lines, save grids of samples, stop at a time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sfhq.tensors import to_pixels
 
 
 class Training(Protocol):
-    """What can be run: one step at a time, with a state that can be saved and taken back."""
+    """A training that runs one step at a time and whose state can be saved and restored."""
 
     images: int
 
@@ -36,10 +36,10 @@ class Training(Protocol):
         """(rows, columns, 3, R, R) images in [-1, 1] for looking at."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a resumed run needs."""
+        """The state that a resumed run needs."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
 
 
 def run_training(
@@ -52,7 +52,7 @@ def run_training(
     limit_seconds: float | None = None,
     say: Callable[[str], None] = print,
 ) -> bool:
-    """Train to the end, or to a time limit, from wherever an earlier run stopped.
+    """Train to the end or to a time limit; start where an earlier run stopped.
 
     Writes to `out`: `settings.json`; `state.pt`, replaced atomically; `log.jsonl`, one JSON
     line a log step with images, seconds, images per second and averaged losses;
@@ -61,17 +61,17 @@ def run_training(
     Args:
         training: what to run.
         out: folder of the run.
-        settings: what makes it this run; a folder of other settings is refused.
+        settings: of this run; a folder with a run of other settings is refused.
         log_seconds: time between log lines.
         save_seconds: time between states and grids.
-        limit_seconds: stop, resumable, after so long.
-        say: prints a log line.
+        limit_seconds: stop after this time; the run can be resumed. None for no limit.
+        say: takes each log line.
 
     Returns:
         Whether the training has ended.
 
     Raises:
-        UsageError: the folder has a run of other settings.
+        UsageError: the folder holds a run of other settings.
         SfhqError: another process is training there.
         IntegrityError: the state there cannot be read.
     """
@@ -143,7 +143,7 @@ def _claim(out: Path, settings: dict[str, Json]) -> None:
     if path.is_file():
         if path.read_text() != text:
             raise UsageError(
-                f"{out}: a run of other settings; give the same settings or another --out"
+                f"{out}: holds a run of other settings; give the same settings or another --out"
             )
         return
     write_atomic(path, text.encode())

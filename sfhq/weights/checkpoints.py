@@ -1,7 +1,7 @@
-"""Weights as safetensors with what they are in the header; the embedded pack by default.
+"""Weights as safetensors files whose header says what they are; by default those of the pack.
 
-A file's header says its kind, its architecture as JSON, and where it came from, so that no
-number has to be guessed and nothing has to be unpickled.
+The header holds the file's kind, its architecture as JSON, and where it came from. So no number
+has to be guessed, and nothing has to be unpickled.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def save_checkpoint(
 
 
 def _refuse_foreign(path: Path, kind: str) -> None:
-    """Refuse what is no safetensors file, by its content, and say what would make it one."""
+    """Refuse a file whose content is not safetensors, and say how to convert it."""
     if not path.is_file():
         advice = "leave the option out for the embedded pack"
         if path.parent == PACK:
@@ -177,7 +177,7 @@ def save_generator(
 def save_generator_state(
     path: Path, config: GeneratorConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
 ) -> None:
-    """Write tensors that came from elsewhere as a generator, in full precision.
+    """Write tensors of a converted generator, in full precision.
 
     Raises:
         IntegrityError: they are not those of a generator of that configuration.

@@ -1,7 +1,9 @@
 """Download a model: resumed where it broke off, checked before it gets its name.
 
-Bytes go to `<file>.part`, with a note beside it of which version of the file they belong to. A
-killed download goes on from there, if the server says the file is still that one.
+Bytes go to `<file>.part`, with a note beside it that says which version of the file they belong
+to. A killed download goes on from there, if the server says that the file is still the same.
+
+By hand: torch.hub and pooch begin a broken download again, and these files are gigabytes.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from sfhq.weights import store as model_store
 from sfhq.weights.store import Confirm, Status
 from sfhq.weights.table import ModelRow
 
-ATTEMPTS = 5  # without getting further, or from the beginning
-PAUSE = 0.5  # seconds, doubled at each
+ATTEMPTS = 5  # in a row that brought no new bytes, or that started again from byte 0
+PAUSE = 0.5  # seconds before the second attempt; doubled at each further one
 TIMEOUT = 30.0
 CHUNK = 1 << 18
-LARGEST = 20_000_000_000  # where no size is published, a body must end somewhere
+LARGEST = 20_000_000_000  # bytes; the limit of a file whose size nobody published
 LOCAL = ("localhost", "127.0.0.1", "::1")
 Progress = Callable[[int, int | None], None]
 
@@ -52,11 +54,11 @@ class _Version:
 
 
 class _Dropped(Exception):
-    """The connection ended early; worth another try."""
+    """The connection ended early; another try may help."""
 
 
 class _Restart(Exception):
-    """What is there cannot be continued."""
+    """The bytes that are there cannot be continued; start from byte 0."""
 
 
 def fetch(
@@ -66,14 +68,14 @@ def fetch(
     url: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Status:
-    """Have a model in the cache, downloading it unless it is there.
+    """Put a model into the cache; download it unless it is there.
 
     Args:
         row: the model.
         confirm: given digest and size of a file whose digest nobody published, whether to
             trust it.
         accepted: identifier of the licence the user accepts.
-        url: a mirror instead of the row's address; size and digest hold there too.
+        url: a mirror to use instead of the row's address; the same size and digest are wanted.
         progress: called with the bytes so far and in all.
 
     Raises:
@@ -141,7 +143,7 @@ def _write_note(partial: Path, version: _Version) -> None:
 
 
 def _check_address(url: str) -> None:
-    """Only https; http from this machine."""
+    """Refuse addresses other than https; http is allowed from this machine."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, scheme = parts.hostname, parts.scheme
@@ -154,7 +156,7 @@ def _check_address(url: str) -> None:
 
 
 class _OnlySafe(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses that could have been given in the first place."""
+    """Follows redirects only to addresses that `_check_address` allows."""
 
     def redirect_request(self, req: Any, *arguments: Any) -> Any:
         address = str(arguments[-1])
@@ -261,7 +263,7 @@ def _receive(
     if reply.status == 206:
         total = _continued(reply, done)
         if version is None or total is None or version.total not in (None, total):
-            raise _Restart("it sent another part than was asked for")
+            raise _Restart("the server sent another part than was asked for")
         if _validator(reply) not in ("", version.validator):
             raise _Restart("the file has changed")
     else:
@@ -274,7 +276,7 @@ def _receive(
             raise IntegrityError(
                 f"{row.name}: {url} offers {total:,} bytes; wanted {row.size:,}; not taken"
             )
-        _forget(partial)  # before the note, lest it speaks of another version's bytes
+        _forget(partial)  # before the note is written: the old bytes are of another version
         _write_note(partial, _Version(url, _validator(reply), total))
     limit = total or row.size or LARGEST
     model_store.need_room(partial.parent, (total or row.size or len(first)) - done)

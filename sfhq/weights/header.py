@@ -10,7 +10,7 @@ MAX_HEADER = 10_000_000
 
 
 def sorted_header(data: bytes) -> bytes:
-    """A safetensors file with its header in order; the library's varies from call to call."""
+    """A safetensors file with its header sorted; the library's order varies from call to call."""
     end = 8 + int.from_bytes(data[:8], "little")
     text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -1,4 +1,4 @@
-"""The cache of weights that others trained: what is there, and how it gets there.
+"""The cache of weights that others trained: what is in it, and how a file gets into it.
 
 A file lies at `models/<name>/<file>` under the cache, beside a record of where it came from and
 what its digest is. Nothing here ever unpickles a file, and nothing imports torch.
@@ -6,9 +6,7 @@ what its digest is. Nothing here ever unpickles a file, and nothing imports torc
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -19,20 +17,39 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.errors import DiskFull, IntegrityError, SfhqError, UsageError
 from sfhq.images import write_atomic
+from sfhq.lock import file_lock
+from sfhq.weights.places import home, hugging_face_hub, model_path, places, torch_hub
 from sfhq.weights.table import ROWS, ModelRow
+
+__all__ = [
+    "Confirm",
+    "Entry",
+    "State",
+    "Status",
+    "accept",
+    "add",
+    "home",
+    "hugging_face_hub",
+    "locked",
+    "model_path",
+    "need_room",
+    "offline",
+    "places",
+    "put_in_hub",
+    "refuse_page",
+    "sha256_of",
+    "status",
+    "to_dict",
+    "torch_hub",
+    "verify",
+]
 
 State = Literal["installed", "elsewhere", "stale", "missing"]
 Confirm = Callable[[str, int], bool]
 SPARE = 64_000_000  # bytes of the disk that a download leaves free
 OFF = ("", "0", "false", "no", "off")
-
-
-def home() -> Path:
-    """The cache: $SFHQ_HOME, else sfhq in $XDG_CACHE_HOME, else ~/.cache/sfhq."""
-    chosen = os.environ.get("SFHQ_HOME")
-    return Path(chosen) if chosen else _cache() / "sfhq"
 
 
 def offline() -> str | None:
@@ -41,23 +58,6 @@ def offline() -> str | None:
         if os.environ.get(name, "").strip().lower() not in OFF:
             return name
     return None
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
-def torch_hub() -> Path:
-    """Where torch.hub, and so face-alignment, keeps downloads; as `torch.hub.get_dir` says."""
-    torch_home = os.environ.get("TORCH_HOME")
-    base = Path(torch_home).expanduser() if torch_home else _cache() / "torch"
-    return base / "hub" / "checkpoints"
-
-
-def hugging_face_hub() -> Path:
-    """Where the Hugging Face hub keeps downloads; as `huggingface_hub.constants` says."""
-    home = Path(os.environ.get("HF_HOME") or _cache() / "huggingface").expanduser()
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Status:
             has changed since it was accepted, "missing".
         path: the file; for a missing one, where it would be.
         entry: its record, if any.
-        why: what is wrong with a stale one.
+        why: what is wrong with a stale file.
     """
 
     row: ModelRow
@@ -118,11 +118,6 @@ class Status:
         if self.state == "elsewhere" and self.wanted is not None:
             return sha256_of(self.path) == self.wanted
         return self.usable
-
-
-def model_path(row: ModelRow) -> Path:
-    """Where the cache keeps a model's file."""
-    return home() / "models" / row.name / row.file
 
 
 def _entry_path(path: Path) -> Path:
@@ -154,7 +149,7 @@ def _record(path: Path, stat: os.stat_result, digest: str, entry: Entry) -> None
 
 
 def status(row: ModelRow) -> Status:
-    """Look for a model's file; reads no more than its size and time."""
+    """Look for a model's file. Only its size and time are read, not its bytes."""
     path = model_path(row)
     try:
         stat = path.stat()
@@ -171,26 +166,6 @@ def status(row: ModelRow) -> Status:
     return Status(row, "installed", path, entry)
 
 
-def places(row: ModelRow) -> list[Path]:
-    """Files outside the cache that are this model's.
-
-    `ModelRow.also` names them: "torch-hub:" torch's hub folder, "hf:" the Hugging Face hub's
-    cache (with wildcards), "package:" inside an installed package.
-    """
-    found = []
-    for place in row.also:
-        scheme, _, pattern = place.partition(":")
-        if scheme == "package":
-            package, _, inside = pattern.partition("/")
-            spec = importlib.util.find_spec(package)
-            folders = spec.submodule_search_locations if spec else None
-            found += [Path(folder) / inside for folder in folders or ()]
-            continue
-        folder = {"torch-hub": torch_hub, "hf": hugging_face_hub}[scheme]()
-        found += sorted(folder.glob(pattern))
-    return found
-
-
 def _elsewhere(row: ModelRow) -> Path | None:
     for path in places(row):
         if path.is_file() and (row.size is None or path.stat().st_size == row.size):
@@ -205,19 +180,21 @@ def sha256_of(path: Path) -> str:
 
 
 def verify(rows: tuple[ModelRow, ...] = ROWS) -> Iterator[tuple[Status, str, bool | None]]:
-    """Read every file that is there, whole.
+    """Read every file that is there from beginning to end.
 
-    A file of the right digest that only its time, or a lost record, made stale is installed again
-    after this.
+    A stale file whose digest is right, because only its time changed or its record was lost, is
+    "installed" again after this.
 
     Yields:
-        its status, its digest, and whether that is the wanted one (None: nobody said which).
+        its status, its digest, and whether that is the wanted one (None where none is known).
     """
     for row in rows:
         found = status(row)
         if found.state == "missing":
             continue
-        before = found.path.stat()  # before it is read: a file that changes meanwhile stays stale
+        before = (
+            found.path.stat()
+        )  # taken before reading: a file that changes meanwhile stays stale
         digest = sha256_of(found.path)
         right = None if found.wanted is None else digest == found.wanted
         if right and found.state == "stale":
@@ -293,7 +270,7 @@ def accept(row: ModelRow, partial: Path, source: str, confirm: Confirm, accepted
             f"sha256 {digest}: if you trust that, run again with --pin"
         )
     target = model_path(row)
-    # The record first: one without its file, or beside the file before, says no more than that.
+    # The record comes first: without its file, or beside an older file, it does no harm.
     entry = Entry(source, "", 0, 0, accepted, "", pinned=row.sha256 is None)
     _record(target, stat, digest, entry)
     os.replace(partial, target)
@@ -329,7 +306,7 @@ def put_in_hub(row: ModelRow) -> Path | None:
 
 
 def refuse_page(row: ModelRow, start: bytes, source: str) -> None:
-    """Refuse what begins like a web page: a quota notice or a log-in instead of weights."""
+    """Refuse a file that starts like a web page: a quota notice or a log-in page, not weights."""
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<script")):
         raise SfhqError(
@@ -340,10 +317,14 @@ def refuse_page(row: ModelRow, start: bytes, source: str) -> None:
 
 
 def need_room(folder: Path, wanted: int) -> None:
-    """Refuse what would fill the disk."""
+    """Refuse what would fill the disk.
+
+    Raises:
+        DiskFull: less room is left than `wanted` bytes and a reserve.
+    """
     free = shutil.disk_usage(folder).free
     if free < wanted + SPARE:
-        raise SfhqError(
+        raise DiskFull(
             f"{folder}: {free / 1e6:,.0f} MB free, {(wanted + SPARE) / 1e6:,.0f} MB needed; free "
             "some room, or set SFHQ_HOME to another disk"
         )
@@ -353,17 +334,13 @@ def need_room(folder: Path, wanted: int) -> None:
 def locked(row: ModelRow) -> Iterator[None]:
     """Hold a model's folder, so that two commands do not write into it at once.
 
-    The system lets go of the lock when its holder ends, however it ends.
+    Raises:
+        SfhqError: another process is writing there, or nobody can.
     """
     folder = model_path(row).parent
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SfhqError(
-                f"{row.name}: another sfhq is writing it; run again when that has ended"
-            ) from None
+    busy = f"{row.name}: another sfhq is writing it; run again when that has ended"
+    with file_lock(folder / "lock", busy):
         yield
 
 

@@ -1,7 +1,7 @@
 """Weights that others trained: one table of what they are, where they lie and what they allow.
 
-A size or digest is only here where somebody published it, and the row names who; where nobody
-did, it is None and the user pins what was received. Nothing here imports torch.
+A size or digest stands here only where somebody published it, and the row names who. Where nobody
+did, it is None, and the user pins what was received. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class ModelRow:
         name: what the commands call it.
         purpose: what it is, in at most 30 characters.
         file: its name in the cache.
-        licence: identifier that `--accept-licence` takes.
-        terms: what the licence comes to.
+        licence: identifier to give to `--accept-licence`.
+        terms: what the licence says, in a few words.
         commercial: whether it allows commercial use.
-        needed_by: commands of this version that use it; none where only a package does.
+        needed_by: commands of this version that use it; empty where only a package uses it.
         page: where it is published, for people.
         url: where it is downloaded from; None where no such address is known.
         size: published bytes; None where nobody published them.

@@ -221,7 +221,7 @@ async function fillGrid() {
   }
 }
 
-// What was asked for before is no longer wanted.
+// Shows other cards; answers to earlier requests are dropped.
 function turnTo(cards) {
   state.turn += 1;
   state.sent = false;
@@ -388,7 +388,7 @@ function draw(figures) {
   list($("quality"), [
     ["cross-validated AUC", auc ? within(auc, (v) => v.toFixed(3)) : "no model yet"],
     ["right on random faces", random.value === null ? `not enough: ${random.count} of ${random.wanted}` : within(random)],
-    ["agrees with oneself", consistency.value === null ? "no repeats yet" : `${within(consistency)}, ${consistency.count}`],
+    ["same answer on repeats", consistency.value === null ? "no repeats yet" : `${within(consistency)}, ${consistency.count}`],
     ...(agreement ? [[agreement.name, agreement.value === null ? "not enough" : `${agreement.value.toFixed(2)}, ${agreement.count} faces`]] : []),
     ["model", model ? `${model.version}, ${model.kept + model.rejected} labels` : ""],
   ]);

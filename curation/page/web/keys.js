@@ -1,4 +1,4 @@
-// Which key does what: three tools' habits at once, and whatever the person prefers.
+// Which key does what: the keys of three other tools at once, and those the person chose.
 
 export const ACTIONS = {
   keep: { label: "Keep", keys: ["3", "a", "p"] },
@@ -10,7 +10,7 @@ export const ACTIONS = {
   single: { label: "Single view", keys: ["e"] },
   grid: { label: "Grid", keys: ["g"] },
   review: { label: "Review conflicts", keys: ["v"] },
-  commit: { label: "Grid: take the page", keys: ["Enter"] },
+  commit: { label: "Grid: submit the page", keys: ["Enter"] },
   left: { label: "Move left", keys: ["ArrowLeft"] },
   right: { label: "Move right", keys: ["ArrowRight"] },
   up: { label: "Move up", keys: ["ArrowUp"] },
@@ -48,7 +48,7 @@ export function actionOf(key) {
   return undefined;
 }
 
-// Give a key to an action alone; whoever had it loses it.
+// Give a key to one action; other actions lose it.
 export function bind(name, key) {
   const wanted = key.length === 1 ? key.toLowerCase() : key;
   const chosen = bindings();

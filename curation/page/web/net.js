@@ -1,4 +1,4 @@
-// What leaves the page: decisions in order, one request at a time, kept until acknowledged.
+// Sends decisions in order, one request at a time, and keeps them until they are acknowledged.
 
 const STORE = "sfhq-unsent";
 export const MOST_WAITING = 50;
@@ -72,7 +72,7 @@ export class Outbox {
       } catch (problem) {
         this.tell(this.waiting.length, problem);
         if (problem.status === 400) {
-          // It will never be taken: say so, drop it alone, keep the others.
+          // The server will never accept this one: say so, drop it, keep the others.
           this.waiting.splice(0, 1);
           this.#save();
           continue;
@@ -113,7 +113,7 @@ export class Images {
     image.alt = "face to judge";
     image.src = this.address(face, size);
     const entry = { image };
-    // One that did not come is asked for anew the next time.
+    // An image that did not come is asked for again the next time.
     entry.ready = image.decode().then(() => true, () => {
       if (this.images.get(key) === entry) this.images.delete(key);
       return false;

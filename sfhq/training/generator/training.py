@@ -29,6 +29,7 @@ from sfhq.training.generator.projected import (
 )
 from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator, GeneratorConfig
+from stylegan2_ops.inference import takes_bf16
 
 # Resolution -> input size of the feature network; it is 112 for other resolutions.
 FEATURE_SIZES = {32: 64, 64: 96}
@@ -353,7 +354,7 @@ def check_precision(precision: str, device: str = "cpu") -> None:
     Raises:
         UsageError: bf16 on a CPU without AVX-512, where convolutions are 30 times slower.
     """
-    if precision == "bf16" and device == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16" and device == "cpu" and not takes_bf16():
         raise UsageError(
             "--precision bf16: this CPU has no AVX-512 for bfloat16; use --precision fp32"
         )
