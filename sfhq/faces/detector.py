@@ -35,6 +35,7 @@ Stage = tuple[Literal["hog", "cnn"], int]
 
 MODES: tuple[Mode, ...] = ("auto", "hog", "cnn")
 ENLARGED = 256  # HOG's window is 80 px wide, and the face of a 128 px crop 77: enlarge to this
+NARROW = 64  # pixels: no face fits into such a copy, and the CNN's filters do not either
 # The CNN's box against HOG's, medians over photos where both fire: moved in widths, resized.
 TO_HOG = (0.05, 0.06, 1.0)
 
@@ -163,6 +164,8 @@ class FaceDetector:
             raw = [(_box(b), float(s)) for b, s in zip(boxes, scores, strict=True)]
         else:
             searched = _copy(image, size, least=size)
+            if min(searched.shape[:2]) < NARROW:
+                return []
             ratio = fitted.shape[1] / searched.shape[1]
             raw = [
                 (_scaled(moved(_box(d.rect), *TO_HOG), ratio), float(d.confidence))
