@@ -21,7 +21,7 @@ from sfhq.faces.alignment import (
     quad_size,
     quad_transform,
 )
-from sfhq.faces.detector import Detection, FaceDetector
+from sfhq.faces.detector import MODES, Detection, FaceDetector, Mode, best_face
 from sfhq.images import BadImage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -113,6 +113,7 @@ class Align(Stage[AlignSettings]):
             min_face=settings.min_face,
             max_padding=settings.max_padding,
             aligned=settings.aligned,
+            detector=settings.detector,
         )
 
     @classmethod
@@ -123,8 +124,13 @@ class Align(Stage[AlignSettings]):
         min_face: int = 64,
         max_padding: float = 0.35,
         aligned: bool = False,
+        detector: str = "auto",
     ) -> Align:
         """The stage with the real detector; arguments as the attributes.
+
+        Args:
+            detector: "auto" asks HOG, then the CNN where HOG saw no face; "hog" is faster and
+                misses many; "cnn" is slow.
 
         Raises:
             SfhqError: dlib or its landmarks are not installed.
@@ -136,9 +142,12 @@ class Align(Stage[AlignSettings]):
             raise UsageError(f"--faces {faces}: wanted best or single")
         if not 0.0 <= max_padding <= 1.0:
             raise UsageError(f"--max-padding {max_padding}: wanted a share from 0 to 1")
-        detector = FaceDetector()
-        detector.settings()
-        return cls(detector, size, faces, min_face, max_padding, aligned)
+        modes: dict[str, Mode] = {mode: mode for mode in MODES}
+        if detector not in modes:
+            raise UsageError(f"--detector {detector}: wanted {', '.join(MODES)}")
+        finder = FaceDetector(detector=modes[detector])
+        finder.settings()
+        return cls(finder, size, faces, min_face, max_padding, aligned)
 
     def check(self, part: Part) -> None:
         """Refuse a part whose source has gone."""
@@ -171,9 +180,18 @@ class Align(Stage[AlignSettings]):
         where = f"{record.source} ({image.width}x{image.height})"
         if not found:
             raise BadImage("no face", f"{where}: the detector found none")
-        if self.faces == "single" and len(found) > 1:
-            raise BadImage("several faces", f"{where}: {len(found)} faces; wanted one")
-        face = best_of(found)
+        # Points that disagree are often no face at all; a profile is one.
+        count = sum(face.flaw != "landmarks disagree" for face in found)
+        if self.faces == "single" and count > 1:
+            raise BadImage("several faces", f"{where}: {count} faces; wanted one")
+        face = best_face(found)
+        if face is None:
+            flawed = max(found, key=lambda d: d.area)
+            raise BadImage(
+                flawed.flaw,
+                f"{where}: {flawed.detector} is {flawed.score:.2f} sure of a face, but its points "
+                f"do not hold (spread {flawed.spread:.3f}); wanted eyes and mouth in sight",
+            )
         try:
             quad = ffhq_quad(face.landmarks)
         except ValueError as error:
@@ -201,7 +219,7 @@ class Align(Stage[AlignSettings]):
         left, top, right, bottom = -0.5, -0.5, width - 0.5, height - 0.5
         quad = np.array([(left, top), (left, bottom), (right, bottom), (right, top)])
         found = self.detector.detect(image)
-        face = best_of(found) if found else None
+        face = best_face(found)
         crop = image.resize((self.size, self.size), Image.Resampling.LANCZOS)
         return self._done(record, crop, quad, face, len(found), 0.0)
 
@@ -221,13 +239,8 @@ class Align(Stage[AlignSettings]):
         params = {**record.params, "faces": count, "padded": round(padded, 4)}
         if face is not None:
             params["detection"] = round(face.score, 4)
+            params["detector"] = face.detector
         record = replace(record, quad=tuple(quad.flatten().tolist()), params=params)
         record = record.with_array("landmarks", landmarks.astype(np.float32))
         record = record.with_array("transform", transform)
         return record.with_image("aligned", np.array(crop))
-
-
-def best_of(found: list[Detection]) -> Detection:
-    """The face an image is most likely of: the largest box x score."""
-    # A threshold below 0 lets negative scores in, which would turn the order of areas round.
-    return max(found, key=lambda d: d.area * max(d.score, 1e-3))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from sfhq.faces.detector import FaceDetector
+from sfhq.faces.detector import FaceDetector, best_face
+from sfhq.faces.found import POINTS, as_columns
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo, require_photos
 from sfhq.parts.records import ColumnType, FaceRecord, Json
@@ -36,8 +37,8 @@ class DetectSettings:
 class Detect(Stage[DetectSettings]):
     """Finds the faces of every photo; the best one's points go to `arrays/landmarks_68/`.
 
-    The points are (68, 2) float32 in pixels of the photo, NaN where no face was found. No photo is
-    rejected: `face_count` says how many faces it shows.
+    The points are (68, 2) float32 in pixels of the photo, NaN where no face was found or its points
+    do not hold (`face_flaw`). No photo is rejected: `face_count` says how many faces it shows.
 
     Attributes:
         detector: finds the faces.
@@ -49,8 +50,9 @@ class Detect(Stage[DetectSettings]):
         "face_boxes": "numbers",  # x0, y0, x1, y1 of each face in turn, in pixels of the photo
         "face_scores": "numbers",
         "face_detector": "text",
+        "face_flaw": "text",  # why the best face's points must not be used
     }
-    arrays: ClassVar[tuple[str, ...]] = ("landmarks_68",)
+    arrays: ClassVar[tuple[str, ...]] = (POINTS,)
     Settings: ClassVar[type[Any]] = DetectSettings
     examples: ClassVar[tuple[str, ...]] = ("sfhq detect part-05",)
 
@@ -73,10 +75,7 @@ class Detect(Stage[DetectSettings]):
         """Look at the photo of every face."""
         for record in records:
             found = self.detector.detect(Image.fromarray(read_photo(part, record)))
-            points = found[0].landmarks if found else np.full((68, 2), np.nan)
-            yield record.with_columns(
-                face_count=len(found),
-                face_boxes=[round(v, 3) for f in found for v in f.box],
-                face_scores=[round(f.score, 6) for f in found],
-                face_detector=found[0].detector if found else "",
-            ).with_array("landmarks_68", points.astype(np.float32))
+            best = best_face(found)
+            points = np.full((68, 2), np.nan) if best is None else best.landmarks
+            done = record.with_columns(**as_columns(found))
+            yield done.with_array(POINTS, points.astype(np.float32))

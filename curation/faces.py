@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from sfhq.errors import UsageError
+from sfhq.faces.found import POINTS
 from sfhq.parts.part import SYNTHETIC_FOLDER, Part
 from sfhq.parts.photos import read_photo
 from sfhq.parts.records import Array, FaceRecord
 
 PREFIX = "features_"  # of arrays that hold a feature set
 PREVIEW = 512
-POINTS = "landmarks_68"  # array of the stage `detect`, in pixels of the photo
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 import numpy as np
 
 from sfhq.errors import UsageError
-from sfhq.faces.found import FoundFaces, found_faces
+from sfhq.faces.found import POINTS, found_faces
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo, require_photos
 from sfhq.parts.records import Array, FaceRecord, Json, Pixels
@@ -19,6 +19,7 @@ from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Stage, positive
 
 if TYPE_CHECKING:
+    from sfhq.faces.detector import Detection
     from sfhq.pipeline.recipe import Recipe
 
 FEATURES = "features_"  # of arrays that hold a feature set for tastes
@@ -39,12 +40,15 @@ class ImageEncoder(Protocol):
     def reads_faces(self) -> bool:
         """Whether it looks for the face in the image, and can be told where it is."""
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         """Vectors of images.
 
         Args:
             images: (H, W, 3) uint8 RGB, each of its own size.
-            faces: what a detector found in each, in pixels of the image; None where nobody looked.
+            faces: what a detector found in each, the best first, in pixels of the image; None
+                where nobody looked.
 
         Returns:
             (N, D) float32, not normalised yet.
@@ -65,11 +69,13 @@ class DlibFaceEncoder:
 
         return recognition_digest()
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         """(N, 128) float32."""
         from encoders.features.recognition import describe_faces
 
-        points = None if faces is None else [f.points for f in faces]
+        points = None if faces is None else [f[0].landmarks if f else None for f in faces]
         return describe_faces(images, points)[0]
 
 
@@ -139,7 +145,7 @@ class Embed(Stage[EmbedSettings]):
     def needed(self) -> tuple[str, ...]:
         """Detected faces, where an encoder looks at the face."""
         if any(e.reads_faces for e in (self.encoder, *self.features)):
-            return ("landmarks_68",)
+            return (POINTS,)
         return ()
 
     def written(self) -> tuple[str, ...]:

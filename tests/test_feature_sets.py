@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 from annotate.detect import Detect
 from curation.faces import Faces
 from encoders.embed import DlibFaceEncoder, Embed
+from encoders.features import geometry
 from encoders.features.efficientnet import EfficientNetEncoder
-from encoders.features.geometry import MEASURES, GeometryEncoder, measure
-from sfhq.faces.detector import FaceDetector
+from encoders.features.geometry import MEASURES, WEAK, GeometryEncoder, measure
+from sfhq.faces.detector import Detection, FaceDetector
 from sfhq.ingest import Ingest
 from sfhq.parts.part import Part
 from sfhq.parts.records import Pixels
@@ -29,8 +31,8 @@ def portrait() -> Pixels:
     return np.asarray(image)
 
 
-def named(pixels: Pixels) -> dict[str, float]:
-    return dict(zip(MEASURES, measure(pixels).tolist(), strict=True))
+def named(pixels: Pixels, faces: list[Detection] | None = None) -> dict[str, float]:
+    return dict(zip(MEASURES, measure(pixels, faces).tolist(), strict=True))
 
 
 def padded(pixels: Pixels, left: int, right: int, top: int, bottom: int) -> Pixels:
@@ -46,6 +48,30 @@ def test_a_face_is_measured_where_it_is(portrait: Pixels) -> None:
     aside = named(padded(portrait, 200, 0, 100, 100))
     assert aside["off_centre"] > whole["off_centre"] + 0.1
     assert aside["eye_distance"] < whole["eye_distance"]
+
+
+@pytest.mark.parametrize("size", [128, 256, 900])
+def test_faces_found_before_are_not_searched_again(
+    portrait: Pixels, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.fromarray(portrait).resize((size, size), Image.Resampling.BICUBIC)
+    searched = measure(np.asarray(image))
+    faces = FaceDetector().detect(image)
+    monkeypatch.setattr(geometry, "FaceDetector", None)
+    np.testing.assert_array_equal(measure(np.asarray(image), faces), searched)
+    assert named(np.asarray(image), [])["found"] == 0.0
+
+
+def test_of_several_faces_the_best_is_measured(portrait: Pixels) -> None:
+    (face,) = FaceDetector().detect(Image.fromarray(portrait))
+    small = replace(face, box=(0.0, 0.0, 64.0, 64.0), score=0.1)
+    found = named(portrait, [small, face])
+    assert found["faces"] == 2.0
+    assert found["second_face"] == pytest.approx(64 / 256)
+    assert found["detector_score"] == pytest.approx(face.score)
+    # The confidence of the CNN is another scale, and points that do not hold are not measured.
+    assert named(portrait, [replace(face, detector="cnn")])["detector_score"] == WEAK
+    assert named(portrait, [replace(face, flaw="profile")])["found"] == 0.0
 
 
 def test_a_blurred_face_is_less_sharp(portrait: Pixels) -> None:

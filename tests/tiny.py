@@ -14,7 +14,7 @@ from torch import Tensor
 
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4e, E4eConfig, save_e4e
-from sfhq.faces.found import FoundFaces
+from sfhq.faces.detector import Detection
 from sfhq.parts.lineage import faces_stage, fingerprint
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, ColumnType, FaceRecord, Pixels
@@ -224,7 +224,9 @@ class ToyEncoder:
     digest: str = "0" * 64
     reads_faces: bool = False
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         small = [np.asarray(Image.fromarray(i).resize((4, 4))).reshape(-1) for i in images]
         return np.stack(small).astype(np.float32) - 127.5
 

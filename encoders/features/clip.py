@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sfhq.errors import SfhqError
-from sfhq.faces.found import FoundFaces
+from sfhq.faces.detector import Detection
 from sfhq.parts.records import Array, Pixels
 from sfhq.weights.checkpoints import file_digest
 from sfhq.weights.store import status
@@ -58,7 +58,9 @@ class ClipEncoder:
             )
         return path
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         """(N, D) float32 vectors of N images; D is 768 for ViT-L-14-336.
 
         Raises:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sfhq.faces.found import FoundFaces
+from sfhq.faces.detector import Detection
 from sfhq.parts.records import Array, Pixels
 
 SIZE = 224
@@ -41,7 +41,9 @@ class EfficientNetEncoder:
             digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         """(N, 1728) float32 unit vectors, averaged over each image and its mirror image."""
         import torch
         import torch.nn.functional as F

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from encoders.features.recognition import _networks, recognition_folder
+from sfhq.faces.detector import Detection, FaceDetector, best_face
+from sfhq.faces.fit import Box
 from sfhq.parts.records import Array, Pixels
 
-MOST = 512  # pixels a side that faces are looked for in
-WEAK = -0.4  # dlib's score above which a second face counts
+MOST = 512  # pixels of the longer side of the copy that is measured
+WEAK = -0.4  # `detector_score` where HOG saw no face
 MEASURES = (
     "found",
     "detector_score",
@@ -65,25 +67,37 @@ class GeometryEncoder:
 
     @property
     def digest(self) -> str:
-        """sha256 of the landmark weights."""
-        path = recognition_folder() / "shape_predictor_68_face_landmarks.dat"
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        """sha256 of what decides the measures: the networks, and how faces are found."""
+        decides = {"measures": MEASURES, "longest": MOST, **FaceDetector().settings()}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
-    def __call__(self, images: list[Pixels], faces: Any = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         """(N, 38) float32."""
-        return np.stack([measure(i) for i in images]).astype(np.float32)
+        known: Sequence[Sequence[Detection] | None] = faces or [None] * len(images)
+        rows = [measure(image, found) for image, found in zip(images, known, strict=True)]
+        return np.stack(rows).astype(np.float32)
 
 
-def measure(pixels: Pixels) -> Array:
-    """(38,) `MEASURES` of an (H, W, 3) uint8 image."""
+def measure(pixels: Pixels, faces: Sequence[Detection] | None = None) -> Array:
+    """(38,) `MEASURES` of an image.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        faces: the faces that were found in it before, in its pixels, if only none; the image
+            is not searched again then. Without it `FaceDetector` searches.
+    """
     image = Image.fromarray(pixels)
+    if faces is None:
+        faces = FaceDetector().detect(image)
     image.thumbnail((MOST, MOST), Image.Resampling.LANCZOS)
     small = np.asarray(image)
     height, width = small.shape[:2]
     side = float(max(height, width))
     grey = small.astype(np.float64).mean(axis=2) / 255
     found: dict[str, float] = dict.fromkeys(MEASURES, 0.0)
-    box, points = _face(small, found, side)
+    box, points = _face(faces, found, width / pixels.shape[1], side)
     found.update(_tones(small, grey, box))
     found["aspect"] = width / height
     if box is not None and points is not None:
@@ -92,30 +106,24 @@ def measure(pixels: Pixels) -> Array:
     return np.array([found[name] for name in MEASURES])
 
 
-Box = tuple[float, float, float, float]
-
-
-def _face(small: Pixels, found: dict[str, float], side: float) -> tuple[Box | None, Array | None]:
-    detector, predictor, _ = _networks()
-    boxes: Any = []
-    scores: Any = []
-    for enlarge in (0, 1):
-        boxes, scores, _ = detector.run(small, enlarge, WEAK)
-        if len(boxes):
-            break
-    if not len(boxes):
-        found["detector_score"] = WEAK
+def _face(
+    faces: Sequence[Detection], found: dict[str, float], scale: float, side: float
+) -> tuple[Box | None, Array | None]:
+    """The face that the image is of: its box, counted from the copy's edge, and its points."""
+    found["detector_score"] = WEAK
+    best = best_face(list(faces))
+    if best is None:
         return None, None
-    order = sorted(range(len(boxes)), key=lambda i: -scores[i])
-    best = boxes[order[0]]
+    others = [face for face in faces if face is not best]
     found["found"] = 1.0
-    found["detector_score"] = float(scores[order[0]])
-    found["faces"] = float(sum(s > 0 for s in scores))
-    if len(order) > 1:
-        found["second_face"] = float(boxes[order[1]].width() / side)
-    shape = predictor(small, best)
-    points = np.array([(shape.part(i).x, shape.part(i).y) for i in range(68)], dtype=np.float64)
-    return (best.left(), best.top(), best.right() + 1, best.bottom() + 1), points
+    if best.detector == "hog":  # the CNN's confidence is another scale
+        found["detector_score"] = best.score
+    found["faces"] = float(len(faces))
+    if others:
+        second = max(others, key=lambda face: face.score)
+        found["second_face"] = (second.box[2] - second.box[0]) * scale / side
+    left, top, right, bottom = ((edge + 0.5) * scale for edge in best.box)
+    return (left, top, right, bottom), (best.landmarks + 0.5) * scale - 0.5
 
 
 def _place(box: Box, width: int, height: int) -> dict[str, float]:

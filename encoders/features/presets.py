@@ -18,7 +18,7 @@ import numpy as np
 from encoders.embed import ImageEncoder
 from encoders.features.clip import ClipEncoder
 from sfhq.errors import SfhqError, UsageError
-from sfhq.faces.found import FoundFaces
+from sfhq.faces.detector import Detection
 from sfhq.parts.records import Array, Pixels
 from sfhq.weights.checkpoints import file_digest
 
@@ -70,7 +70,9 @@ class TimmEncoder:
         """sha256 of the weights."""
         return file_digest(self.weights)
 
-    def __call__(self, images: list[Pixels], faces: Sequence[FoundFaces] | None = None) -> Array:
+    def __call__(
+        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
+    ) -> Array:
         """(N, D) float32 unit vectors of N images.
 
         Raises:

@@ -144,7 +144,8 @@ def write_export(root: Path, target: Path, recipe: Recipe) -> str:
     """Write the photos of a part that stayed, with a progress bar; the line that says so."""
     from tqdm import tqdm
 
-    from sfhq.export.sfhq_layout import POINTS, export_sfhq, require_photos
+    from sfhq.export.sfhq_layout import export_sfhq, require_photos
+    from sfhq.faces.found import POINTS
     from sfhq.parts.lineage import faces_stage, provider, writer_of
     from sfhq.parts.part import Part
     from sfhq.pipeline import Pipeline

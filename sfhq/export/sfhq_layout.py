@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.faces.found import POINTS
 from sfhq.images import encode_image, mark_of, write_atomic
 from sfhq.lock import folder_lock
 from sfhq.parts.lineage import faces_stage, require
@@ -30,7 +31,6 @@ from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import Array, FaceRecord, Json, canonical_json
 from sfhq.parts.table import about_types
 
-POINTS = "landmarks_68"  # array of the stage detect
 FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER)  # the first that a face has is exported
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -4,8 +4,9 @@ Convention: points are (x, y) pixels with the origin at the centre of the top le
 an image of width w reaches from -0.5 to w - 0.5; a crop is described by its quad, the four
 corners in the source image in the order top left, bottom left, bottom right, top right.
 
-Source: the recipe of Karras et al. 2019, "A Style-Based Generator Architecture", appendix A
-(the FFHQ dataset), restated here as mathematics.
+Sources: Karras et al. 2018, "Progressive Growing of GANs", appendix C, gives the frame as formulas
+(for CelebA-HQ); Karras et al. 2019, "A Style-Based Generator Architecture", appendix A, takes it
+over for FFHQ. Written from these formulas, with points as complex numbers.
 """
 
 from __future__ import annotations
@@ -18,12 +19,21 @@ from PIL import Image, ImageFilter
 
 FloatArray = npt.NDArray[np.float64]
 
+# Appendix C: the side of the frame is the larger of 4.0 eye distances and 3.6 times the way from
+# the eyes to the mouth; here are the halves.
 EYE_SCALE = 2.0
 MOUTH_SCALE = 1.8
-CENTRE_SHIFT = 0.1
-BORDER = 0.1
-PAD_MARGIN = 0.3
-PAD_BLUR = 0.02
+CENTRE_SHIFT = 0.1  # appendix C: of the way from the eyes to the mouth, towards the mouth
+
+# Appendix C says that the image is extended by reflection, and the extension blurred. How wide and
+# how strongly is not in the paper; these are the values that FFHQ was published with, which crops
+# made here must share to look alike at their edges.
+BORDER = 0.1  # of the side, kept around the frame for the warp's filter
+LEAST_BORDER = 3  # pixels
+SLACK = 4  # pixels of the border that may be missing before the image is extended
+PAD_MARGIN = 0.3  # of the side, least width of an extension
+PAD_BLUR = 0.02  # of the side, sigma
+BLUR_RISE = 3.0  # the blur is full where an extension begins, and gone a third of it further in
 
 
 def ffhq_quad(landmarks: FloatArray) -> FloatArray:
@@ -41,21 +51,18 @@ def ffhq_quad(landmarks: FloatArray) -> FloatArray:
     points = np.asarray(landmarks, dtype=np.float64)
     if points.shape != (68, 2):
         raise ValueError(f"landmarks have shape {points.shape}; wanted (68, 2)")
-    left, right = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+    flat = points[:, 0] + 1j * points[:, 1]  # y points down, so times 1j turns right to down
+    left, right, mouth = flat[36:42].mean(), flat[42:48].mean(), (flat[48] + flat[54]) / 2
     eyes = (left + right) / 2
-    eye_to_eye = right - left
-    eye_to_mouth = (points[48] + points[54]) / 2 - eyes
-    axis = eye_to_eye + np.array([eye_to_mouth[1], -eye_to_mouth[0]])
-    length = float(np.hypot(*axis))
-    side = max(
-        EYE_SCALE * float(np.hypot(*eye_to_eye)), MOUTH_SCALE * float(np.hypot(*eye_to_mouth))
-    )
-    if length < 1e-6 or side < 1e-6:
+    across, down = right - left, mouth - eyes
+    # Both say where right is: the eyes directly, the way to the mouth turned back by a quarter.
+    direction = across - 1j * down
+    half = max(EYE_SCALE * abs(across), MOUTH_SCALE * abs(down))
+    if abs(direction) < 1e-6 or half < 1e-6:
         raise ValueError("eyes and mouth coincide; wanted the landmarks of a face")
-    x = axis / length * side
-    y = np.array([-x[1], x[0]])
-    centre = eyes + CENTRE_SHIFT * eye_to_mouth
-    return np.stack([centre - x - y, centre - x + y, centre + x + y, centre + x - y])
+    to_side = direction / abs(direction) * half
+    corners = eyes + CENTRE_SHIFT * down + to_side * np.array([-1 - 1j, -1 + 1j, 1 + 1j, 1 - 1j])
+    return np.stack([corners.real, corners.imag], axis=1)
 
 
 def quad_size(quad: FloatArray) -> float:
@@ -147,8 +154,7 @@ def align_crop(image: Image.Image, landmarks: FloatArray, size: int = 1024) -> C
         working = working.resize(reduced, Image.Resampling.LANCZOS)
         local = local * (np.array(reduced) / np.array(image.size))
     side = quad_size(local)
-    working, local = _crop_to(working, local, side)
-    working, local = _pad_to(working, local, side)
+    working, local = _surroundings(working, local, side)
     oversize = min(size * 4, max(size, int(2 ** np.ceil(np.log2(max(side, 1.0))) * 2)))
     warped = working.transform(
         (oversize, oversize),
@@ -161,54 +167,43 @@ def align_crop(image: Image.Image, landmarks: FloatArray, size: int = 1024) -> C
     return Crop(warped, quad, padded)
 
 
-def _bounds(quad: FloatArray) -> tuple[int, int, int, int]:
-    low, high = np.floor(quad.min(axis=0)), np.ceil(quad.max(axis=0))
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+def _surroundings(
+    image: Image.Image, quad: FloatArray, side: float
+) -> tuple[Image.Image, FloatArray]:
+    """The part of an image that the warp reads, extended where the frame leaves the image."""
+    border = max(round(side * BORDER), LEAST_BORDER)
+    low = np.floor(quad.min(axis=0)).astype(int) - border
+    high = np.ceil(quad.max(axis=0)).astype(int) + border
+    start, stop = np.maximum(low, 0), np.minimum(high, image.size)
+    part = image.crop((int(start[0]), int(start[1]), int(stop[0]), int(stop[1])))
+    missing = np.array([start - low, high - stop])  # (2, 2): before and after, x and y
+    quad = quad - start
+    if missing.max() <= border - SLACK:
+        return part, quad
+    missing = np.maximum(missing, round(side * PAD_MARGIN))
+    return _extended(part, missing, side * PAD_BLUR), quad + missing[0]
 
 
-def _crop_to(image: Image.Image, quad: FloatArray, side: float) -> tuple[Image.Image, FloatArray]:
-    border = max(round(side * BORDER), 3)
-    x0, y0, x1, y1 = _bounds(quad)
-    box = (
-        max(x0 - border, 0),
-        max(y0 - border, 0),
-        min(x1 + border, image.width),
-        min(y1 + border, image.height),
-    )
-    if box[2] - box[0] < image.width or box[3] - box[1] < image.height:
-        return image.crop(box), quad - np.array(box[:2])
-    return image, quad
-
-
-def _pad_to(image: Image.Image, quad: FloatArray, side: float) -> tuple[Image.Image, FloatArray]:
-    border = max(round(side * BORDER), 3)
-    x0, y0, x1, y1 = _bounds(quad)
-    needed = (
-        max(-x0 + border, 0),
-        max(-y0 + border, 0),
-        max(x1 - image.width + border, 0),
-        max(y1 - image.height + border, 0),
-    )
-    if max(needed) <= border - 4:
-        return image, quad
-    margin = round(side * PAD_MARGIN)
-    left, top, right, bottom = (max(n, margin) for n in needed)
-    pixels = np.asarray(image, dtype=np.float32)
-    pixels = np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="reflect")
-    h, w = pixels.shape[:2]
-    rows, columns = np.arange(h)[:, None], np.arange(w)[None, :]
-    fade = np.maximum(
-        1.0 - np.minimum(columns / left, (w - 1 - columns) / right),
-        1.0 - np.minimum(rows / top, (h - 1 - rows) / bottom),
-    )[..., None].astype(np.float32)
-    blur_radius = side * PAD_BLUR
+def _extended(image: Image.Image, margins: npt.NDArray[np.int64], sigma: float) -> Image.Image:
+    """Reflect an image outwards by (before, after) x (x, y) pixels; blurred, then of one colour."""
+    (left, top), (right, bottom) = margins.tolist()
+    source = np.asarray(image, dtype=np.float32)
+    pixels = np.pad(source, ((top, bottom), (left, right), (0, 0)), mode="reflect")
+    height, width = pixels.shape[:2]
+    # 1 at the new edge, 0 at the old one, below 0 further in.
+    depth = np.maximum.outer(_rise(height, top, bottom), _rise(width, left, right))[..., None]
     blurred = np.asarray(
-        Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8)).filter(
-            ImageFilter.GaussianBlur(blur_radius)
-        ),
-        dtype=np.float32,
+        _as_image(pixels).filter(ImageFilter.GaussianBlur(sigma)), dtype=np.float32
     )
-    pixels += (blurred - pixels) * np.clip(fade * 3.0 + 1.0, 0.0, 1.0)
-    pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(fade, 0.0, 1.0)
-    padded = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
-    return padded, quad + np.array([left, top])
+    pixels += (blurred - pixels) * np.clip(1.0 + BLUR_RISE * depth, 0.0, 1.0)
+    pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(depth, 0.0, 1.0)
+    return _as_image(pixels)
+
+
+def _rise(length: int, before: int, after: int) -> npt.NDArray[np.float32]:
+    place = np.arange(length)
+    return np.maximum(1 - place / before, 1 - place[::-1] / after).astype(np.float32)
+
+
+def _as_image(pixels: npt.NDArray[np.float32]) -> Image.Image:
+    return Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))

@@ -1,27 +1,43 @@
 """Where the faces of an image are, and 68 landmarks on each.
 
-Source: Dalal and Triggs 2005 (HOG), Kazemi and Sullivan 2014 (regression trees), as dlib
+Two detectors of dlib in a row. HOG takes 5 to 20 ms and finds upright faces that look at the
+camera; the CNN takes many times as long and finds those in hats, beards, shade and half turned,
+too. It is asked only where HOG saw nothing that holds. `docs/faces.md` has the figures.
+
+Source: Dalal and Triggs 2005 (HOG); King 2015, "Max-Margin Object Detection" (CNN), as dlib
 implements and trains them. Points follow the iBUG order of 68.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
 
-from sfhq.errors import SfhqError
+from sfhq.errors import UsageError
 from sfhq.faces.alignment import FloatArray
+from sfhq.faces.dlib_models import (
+    CNN,
+    PREDICTOR,
+    cnn_detector,
+    dlib_module,
+    hog_detector,
+    model_digest,
+)
+from sfhq.faces.fit import Box, Flaw, fit_points, flaw_of, moved
 from sfhq.parts.records import Json, Pixels
 
-PREDICTOR = "shape_predictor_68_face_landmarks.dat"
-TINY, ENLARGED = 128, 256  # the HOG window is 80 px wide: below TINY a face has no chance
+Mode = Literal["auto", "hog", "cnn"]
+Stage = tuple[Literal["hog", "cnn"], int]
+
+MODES: tuple[Mode, ...] = ("auto", "hog", "cnn")
+ENLARGED = 256  # HOG's window is 80 px wide, and the face of a 128 px crop 77: enlarge to this
+NARROW = 64  # pixels: no face fits into such a copy, and the CNN's filters do not either
+# The CNN's box against HOG's, medians over photos where both fire: moved in widths, resized.
+TO_HOG = (0.05, 0.06, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +45,22 @@ class Detection:
     """One face.
 
     Attributes:
-        box: x0, y0, x1, y1 in pixels of the image; may reach beyond it.
-        score: the detector's margin; around 0 is doubtful, above 1 is sure.
+        box: x0, y0, x1, y1 in pixels of the image, as HOG draws it: from the brows to the
+            chin; may reach beyond the image.
+        score: of HOG the margin, 0 doubtful, above 1 sure, seldom above 3; of the CNN the
+            confidence, 0.5 doubtful, above 1 sure, at most about 1.2.
         landmarks: (68, 2) float64 iBUG points, (x, y) in pixels of the image.
+        detector: "hog" or "cnn", whose score it is.
+        spread: how far repeated fits of the points lie apart, in widths of the box.
+        flaw: why the points must not be used: "landmarks disagree", "profile", or nothing.
     """
 
-    box: tuple[float, float, float, float]
+    box: Box
     score: float
     landmarks: FloatArray
     detector: str = "hog"
+    spread: float = 0.0
+    flaw: Flaw = ""
 
     @property
     def area(self) -> float:
@@ -48,82 +71,153 @@ class Detection:
 
 @dataclass(frozen=True)
 class FaceDetector:
-    """Upright, roughly frontal faces by dlib.
+    """Faces by dlib's HOG, then by its CNN where HOG saw none.
 
-    Works on a copy whose longer side is at most `longest`, and finds faces of about 80 px
-    and more there. Holds numbers only, so it can be sent to a worker; the networks are read
-    once a process.
+    Both find faces of about 80 px and more in a copy of the image, so each step has its size
+    of copy, and the next is taken only where the last found no face whose points agree. Holds
+    numbers only, so it can be sent to a worker; the networks are read once a process.
 
     Attributes:
-        longest: longer side of the copy in pixels; larger finds smaller faces, slower.
-        threshold: least score; lower finds more faces, and more that are none.
+        longest: longer side of HOG's copy in pixels; larger finds smaller faces, slower.
+        threshold: least margin of HOG; lower finds more faces, and more that are none.
+        detector: "auto" asks HOG, then the CNN; "hog" and "cnn" ask only one.
+        cnn_sizes: longer sides of the CNN's copies, in turn; its time grows with the square.
+        cnn_threshold: least confidence of the CNN.
+        hog_large: longer side of HOG's second copy, for small faces in large photos.
     """
 
     longest: int = 512
     threshold: float = 0.0
-    detector: str = "auto"
+    detector: Mode = "auto"
+    cnn_sizes: tuple[int, ...] = (224, 480, 960)
+    cnn_threshold: float = 0.5
+    hog_large: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.detector not in MODES:
+            raise UsageError(f"detector {self.detector}: wanted {', '.join(MODES)}")
 
     def settings(self) -> dict[str, Json]:
-        """What decides the detections.
+        """What decides the detections, under the one key "detection".
 
         Raises:
-            SfhqError: dlib or its landmarks are not installed.
+            SfhqError: dlib or its networks are not installed.
         """
-        _frontal()
-        return {
-            "detection": {
-                "detector": "dlib-hog-68",
-                "longest": self.longest,
-                "threshold": self.threshold,
-                "predictor_sha256": _predictor_digest(),
-            }
+        dlib_module()
+        found: dict[str, Json] = {
+            "mode": self.detector,
+            "predictor_sha256": model_digest(PREDICTOR),
         }
+        if self.detector != "cnn":
+            found |= {
+                "hog": getattr(dlib_module(), "__version__", "unknown"),
+                "hog_sizes": [self.longest, self.hog_large],
+                "hog_threshold": self.threshold,
+            }
+        if self.detector != "hog":
+            found |= {
+                "cnn_sizes": list(self.cnn_sizes),
+                "cnn_threshold": self.cnn_threshold,
+                "cnn_sha256": model_digest(CNN),
+            }
+        return {"detection": found}
 
     def detect(self, image: Image.Image) -> list[Detection]:
-        """All faces, the surest first.
+        """All faces that the first successful step found, the surest first.
+
+        Faces with a `flaw` are among them: they are there, but must not be cropped. If no
+        step found one without, the answer is that of the last step that found any.
 
         Args:
             image: RGB of any size.
 
         Raises:
-            SfhqError: dlib or its landmarks are not installed.
+            SfhqError: dlib or its networks are not installed.
         """
-        size = self._working_size(*image.size)
-        working = image
-        if size != image.size:
-            working = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
-        pixels = np.array(working.convert("RGB"))
-        scale = np.array(image.size) / np.array(size)
-        boxes, scores, _ = _frontal().run(pixels, 0, self.threshold)
-        found = [
-            _detection(box, float(score), _predictor()(pixels, box), scale)
-            for box, score in zip(boxes, scores, strict=True)
-        ]
+        flawed: list[Detection] = []
+        for kind, size in self._steps(max(image.size)):
+            found = self._step(image, kind, size)
+            if any(not face.flaw for face in found):
+                return found
+            flawed = found or flawed
+        return flawed
+
+    def _steps(self, longer: int) -> Iterator[Stage]:
+        if self.detector != "cnn":
+            yield "hog", self.longest
+        small, large = [], []
+        if self.detector != "hog":
+            # A small image is enlarged twice at most, and to no large copy: that shows nothing new.
+            small = [size for size in self.cnn_sizes if size <= self.longest]
+            small = small[:1] + [size for size in small[1:] if size <= 2 * longer]
+            large = [size for size in self.cnn_sizes if self.longest < size <= longer]
+        yield from (("cnn", size) for size in small)
+        if self.detector != "cnn" and longer > self.longest:
+            yield "hog", self.hog_large
+        yield from (("cnn", size) for size in large)
+
+    def _step(self, image: Image.Image, kind: str, size: int) -> list[Detection]:
+        # The CNN's copies are too small to place points well: they are fitted on HOG's.
+        fitted = _copy(image, max(size, self.longest))
+        if kind == "hog":
+            boxes, scores, _ = hog_detector().run(fitted, 0, self.threshold)
+            raw = [(_box(b), float(s)) for b, s in zip(boxes, scores, strict=True)]
+        else:
+            searched = _copy(image, size, least=size)
+            if min(searched.shape[:2]) < NARROW:
+                return []
+            ratio = fitted.shape[1] / searched.shape[1]
+            raw = [
+                (_scaled(moved(_box(d.rect), *TO_HOG), ratio), float(d.confidence))
+                for d in cnn_detector()(searched, 0)
+                if d.confidence >= self.cnn_threshold
+            ]
+        scale = np.array(image.size) / np.array(fitted.shape[1::-1])
+        found = [_detection(fitted, box, score, kind, scale) for box, score in raw]
         return sorted(found, key=lambda d: (-d.score, d.box))
 
-    def _working_size(self, width: int, height: int) -> tuple[int, int]:
-        longer = max(width, height)
-        if longer > self.longest:
-            factor = self.longest / longer
-        elif longer < TINY:
-            factor = ENLARGED / longer
-        else:
-            return width, height
-        return max(1, round(width * factor)), max(1, round(height * factor))
+
+def _copy(image: Image.Image, most: int, least: int = ENLARGED) -> Pixels:
+    """(H, W, 3) of an image whose longer side is brought between `least` and `most`."""
+    longer = max(image.size)
+    wanted = min(max(longer, least), most)
+    if wanted != longer:
+        width, height = (max(1, round(side * wanted / longer)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return np.array(image.convert("RGB"))
 
 
-def _detection(box: Any, score: float, shape: Any, scale: FloatArray) -> Detection:
-    """From pixels of the reduced copy, as dlib counts them, to pixels of the image."""
-    parts = np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float64)
-    points = (parts + 0.5) * scale - 0.5
+def _box(rectangle: Any) -> Box:
     # dlib's right and bottom are the last pixels inside.
-    corners = np.array([(box.left(), box.top()), (box.right() + 1, box.bottom() + 1)])
-    (x0, y0), (x1, y1) = (corners * scale - 0.5).tolist()
-    return Detection((x0, y0, x1, y1), score, points)
+    return (
+        float(rectangle.left()),
+        float(rectangle.top()),
+        float(rectangle.right() + 1),
+        float(rectangle.bottom() + 1),
+    )
+
+
+def _scaled(box: Box, ratio: float) -> Box:
+    return (box[0] * ratio, box[1] * ratio, box[2] * ratio, box[3] * ratio)
+
+
+def _detection(pixels: Pixels, box: Box, score: float, kind: str, scale: FloatArray) -> Detection:
+    """From pixels of the copy, as dlib counts them, to pixels of the image."""
+    fit = fit_points(pixels, box)
+    (x0, y0), (x1, y1) = (np.reshape(box, (2, 2)) * scale - 0.5).tolist()
+    points = (fit.points + 0.5) * scale - 0.5
+    return Detection((x0, y0, x1, y1), score, points, kind, fit.spread, flaw_of(fit, score, kind))
+
+
+def best_face(found: list[Detection]) -> Detection | None:
+    """The face an image is most likely of: without flaw, the largest box x score; else None."""
+    usable = [face for face in found if not face.flaw]
+    # A threshold below 0 lets negative scores in, which would turn the order of areas round.
+    return max(usable, key=lambda d: d.area * max(d.score, 1e-3), default=None)
 
 
 def face_landmarks(pixels: Pixels) -> FloatArray | None:
-    """The 68 points of the surest face, or None where dlib finds none.
+    """The 68 points of the most likely face, or None where dlib finds none that holds.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
@@ -131,45 +225,5 @@ def face_landmarks(pixels: Pixels) -> FloatArray | None:
     Returns:
         (68, 2) float64 pixels of the image.
     """
-    found = FaceDetector().detect(Image.fromarray(pixels))
-    return found[0].landmarks if found else None
-
-
-@lru_cache(maxsize=1)
-def _frontal() -> Any:
-    return _dlib().get_frontal_face_detector()
-
-
-@lru_cache(maxsize=1)
-def _predictor() -> Any:
-    return _dlib().shape_predictor(str(_predictor_path()))
-
-
-@lru_cache(maxsize=1)
-def _predictor_digest() -> str:
-    with open(_predictor_path(), "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _dlib() -> Any:
-    try:
-        import dlib
-    except ImportError:
-        raise _missing("dlib-bin") from None
-    return dlib
-
-
-def _predictor_path() -> Path:
-    # Found and not imported: its import needs pkg_resources, which new setuptools dropped.
-    spec = importlib.util.find_spec("face_recognition_models")
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        path = Path(folder) / "models" / PREDICTOR
-        if path.is_file():
-            return path
-    raise _missing("face-recognition-models")
-
-
-def _missing(package: str) -> SfhqError:
-    return SfhqError(
-        f"face detection: {package} is not installed; install it with: pip install {package}"
-    )
+    face = best_face(FaceDetector().detect(Image.fromarray(pixels)))
+    return None if face is None else face.landmarks
