@@ -222,12 +222,12 @@ def frechet(root: Path, photos: Path, most: int) -> None:
 
     part = Part.open(root)
     records = [r for r in part.records("render") if r.alive][:most]
+    seeds = [r.seed for r in records[:500] if r.seed is not None]
     size = records[0].width
     real = features(opened(sorted(photos.glob("*.jpg"))))
     ours = features(opened(part.image_path(RENDER_FOLDER, r.face_id) for r in records))
     first = features(
-        Image.fromarray(flat(read(make(person(r.seed, RenderRecipe())), size)))
-        for r in records[:500]
+        Image.fromarray(flat(read(make(person(seed, RenderRecipe())), size))) for seed in seeds
     )
     order = np.random.default_rng(0).permutation(len(real))
     half = len(real) // 2
@@ -257,7 +257,7 @@ def main() -> None:
     elif options.what == "faces":
         faces(options.folders[0], 30.0)
     else:
-        frechet(*options.folders[:2], options.most)
+        frechet(options.folders[0], options.folders[1], options.most)
 
 
 if __name__ == "__main__":

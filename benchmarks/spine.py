@@ -72,16 +72,18 @@ def measure_cost(faces: int) -> dict[str, float]:
     generator, generator_digest = load_generator()
     encoder, encoder_digest = load_e4e(None, generator.config.num_ws)
     prior = LatentPrior.of(generator)
-    for module in (generator.mapping, encoder):
-        module.forward = clock.wrap("networks", module.forward)
-    for network in (PreparedSynthesis, PreparedE4e):
-        network.__call__ = clock.wrap("networks", network.__call__)  # type: ignore[method-assign]
+    places: list[tuple[str, Any, str]] = [
+        ("networks", generator.mapping, "forward"),
+        ("networks", encoder, "forward"),
+        ("networks", PreparedSynthesis, "__call__"),
+        ("networks", PreparedE4e, "__call__"),
+        ("networks", DlibFaceEncoder, "__call__"),
+        ("png", sfhq.parts.part, "write_image"),
+        ("png", sfhq.parts.photos, "load_pixels"),
+    ]
+    for kind, owner, name in places:
+        setattr(owner, name, clock.wrap(kind, getattr(owner, name)))
     object.__setattr__(prior, "distance", clock.wrap("networks", prior.distance))
-    DlibFaceEncoder.__call__ = clock.wrap("networks", DlibFaceEncoder.__call__)  # type: ignore[method-assign]
-    sfhq.parts.part.write_image = clock.wrap("png", sfhq.parts.part.write_image)
-    import encoders.embed
-
-    encoders.embed.load_pixels = clock.wrap("png", encoders.embed.load_pixels)
     with tempfile.TemporaryDirectory() as folder:
         part = Part.create(Path(folder) / "part")
         started = time.perf_counter()
@@ -130,7 +132,7 @@ def measure_memory(faces: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the figures as JSON lines."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--faces", type=int, default=0)
     parser.add_argument("--memory", default="")
     parser.add_argument("--one", type=int, default=0, help=argparse.SUPPRESS)

@@ -141,7 +141,8 @@ def test_strict_stays_within_its_radius(
 
 def preview_error(generator: Generator, w_plus: Tensor, images: Tensor) -> Tensor:
     shown = generator.synthesis(w_plus).clamp(-1, 1)
-    return (shown - images).abs().mean(dim=(1, 2, 3))
+    error: Tensor = (shown - images).abs().mean(dim=(1, 2, 3))
+    return error
 
 
 def test_low_is_never_further_from_the_inspiration_than_its_start(

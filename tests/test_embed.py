@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def test_clip_without_weights_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for encoder in (ClipEncoder(), ClipEncoder(weights=tmp_path / "none.pt")):
-        for use in (lambda e: e.digest, lambda e: e(tiny_pixels(1))):
+        uses: tuple[Callable[[ClipEncoder], object], ...]
+        uses = (lambda e: e.digest, lambda e: e(tiny_pixels(1)))
+        for use in uses:
             with pytest.raises(SfhqError, match="no weights found") as caught:
                 use(encoder)
             message = str(caught.value)

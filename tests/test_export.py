@@ -47,7 +47,8 @@ def landmarker(pixels: Pixels) -> Array | None:
     """68 points on every image but those with a dark corner."""
     if pixels[0, 0, 0] < 100:
         return None
-    return np.arange(136, dtype=np.float64).reshape(68, 2) / pixels.shape[0]
+    points: Array = np.arange(136, dtype=np.float64).reshape(68, 2) / pixels.shape[0]
+    return points
 
 
 @pytest.fixture
