@@ -24,7 +24,7 @@ OURS = {*ALLOWED, "cli"}
 ROOMS = {
     "sfhq": (
         "errors",
-        "web lock kernels images",
+        "cache versions web lock kernels images",
         "parts",
         "pipeline",
         "weights faces",
@@ -63,6 +63,7 @@ ROOMS = {
         "commands",
     ),
     "stylegan2_ops": (
+        "finish shapes",
         "build memory triton",
         "cpu",
         "bias_act packed",
@@ -82,7 +83,13 @@ KNOWN = (
     ("sfhq.pipeline.plan", "sfhq.synthesis.candidates"),
     ("sfhq.pipeline.recipe", "sfhq.synthesis.candidates"),
 )
-COMING = {"web"}  # rooms that have their line before they are there
+COMING = {
+    "cache",
+    "finish",
+    "shapes",
+    "versions",
+    "web",
+}  # rooms that have their line before they are there
 
 Import = tuple[str, str]  # the module that imports, the module that it imports
 
