@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from sfhq.faces.alignment import (
     quad_size,
     quad_transform,
 )
-from sfhq.faces.detector import MODES, Detection, FaceDetector, Mode, best_face
+from sfhq.faces.detector import MODES, Detection, Detector, FaceDetector, Mode, best_face
 from sfhq.images import BadImage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 
 Faces = Literal["best", "single"]
 SQUARE_TOLERANCE = 0.02  # crops cut out of figures are a pixel or two off
-
-
-class Detector(Protocol):
-    """Finds faces; `FaceDetector`, or a stand-in of a test."""
-
-    def detect(self, image: Image.Image) -> list[Detection]:
-        """All faces of an RGB image."""
-
-    def settings(self) -> dict[str, Json]:
-        """What decides the detections."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +95,7 @@ class Align(Stage[AlignSettings]):
     @classmethod
     def build(cls, settings: AlignSettings, recipe: Recipe, part: Path) -> Align:
         """The stage that a recipe describes, with its detector."""
-        from sfhq.weights.header import generator_resolution
+        from sfhq.weights.resolution import generator_resolution
 
         return cls.load(
             size=settings.size or max(256, generator_resolution(recipe.models.generator)),

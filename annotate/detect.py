@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from sfhq.faces.detector import FaceDetector, best_face
+from sfhq.faces.detector import Detector, FaceDetector, best_face
 from sfhq.faces.found import POINTS, as_columns
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo, require_photos
@@ -19,7 +19,6 @@ from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Stage
 
 if TYPE_CHECKING:
-    from annotate.align import Detector
     from sfhq.pipeline.recipe import Recipe
 
 

@@ -23,7 +23,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from sfhq.parts.part import RENDER_FOLDER, Part
+from sfhq.parts.folders import RENDER_FOLDER
+from sfhq.parts.part import Part
 
 GROUPS = {
     "jaw": range(0, 17),
@@ -227,12 +228,12 @@ def frechet(root: Path, photos: Path, most: int) -> None:
 
     part = Part.open(root)
     records = [r for r in part.records("render") if r.alive][:most]
+    seeds = [r.seed for r in records[:500] if r.seed is not None]
     size = records[0].width
     real = features(opened(sorted(photos.glob("*.jpg"))))
     ours = features(opened(part.image_path(RENDER_FOLDER, r.face_id) for r in records))
     first = features(
-        Image.fromarray(flat(read(make(person(r.seed, RenderRecipe())), size)))
-        for r in records[:500]
+        Image.fromarray(flat(read(make(person(seed, RenderRecipe())), size))) for seed in seeds
     )
     order = np.random.default_rng(0).permutation(len(real))
     half = len(real) // 2
@@ -264,7 +265,7 @@ def main() -> None:
     elif options.what == "faces":
         faces(options.folders[0], 30.0)
     else:
-        frechet(*options.folders[:2], options.most)
+        frechet(options.folders[0], options.folders[1], options.most)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,13 @@ import torch
 
 import sfhq.parts.part
 import sfhq.parts.photos
+from annotate.detect import Detect
 from curation.dedup import Dedup
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4e, E4eConfig, load_e4e
 from encoders.embed import DlibFaceEncoder, Embed
+from sfhq.faces.detector import FaceDetector
 from sfhq.parts.part import Part
 from sfhq.pipeline.engine import run_stage
 from sfhq.synthesis.latents import LatentPrior
@@ -72,20 +74,24 @@ def measure_cost(faces: int) -> dict[str, float]:
     generator, generator_digest = load_generator()
     encoder, encoder_digest = load_e4e(None, generator.config.num_ws)
     prior = LatentPrior.of(generator)
-    for module in (generator.mapping, encoder):
-        module.forward = clock.wrap("networks", module.forward)
-    for network in (PreparedSynthesis, PreparedE4e):
-        network.__call__ = clock.wrap("networks", network.__call__)  # type: ignore[method-assign]
+    places: list[tuple[str, Any, str]] = [
+        ("networks", generator.mapping, "forward"),
+        ("networks", encoder, "forward"),
+        ("networks", PreparedSynthesis, "__call__"),
+        ("networks", PreparedE4e, "__call__"),
+        ("networks", DlibFaceEncoder, "__call__"),
+        ("png", sfhq.parts.part, "write_image"),
+        ("png", sfhq.parts.photos, "image_bytes"),
+        ("networks", FaceDetector, "detect"),
+    ]
+    for kind, owner, name in places:
+        setattr(owner, name, clock.wrap(kind, getattr(owner, name)))
     object.__setattr__(prior, "distance", clock.wrap("networks", prior.distance))
-    DlibFaceEncoder.__call__ = clock.wrap("networks", DlibFaceEncoder.__call__)  # type: ignore[method-assign]
-    sfhq.parts.part.write_image = clock.wrap("png", sfhq.parts.part.write_image)
-    import encoders.embed
-
-    encoders.embed.load_pixels = clock.wrap("png", encoders.embed.load_pixels)
     with tempfile.TemporaryDirectory() as folder:
         part = Part.create(Path(folder) / "part")
         started = time.perf_counter()
         run_stage(Sample(generator, generator_digest, encoder, encoder_digest, prior, faces), part)
+        run_stage(Detect(FaceDetector()), part)
         run_stage(Embed(DlibFaceEncoder()), part)
         run_stage(Dedup(), part)
         total = time.perf_counter() - started
@@ -104,8 +110,9 @@ class RandomVectors:
 
     name = "random"
     digest = "none"
+    reads_faces = False
 
-    def __call__(self, images: list[Any]) -> Any:
+    def __call__(self, images: list[Any], faces: Any = None) -> Any:
         """(N, 128) float32 vectors, seeded by the pixels."""
         rng = np.random.default_rng(int(sum(int(i.sum()) for i in images)))
         return rng.standard_normal((len(images), 128)).astype(np.float32)
@@ -130,7 +137,7 @@ def measure_memory(faces: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the figures as JSON lines."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--faces", type=int, help="measure the time with this many faces")
     parser.add_argument("--memory", help="measure memory; numbers of faces, separated by commas")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from sfhq.errors import UsageError
 from sfhq.faces.found import POINTS
-from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.folders import SYNTHETIC_FOLDER
+from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo
 from sfhq.parts.records import Array, FaceRecord
 

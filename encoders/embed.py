@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
+from encoders.features.encoder import ImageEncoder
 from sfhq.errors import UsageError
 from sfhq.faces.found import POINTS, found_faces
 from sfhq.parts.part import Part
@@ -23,36 +24,6 @@ if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
 
 FEATURES = "features_"  # of arrays that hold a feature set for tastes
-
-
-class ImageEncoder(Protocol):
-    """What turns images into vectors."""
-
-    @property
-    def name(self) -> str:
-        """Name by which thresholds are kept, such as "dlib-face"."""
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the weights."""
-
-    @property
-    def reads_faces(self) -> bool:
-        """Whether it looks for the face in the image, and can be told where it is."""
-
-    def __call__(
-        self, images: list[Pixels], faces: Sequence[Sequence[Detection]] | None = None
-    ) -> Array:
-        """Vectors of images.
-
-        Args:
-            images: (H, W, 3) uint8 RGB, each of its own size.
-            faces: what a detector found in each, the best first, in pixels of the image; None
-                where nobody looked.
-
-        Returns:
-            (N, D) float32, not normalised yet.
-        """
 
 
 @dataclass(frozen=True)

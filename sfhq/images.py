@@ -12,10 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sfhq.errors import SfhqError
-from sfhq.parts.records import Pixels
+
+Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) ids of classes
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")

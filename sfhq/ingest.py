@@ -13,7 +13,7 @@ from sfhq.errors import UsageError
 from sfhq.images import BadImage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.parts.source import Source
+from sfhq.parts.source import WANTED, Source
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage
 
@@ -65,6 +65,15 @@ class Ingest(SourceStage[IngestSettings]):
     @classmethod
     def build(cls, settings: IngestSettings, recipe: Recipe, part: Path) -> Ingest:
         """The stage that a recipe describes."""
+        return cls._of(settings)
+
+    @classmethod
+    def forecast(cls, settings: IngestSettings, faces: int | None) -> int | None:
+        """The number of images in the source; reads none."""
+        return len(cls._of(settings).names())
+
+    @classmethod
+    def _of(cls, settings: IngestSettings) -> Ingest:
         return cls(
             source=str(settings.source),
             only=settings.only or None,
@@ -102,8 +111,10 @@ class Ingest(SourceStage[IngestSettings]):
         """
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}: wanted 1 or more; leave it out for all")
-        with Source(self.root) as source:
-            names = source.names(skip)
+        names = rendered_names(self.root)
+        if names is None:
+            with Source(self.root) as source:
+                names = source.names(skip)
         if self.only is not None:
             matching = [n for n in names if fnmatchcase(PurePosixPath(n).name, self.only)]
             if not matching:
@@ -156,3 +167,23 @@ class Ingest(SourceStage[IngestSettings]):
         except BadImage as error:
             return record.reject(self.name, error.reason, str(error))
         return replace(record, width=image.width, height=image.height)
+
+
+def rendered_names(root: Path) -> list[str] | None:
+    """What a rendered part offers: each face in its style; None where the root is no part.
+
+    Raises:
+        UsageError: a part that was not rendered, or one without a face.
+    """
+    if not (root / "part.json").is_file():
+        return None
+    part = Part.open(root)
+    if "render" not in part.stages():
+        raise UsageError(
+            f"{root}: a part; wanted {WANTED}, or a part made by sfhq render; "
+            "give its images/ folder"
+        )
+    names = sorted(r.source for r in part.records("render") if r.alive)
+    if not names:
+        raise UsageError(f"{root}: no face was rendered; run: sfhq render {root}")
+    return names

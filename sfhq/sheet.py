@@ -13,8 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sfhq.errors import UsageError
 from sfhq.images import COMPOSITE, write_image
+from sfhq.parts.folders import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import faces_stage
-from sfhq.parts.part import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER, Part
+from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
 

@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sfhq.pipeline.stage import Stage
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -116,14 +113,13 @@ def row(name: str) -> StageRow:
     return {r.name: r for r in STAGES}[name]
 
 
-def load_stage(name: str) -> type[Stage[Any]]:
-    """The class of a stage; imports its module.
+def load_stage(name: str) -> Any:
+    """The class of a stage, a `sfhq.pipeline.stage.Stage`; imports its module.
 
     Raises:
         KeyError: no stage has that name.
     """
-    stage: type[Stage[Any]] = resolve(row(name).where)
-    return stage
+    return resolve(row(name).where)
 
 
 def network(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sfhq.parts.records import Pixels
+from sfhq.images import Pixels
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

@@ -52,7 +52,7 @@ class Network:
 @contextlib.contextmanager
 def foreign_modules() -> Iterator[None]:
     """Modules under the names that published pickles mention."""
-    homes = {
+    homes: dict[str, Any] = {
         "torch_utils.persistence": _reconstruct_persistent_obj,
         "dnnlib.util": EasyDict,
         "dnnlib.tflib.network": Network,

@@ -28,7 +28,8 @@ def little(images: list[Pixels]) -> Array:
 
     grids = [np.asarray(Image.fromarray(i).resize((8, 8), Image.Resampling.BOX)) for i in images]
     flat = np.stack(grids).reshape(len(images), -1).astype(np.float32)
-    return flat - flat.mean(axis=1, keepdims=True)
+    centred: Array = flat - flat.mean(axis=1, keepdims=True)
+    return centred
 
 
 def test_copies_and_others_come_apart() -> None:

@@ -20,7 +20,6 @@ from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.engine import run_stage
 from sfhq.synthesis.candidates import (
-    DONORS,
     LOW_RADIUS,
     LOW_ROUNDS,
     STRICT_RADIUS,
@@ -28,7 +27,7 @@ from sfhq.synthesis.candidates import (
     render,
 )
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
-from sfhq.synthesis.names import DEFAULT_CANDIDATES, check_names
+from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
 from sfhq.synthesis.sample import Sample
 from sfhq.synthesis.synthesize import Synthesize
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
@@ -141,7 +140,8 @@ def test_strict_stays_within_its_radius(
 
 def preview_error(generator: Generator, w_plus: Tensor, images: Tensor) -> Tensor:
     shown = generator.synthesis(w_plus).clamp(-1, 1)
-    return (shown - images).abs().mean(dim=(1, 2, 3))
+    error: Tensor = (shown - images).abs().mean(dim=(1, 2, 3))
+    return error
 
 
 def test_low_is_never_further_from_the_inspiration_than_its_start(

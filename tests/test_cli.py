@@ -117,6 +117,8 @@ def test_help_names_every_command() -> None:
 def command_modules() -> list[str]:
     """The frame of the commands, and every module that holds some."""
     found = [*ROOT.glob("*/commands.py"), *ROOT.glob("*/commands/*.py"), ROOT / "sfhq/console.py"]
+    pages = {ROOT / "sfhq/commands/reference.py"}  # holds no command
+    found = [path for path in found if path not in pages]
     names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found)
     return sorted(name.removesuffix(".__init__") for name in names)
 
@@ -268,7 +270,7 @@ def test_a_recipe_and_flags_over_it(
         "[dedup]\nthreshold = 1.0\n"
     )
     plan = works("run", art, tmp_path / "p", "--recipe", recipe, "--dry-run", *flags)
-    assert f"{COUNT} images, at most {2 * COUNT} photos (strict, psi-0.6)" in plan
+    assert f"{COUNT} images, at most {2 * COUNT} photos\n" in plan
     part = tmp_path / "part"
     works("run", art, part, "--recipe", recipe, "--candidates", "strict,low", *flags)
     assert tree(part) == tree(whole)

@@ -124,7 +124,7 @@ def test_rounding_of_float32_decides_nothing() -> None:
     for threshold in np.sort(cosines.ravel())[-40:]:  # exactly on a pair each time
         found = {(i, j): c for i, j, c in neighbours_above(block, others, float(threshold))}
         rows, columns = np.nonzero(cosines > threshold)
-        wanted = {(i, j): cosines[i, j] for i, j in zip(rows, columns, strict=True)}
+        wanted = {(int(i), int(j)): cosines[i, j] for i, j in zip(rows, columns, strict=True)}
         assert found == wanted
 
 

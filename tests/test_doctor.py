@@ -94,7 +94,8 @@ def test_packages_are_those_of_setup() -> None:
 def test_packages_name_commands_that_exist() -> None:
     for package in PACKAGES:
         if package.needed_by not in ("", doctor.EVERYTHING, "the compiled kernels"):
-            assert command(package.needed_by) is not None, package
+            words = package.needed_by.partition(" --")[0]
+            assert command(words) is not None, package
     needed = {package.name: needed_by(package) for package in PACKAGES}
     assert needed["mitsuba"] == "render", "as the stage declares"
     for name, words in (("face-alignment", "landmark"), ("scikit-learn", "score")):
@@ -124,12 +125,6 @@ def test_a_package_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.state == "wrong" and finding.blocks
     assert finding.detail.endswith("; wanted 999 or newer")
     assert sfhq().exit_code == 1
-
-
-def test_versions() -> None:
-    order = ["2.9", "2.10", "2.10.1+cu132", "2.15.0", "12.3"]
-    numbers = [doctor._numbers(version) for version in order]
-    assert numbers == sorted(numbers)
 
 
 def test_a_package_without_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from PIL import Image
 from tiny import ToyEncoder, finish, tiny_pixels
 
 import encoders.features.clip
-from encoders.embed import DlibFaceEncoder, Embed, ImageEncoder
+from encoders.embed import DlibFaceEncoder, Embed
 from encoders.features.clip import ClipEncoder
+from encoders.features.encoder import ImageEncoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.faces.detector import Detection
 from sfhq.parts.join import history
@@ -121,7 +122,9 @@ def test_clip_without_weights_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for encoder in (ClipEncoder(), ClipEncoder(weights=tmp_path / "none.pt")):
-        for use in (lambda e: e.digest, lambda e: e(tiny_pixels(1))):
+        uses: tuple[Callable[[ClipEncoder], object], ...]
+        uses = (lambda e: e.digest, lambda e: e(tiny_pixels(1)))
+        for use in uses:
             with pytest.raises(SfhqError, match="no weights found") as caught:
                 use(encoder)
             message = str(caught.value)

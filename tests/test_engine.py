@@ -113,7 +113,7 @@ def test_canonical_json_does_not_depend_on_order() -> None:
 
 def test_equal_records_give_equal_files(part: Part) -> None:
     part.write_shard("sample", 0, [FULL])
-    part.write_shard("sample", 1, [replace(FULL, params=dict(reversed(FULL.params.items())))])
+    part.write_shard("sample", 1, [replace(FULL, params=dict(reversed(list(FULL.params.items()))))])
     assert part.shard_path("sample", 0).read_bytes() == part.shard_path("sample", 1).read_bytes()
 
 

@@ -48,7 +48,8 @@ def landmarks(pixels: Pixels) -> Array:
     """68 points on every image but those with a dark corner, which get NaN."""
     if pixels[0, 0, 0] < 100:
         return np.full((68, 2), np.nan, np.float32)
-    return np.arange(136, dtype=np.float32).reshape(68, 2) / pixels.shape[0]
+    points: Array = np.arange(136, dtype=np.float32).reshape(68, 2) / pixels.shape[0]
+    return points
 
 
 @pytest.fixture

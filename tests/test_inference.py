@@ -126,7 +126,7 @@ def test_large_batches_are_rendered_in_chunks(
 def test_a_filter_that_is_not_separable_takes_the_reference(latents: Tensor) -> None:
     other = lively(GeneratorConfig(resolution=64, w_dim=32, z_dim=32, channel_base=1024))
     kernel = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
-    other.synthesis.b32.conv0.resample_filter.copy_(kernel / kernel.sum())
+    other.synthesis.get_buffer("b32.conv0.resample_filter").copy_(kernel / kernel.sum())
     render = PreparedSynthesis(other.synthesis, "fp32", "native")
     assert not render.native
     wanted = other.synthesis(latents)

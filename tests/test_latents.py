@@ -141,7 +141,8 @@ def stacked_styles(generator: Generator, layers: list[int] | None = None) -> Ten
     assert len(kept) < len(named)
     chosen = kept if layers is None else [kept[i] for i in layers]
     rows = torch.cat(chosen).double()
-    return rows / rows.norm(dim=1, keepdim=True)
+    unit: Tensor = rows / rows.norm(dim=1, keepdim=True)
+    return unit
 
 
 @pytest.mark.parametrize("layers", [None, [0], [1, 2], [3, 4, 5, 6]])

@@ -195,7 +195,7 @@ def test_everything_is_checked_before_anything_is_deleted(
         settings = {**info["settings"], "source": str(tmp_path / "unmounted")}
         part.write_stage_info("ingest", {**info, "settings": settings})
     given = [w.format(gone=tmp_path / "gone", part=part.root) for w in words]
-    flags = ["--generator", networks[0], "--e4e", networks[1]]
+    flags = ["--generator", str(networks[0]), "--e4e", str(networks[1])]
     if words[0] == "synthesize" and "--generator" not in words:
         given += flags
     before = tree(part.root)

@@ -15,8 +15,8 @@ from tiny import tree
 import cli
 from sfhq.errors import IntegrityError
 from sfhq.parts.join import history
-from sfhq.parts.part import FORMAT, Part, record_schema
-from sfhq.parts.records import FaceRecord, to_columns
+from sfhq.parts.part import FORMAT, Part
+from sfhq.parts.records import FaceRecord, record_schema, to_columns
 
 HERE = Path(__file__).parent
 SAMPLES = HERE.parent / "sfhq" / "samples"

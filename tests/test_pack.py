@@ -17,7 +17,8 @@ from encoders.e4e.network import load_e4e
 from sfhq.images import read_image
 from sfhq.parts.part import Part
 from sfhq.synthesis.latents import LatentPrior
-from sfhq.weights.checkpoints import PACK, load_generator
+from sfhq.weights.checkpoints import load_generator
+from sfhq.weights.header import PACK
 from stylegan2_ops.generator import seed_to_z
 
 SAMPLES = Path(cli.__file__).parent / "sfhq" / "samples"
@@ -81,7 +82,7 @@ def test_demo(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_strict_candidates_of_art_have_faces(shared_data: Path, tmp_path: Path) -> None:
     from sfhq.faces.detector import face_landmarks
-    from sfhq.parts.photos import load_pixels
+    from sfhq.parts.photos import read_pixels
 
     runner = CliRunner()
     arguments = ["run", str(shared_data / "art"), str(tmp_path / "p"), "--only", "*_art.jpg"]
@@ -90,7 +91,7 @@ def test_strict_candidates_of_art_have_faces(shared_data: Path, tmp_path: Path) 
     assert json.loads(result.stdout)["stages"][0]["entered"] == 12
     part = Part.open(tmp_path / "p")
     strict = [r for r in part.records("synthesize") if r.candidate == "strict"]
-    found = [face_landmarks(load_pixels(part, "images", r.face_id)) is not None for r in strict]
+    found = [face_landmarks(read_pixels(part, r, "images")) is not None for r in strict]
     assert np.mean(found) >= 0.9
 
 

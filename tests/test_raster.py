@@ -445,7 +445,7 @@ def test_coverage_counts_samples(k: int, dtype: type[np.integer]) -> None:
         for column in range(7):
             tile = ids[row * k : (row + 1) * k, column * k : (column + 1) * k]
             found = [float((tile == c).mean()) for c in range(5)]
-            np.testing.assert_array_equal(shares[:, row, column], np.float32(found))
+            np.testing.assert_array_equal(shares[:, row, column], np.array(found, np.float32))
             assert most[row, column] == found.index(max(found))
 
 

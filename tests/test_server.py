@@ -95,7 +95,7 @@ def test_four_hundred_and_more_requests_that_are_and_are_not_ours(served: Served
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "POST"])
 @pytest.mark.parametrize("path", ["/", "/web/app.js", "/image/f0000", "/api/cards", "/api/figures"])
 def test_other_methods_are_refused(served: Served, method: str, path: str) -> None:
-    body = {} if method == "POST" else None
+    body: object = {} if method == "POST" else None
     status, _, _ = served[0].ask(method, path, body)
     assert status in (400, 405) or (method == "HEAD" and status == 200)
 

@@ -144,7 +144,7 @@ def test_parts_without_images(tmp_path: Path) -> None:
 def test_numbers_that_cannot_be(tmp_path: Path, name: str, value: int) -> None:
     part = sampled(tmp_path / "part", 1)
     with pytest.raises(UsageError, match=f"{name} is {value}; wanted 1 or more"):
-        write_sheets(part, tmp_path / "sheet.png", **{name: value})
+        write_sheets(part, tmp_path / "sheet.png", **{name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["sheet", "sheet.gif", "sheet.txt"])

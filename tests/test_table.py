@@ -100,13 +100,13 @@ def test_others_read_the_records_in_place(part: Part) -> None:
     assert pq.read_table(folder / "synthesize").num_rows == 5, (
         "a folder of Parquet and nothing else"
     )
-    found = duckdb.sql(
+    found = duckdb.execute(
         f"select s.face_id, score from '{folder}/synthesize/*.parquet' s "
         f"join '{folder}/score/*.parquet' using (face_id) where score > 0.6 order by score"
     ).fetchall()
     assert found == [("f0003", 0.7), ("f0001", 0.9)]
     sql = f"select reason, count(*) from read_parquet('{folder}/*/*.parquet') group by 1 order by 1"
-    assert duckdb.sql(sql).fetchall() == [("", 19), ("no face", 1)]
+    assert duckdb.execute(sql).fetchall() == [("", 19), ("no face", 1)]
 
 
 def test_a_part_without_faces_says_what_to_run(tmp_path: Path) -> None:

@@ -162,8 +162,8 @@ def test_groups_stay_whole_in_folds() -> None:
 def test_copies_are_one_group_and_do_not_flatter() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((40, 32)).astype(np.float32)
-    vectors = np.repeat(vectors, 3, axis=0) + 0.01 * rng.standard_normal((120, 32))
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    copies = np.repeat(vectors, 3, axis=0) + 0.01 * rng.standard_normal((120, 32))
+    vectors = (copies / np.linalg.norm(copies, axis=1, keepdims=True)).astype(np.float32)
     groups = near_groups(vectors)
     assert len(set(groups.tolist())) == 40
     y = np.repeat(rng.random(40) < 0.5, 3)  # nothing to learn but who is whose copy

@@ -213,7 +213,8 @@ def _shards(records: Sequence[FaceRecord], size: int) -> list[Sequence[FaceRecor
 def unit(rows: Array) -> Array:
     """Rows scaled to length 1, float32."""
     values = np.asarray(rows, np.float64)
-    return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+    scaled: Array = values / np.linalg.norm(values, axis=1, keepdims=True)
+    return scaled.astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from PIL import Image, ImageEnhance
 
 from curation.labels.agreement import Share
 from sfhq.errors import UsageError
-from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.folders import SYNTHETIC_FOLDER
+from sfhq.parts.part import Part
 from sfhq.parts.records import Array, Json, Pixels
 from sfhq.web.shell import Mark, mark, points, render
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +14,7 @@ from sfhq.errors import SfhqError
 from sfhq.faces.detector import Detection
 from sfhq.parts.records import Array, Pixels
 from sfhq.weights.checkpoints import file_digest
+from sfhq.weights.places import hugging_face_hub
 from sfhq.weights.store import status
 from sfhq.weights.table import model_row
 
@@ -81,8 +81,7 @@ def _cached_weights(model: str) -> Path | None:
     known = status(model_row(ROW))
     if model == MODEL and known.usable:
         return known.path
-    home = Path.home() / ".cache"
-    hub = Path(os.environ.get("HF_HOME", home / "huggingface")) / "hub"
+    hub = hugging_face_hub()
     named = f"models--timm--{model.lower().replace('-', '_')}*/snapshots/*/open_clip*.safetensors"
     for pattern in (named, f"models--*{model}*/snapshots/*/open_clip_*.safetensors"):
         for path in sorted(hub.glob(pattern)):

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from encoders.embed import ImageEncoder
 from encoders.features.clip import ClipEncoder
+from encoders.features.encoder import ImageEncoder
 from sfhq.errors import SfhqError, UsageError
 from sfhq.faces.detector import Detection
 from sfhq.parts.records import Array, Pixels

@@ -115,9 +115,8 @@ class _Lazy(click.Command):
         raise NotImplementedError
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All parameters; the first call imports what declares them."""
-        if not self.params:
-            self.params = self._parameters()
+        """All parameters; imports what declares them."""
+        self.params = self._parameters()
         return super().get_params(ctx)
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -155,7 +154,8 @@ class StageCommand(_Lazy):
     @cached_property
     def stage(self) -> type[Stage[Any]]:
         """The stage's class."""
-        return stages.load_stage(self.row.name)
+        found: type[Stage[Any]] = stages.load_stage(self.row.name)
+        return found
 
     @cached_property
     def settings(self) -> list[tuple[str, Setting]]:
@@ -226,7 +226,7 @@ class RunCommand(_Lazy):
         super().__init__("run", short_help=summary, callback=self._run)
         self.finish = finish
 
-    @cached_property
+    @property
     def settings(self) -> list[tuple[str, Setting]]:
         """Recipe key and field of the settings of all stages of a run."""
         from sfhq.pipeline.recipe import shared_settings
@@ -241,12 +241,13 @@ class RunCommand(_Lazy):
         return [*own, *shared_settings("seed"), *shared_settings("models")]
 
     def _parameters(self) -> list[click.Parameter]:
-        fields = [setting.name for _, setting in self.settings]
         found = []
+        taken: set[str] = set()
         for key, setting in self.settings:
             table, _, field = key.rpartition(".")
-            clash = table and fields.count(field) > 1
-            found.append(parameter(key, setting, f"{table}-{field}" if clash else ""))
+            # The first stage of a run that has a name keeps it plain.
+            found.append(parameter(key, setting, f"{table}-{field}" if field in taken else ""))
+            taken.add(field)
         return [
             *(p for p in found if isinstance(p, click.Argument)),
             click.Argument(["part"], type=FOLDER),

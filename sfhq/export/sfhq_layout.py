@@ -25,8 +25,9 @@ from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.found import POINTS
 from sfhq.images import encode_image, mark_of, write_atomic
 from sfhq.lock import folder_lock
+from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import faces_stage, require
-from sfhq.parts.part import RENDER_FOLDER, SYNTHETIC_FOLDER, Part
+from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import Array, FaceRecord, Json, canonical_json
 from sfhq.parts.table import about_types

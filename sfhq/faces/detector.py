@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -67,6 +67,16 @@ class Detection:
         """Area of the box in square pixels."""
         x0, y0, x1, y1 = self.box
         return (x1 - x0) * (y1 - y0)
+
+
+class Detector(Protocol):
+    """Finds faces; `FaceDetector`, or a stand-in of a test."""
+
+    def detect(self, image: Image.Image) -> list[Detection]:
+        """All faces of an RGB image."""
+
+    def settings(self) -> dict[str, Json]:
+        """What decides the detections."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sfhq.parts.records import ColumnType, FaceRecord, Json, canonical_json
+from sfhq.parts.records import ColumnType, FaceRecord, Json, arrow_type, canonical_json
 
 FRAME = ("face_id", "rows", "hashes", "rejected_by", "reason", "detail")
 
@@ -87,16 +87,3 @@ def from_table(values: Mapping[str, list[Any]]) -> list[AboutRow]:
         )
         for i, face_id in enumerate(values["face_id"])
     ]
-
-
-def arrow_type(kind: ColumnType) -> Any:
-    """The Arrow type of a declared column."""
-    import pyarrow as pa
-
-    return {
-        "text": pa.string(),
-        "number": pa.float64(),
-        "integer": pa.int64(),
-        "flag": pa.bool_(),
-        "numbers": pa.list_(pa.float64()),
-    }[kind]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import Dataset
 
-from sfhq.parts.part import Part
 from sfhq.parts.photos import read_mask, read_photo
 from sfhq.parts.records import FaceRecord
 from sfhq.tensors import to_tensor
+
+if TYPE_CHECKING:
+    from sfhq.parts.part import Part
 
 MASK_FOLDER = "segmentations"
 

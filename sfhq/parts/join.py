@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from sfhq.errors import IntegrityError
 from sfhq.parts.about import join
 from sfhq.parts.lineage import about_stages, faces_stage
-from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
+
+if TYPE_CHECKING:
+    from sfhq.parts.part import Part
 
 
 def join_shard(part: Part, faces: str, about: Sequence[str], shard: int) -> list[FaceRecord]:

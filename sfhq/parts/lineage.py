@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.parts.part import Part
 from sfhq.parts.records import COLUMNS, canonical_json
+
+if TYPE_CHECKING:
+    from sfhq.parts.part import Part
 
 
 def require_complete(part: Part, stage: str) -> None:

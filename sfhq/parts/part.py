@@ -30,7 +30,7 @@ from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import mark_of, write_atomic, write_image
 from sfhq.parts import format1
-from sfhq.parts.about import AboutRow, arrow_type, from_table, to_table
+from sfhq.parts.about import AboutRow, from_table, to_table
 from sfhq.parts.records import (
     COLUMNS,
     Array,
@@ -39,6 +39,7 @@ from sfhq.parts.records import (
     Json,
     Pixels,
     from_columns,
+    record_schema,
     to_columns,
 )
 
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 READABLE = (1, FORMAT)
-SYNTHETIC_FOLDER = "images"  # what the generator made; other folders hold crops of sources
-RENDER_FOLDER, ART_FOLDER = "renders", "art"  # a rendered head, and the same in an art style
 FACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 
 
@@ -419,18 +418,3 @@ class Part:
         if not FACE_ID.fullmatch(face_id):
             raise IntegrityError(f"{self.root}: {face_id!r} is no face id; its records are damaged")
         return self.root / folder / f"{face_id}.png"
-
-
-def record_schema() -> Any:
-    """The Parquet schema of whole records."""
-    import pyarrow as pa
-
-    kinds: dict[str, ColumnType] = {
-        "quad": "numbers",
-        "seed": "integer",
-        "psi": "number",
-        "prior_distance": "number",
-    }
-    special = {name: arrow_type(kind) for name, kind in kinds.items()}
-    special |= {"width": pa.int32(), "height": pa.int32()}
-    return pa.schema([(name, special.get(name, pa.string())) for name in COLUMNS])

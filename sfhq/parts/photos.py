@@ -12,11 +12,13 @@ from PIL import Image
 
 from sfhq.errors import IntegrityError
 from sfhq.images import BadImage
-from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.records import FaceRecord, Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from sfhq.parts.part import Part
 
 PHOTO_FOLDERS = (SYNTHETIC_FOLDER, "aligned")  # the first that a face has is its photo
 

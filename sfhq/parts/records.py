@@ -161,3 +161,31 @@ def from_columns(columns: Mapping[str, list[Any]], shard: int) -> list[FaceRecor
 def _default(name: str) -> Any:
     default = _DEFAULTS[name]
     return default() if callable(default) else default
+
+
+def arrow_type(kind: ColumnType) -> Any:
+    """The Arrow type of a declared column."""
+    import pyarrow as pa
+
+    return {
+        "text": pa.string(),
+        "number": pa.float64(),
+        "integer": pa.int64(),
+        "flag": pa.bool_(),
+        "numbers": pa.list_(pa.float64()),
+    }[kind]
+
+
+def record_schema() -> Any:
+    """The Parquet schema of whole records."""
+    import pyarrow as pa
+
+    kinds: dict[str, ColumnType] = {
+        "quad": "numbers",
+        "seed": "integer",
+        "psi": "number",
+        "prior_distance": "number",
+    }
+    special = {name: arrow_type(kind) for name, kind in kinds.items()}
+    special |= {"width": pa.int32(), "height": pa.int32()}
+    return pa.schema([(name, special.get(name, pa.string())) for name in COLUMNS])

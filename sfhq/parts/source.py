@@ -11,13 +11,16 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from sfhq.errors import UsageError
 from sfhq.images import BadImage, read_image
-from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
+
+if TYPE_CHECKING:
+    from sfhq.parts.part import Part
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_BYTES = 256 * 2**20  # of one file once unpacked; keeps a zip bomb out of memory
@@ -87,8 +90,6 @@ class Source:
         """
         if self._archive is not None:
             found = [i.filename for i in self._archive.infolist() if not i.is_dir()]
-        elif (self.root / "part.json").is_file():
-            return self._rendered()
         elif self.root.is_dir():
             found = list(_walk(self.root, skip))
         else:
@@ -99,19 +100,6 @@ class Source:
                 f"{self.root}: no images among its {len(found)} files; wanted some of "
                 f"{' '.join(SUFFIXES)}; check the path"
             )
-        return names
-
-    def _rendered(self) -> list[str]:
-        """What a rendered part offers: each face in its style."""
-        part = Part.open(self.root)
-        if "render" not in part.stages():
-            raise UsageError(
-                f"{self.root}: a part; wanted {WANTED}, or a part made by sfhq render; "
-                "give its images/ folder"
-            )
-        names = sorted(r.source for r in part.records("render") if r.alive)
-        if not names:
-            raise UsageError(f"{self.root}: no face was rendered; run: sfhq render {self.root}")
         return names
 
     def _listed(self) -> list[str]:
@@ -221,7 +209,7 @@ def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
         BadImage: "source missing", "source changed" and the other reasons of `Source.read`.
         UsageError: nothing was ingested, or the whole source has gone.
     """
-    source = source_of(part_or_root) if isinstance(part_or_root, Part) else Source(part_or_root)
+    source = Source(part_or_root) if isinstance(part_or_root, Path) else source_of(part_or_root)
     with source:
         return source.bytes_of(record)
 

@@ -10,10 +10,10 @@ from sfhq.errors import UsageError
 from sfhq.images import write_atomic
 from sfhq.parts.join import join_shard
 from sfhq.parts.lineage import about_stages, faces_stage
-from sfhq.parts.part import Part, record_schema
-from sfhq.parts.records import canonical_json, to_columns
+from sfhq.parts.records import canonical_json, record_schema, to_columns
 
 if TYPE_CHECKING:
+    from sfhq.parts.part import Part
     from sfhq.parts.records import FaceRecord
 
 Format = Literal["csv", "parquet", "jsonl"]

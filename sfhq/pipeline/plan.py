@@ -12,63 +12,64 @@ from sfhq.pipeline.run import Pipeline
 
 
 @dataclass(frozen=True)
+class Planned:
+    """One stage of a run.
+
+    Attributes:
+        name: of the stage.
+        done: whether an earlier run brought it to its end.
+        faces: the most that it can leave; None where that is unknown.
+    """
+
+    name: str
+    done: bool
+    faces: int | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """A run that has not begun, or not ended.
 
     Attributes:
         part: its folder.
-        images: how many the source has; None where no stage reads one.
-        candidates: names of the ways to bring one to life.
-        stages: name -> "done" or "to do", in their order.
+        stages: in their order.
     """
 
     part: Path
-    images: int | None
-    candidates: tuple[str, ...]
-    stages: dict[str, str]
+    stages: tuple[Planned, ...]
 
     @classmethod
     def of(cls, pipeline: Pipeline, part: Path) -> Plan:
-        """Look at the source, and at the part where there is one.
+        """Look at the settings and the source, and at the part where there is one.
 
         Raises:
             UsageError: a setting that cannot be, or a source without images.
         """
-        images, candidates = None, tuple[str, ...]()
-        for name in pipeline.names:
-            settings = pipeline.recipe.table(stages.load_stage(name))
-            if name == "ingest":
-                from sfhq.ingest import Ingest
-
-                images = len(Ingest.build(settings, pipeline.recipe, part).names())
-            if name == "synthesize":
-                from sfhq.synthesis.names import check_names
-
-                candidates = settings.candidates
-                check_names(candidates)
-        done = set()
+        done: set[str] = set()
         if (part / "part.json").is_file():
             opened = Part.open(part)
             done = {name for name in opened.stages() if opened.stage_info(name)["complete"]}
-        states = {name: "done" if name in done else "to do" for name in pipeline.names}
-        return cls(part, images, candidates, states)
-
-    @property
-    def photos(self) -> int | None:
-        """The most that it can make."""
-        return None if self.images is None else self.images * len(self.candidates)
+        faces: int | None = None
+        planned = []
+        for name in pipeline.names:
+            stage = stages.load_stage(name)
+            faces = stage.forecast(pipeline.recipe.table(stage), faces)
+            planned.append(Planned(name, name in done, faces))
+        return cls(part, tuple(planned))
 
     def to_dict(self) -> dict[str, Json]:
         """For JSON."""
         return {
             "part": str(self.part),
-            "images": self.images,
-            "candidates": list(self.candidates),
-            "photos_at_most": self.photos,
-            "stages": dict(self.stages),
+            "images": self.stages[0].faces,
+            "photos_at_most": self.stages[-1].faces,
+            "stages": {s.name: "done" if s.done else "to do" for s in self.stages},
         }
 
     def __str__(self) -> str:
-        ways = ", ".join(self.candidates)
-        head = f"{self.images} images, at most {self.photos} photos ({ways})"
-        return "\n".join([head, *(f"{name:<10} {state}" for name, state in self.stages.items())])
+        head = f"{self.stages[0].faces} images, at most {self.stages[-1].faces} photos"
+        lines = [
+            f"{s.name:<10} {'done' if s.done else 'to do':<5} {s.faces or '':>8}"
+            for s in self.stages
+        ]
+        return "\n".join([head, *(line.rstrip() for line in lines)])

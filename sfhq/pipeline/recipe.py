@@ -106,7 +106,7 @@ class Recipe:
         Raises:
             UsageError: a value that cannot be.
         """
-        stage = stages.load_stage(name)
+        stage: type[Stage[Any]] = stages.load_stage(name)
         return stage.build(self.table(stage), self, part)
 
 

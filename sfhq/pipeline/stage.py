@@ -78,6 +78,19 @@ class Stage(ABC, Generic[S]):
         """
         return cls()
 
+    @classmethod
+    def forecast(cls, settings: S, faces: int | None) -> int | None:
+        """The most faces that the stage can leave, said before networks are read.
+
+        Args:
+            settings: the stage's own table of the recipe.
+            faces: the most that come in; None where that is unknown.
+
+        Raises:
+            UsageError: a value that cannot be.
+        """
+        return faces
+
     @abstractmethod
     def settings(self) -> dict[str, Json]:
         """What makes the result what it is: parameters, and digests of the networks."""

@@ -21,7 +21,8 @@ from threadpoolctl import ThreadpoolController
 
 from sfhq.errors import UsageError
 from sfhq.images import encode_image, mark_of
-from sfhq.parts.part import ART_FOLDER, RENDER_FOLDER, Part
+from sfhq.parts.folders import ART_FOLDER, RENDER_FOLDER
+from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage, positive
@@ -137,6 +138,11 @@ class Render(SourceStage[RenderSettings]):
             recipe=load_render_recipe(settings.recipe),
             samples=settings.samples,
         )
+
+    @classmethod
+    def forecast(cls, settings: RenderSettings, faces: int | None) -> int | None:
+        """As many as are asked for."""
+        return settings.count
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.folders import SYNTHETIC_FOLDER
+from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage, positive
@@ -106,6 +107,11 @@ class Sample(SourceStage[SampleSettings]):
             batch=settings.batch,
             precision=pair.precision,
         )
+
+    @classmethod
+    def forecast(cls, settings: SampleSettings, faces: int | None) -> int | None:
+        """As many as are asked for."""
+        return settings.count
 
     def settings(self) -> dict[str, Json]:
         """All that decides which bytes come out."""

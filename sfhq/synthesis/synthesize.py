@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.parts.part import SYNTHETIC_FOLDER, Part
+from sfhq.parts.folders import SYNTHETIC_FOLDER
+from sfhq.parts.part import Part
 from sfhq.parts.photos import load_images
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
@@ -120,6 +121,13 @@ class Synthesize(Stage[SynthesizeSettings]):
             batch=settings.batch,
             precision=pair.precision,
         )
+
+    @classmethod
+    def forecast(cls, settings: SynthesizeSettings, faces: int | None) -> int | None:
+        """Every candidate of every face, or those that are kept."""
+        check_names(settings.candidates)
+        count = len(settings.candidates)
+        return None if faces is None else faces * min(count, settings.keep or count)
 
     def check(self, part: Part) -> None:
         """Refuse directions that the generator does not have."""

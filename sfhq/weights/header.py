@@ -1,4 +1,4 @@
-"""Headers of safetensors files: sorted, and read without torch."""
+"""Headers of safetensors files whose bytes depend on their content only."""
 
 from __future__ import annotations
 
@@ -15,29 +15,3 @@ def sorted_header(data: bytes) -> bytes:
     text = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + data[end:]
-
-
-def generator_resolution(path: Path | None = None) -> int:
-    """Side of the images that a generator makes, in pixels; reads the header only.
-
-    Args:
-        path: a safetensors file; None for the embedded pack.
-
-    Raises:
-        UsageError: there is no such file.
-        IntegrityError: it is no generator.
-    """
-    where = path or PACK / "generator.safetensors"
-    try:
-        with open(where, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > MAX_HEADER:
-                raise ValueError
-            notes = json.loads(file.read(length))["__metadata__"]
-        if notes["kind"] != "generator":
-            raise ValueError
-        return int(json.loads(notes["architecture"])["resolution"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        from sfhq.weights.checkpoints import load_generator
-
-        return load_generator(path)[0].config.resolution  # says what is wrong with the file

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sfhq.images import CLASS_COLOURS
-from sfhq.parts.part import RENDER_FOLDER, Part
+from sfhq.parts.folders import RENDER_FOLDER
+from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
 
 SEEN, INFERRED = (60, 245, 140), (255, 170, 40)
