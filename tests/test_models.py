@@ -127,11 +127,11 @@ def test_no_digest_stands_twice() -> None:
 
 def command(words: str) -> click.Command | None:
     """The command of the words before the first option; None where there is none."""
-    found: click.Command = cli.main
+    found: click.Command | None = cli.main
     for word in words.partition(" --")[0].split():
-        if not isinstance(found, click.Group) or word not in found.commands:
+        if not isinstance(found, click.Group):
             return None
-        found = found.commands[word]
+        found = found.get_command(click.Context(found), word)
     return found
 
 

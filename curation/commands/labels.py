@@ -11,15 +11,36 @@ from sfhq.console import FOLDER, Command
 
 @click.command()
 @click.argument("part", type=FOLDER)
-@click.option("--port", default=0, show_default="a free one", help="Of the loopback address.")
-@click.option("--model", "model_file", type=FOLDER, help="A taste to begin with.")
-@click.option("--everything", is_flag=True, help="Also what scores or near-duplicates removed.")
-@click.option("--random-share", default=0.08, show_default=True, help="Faces drawn at random.")
-@click.option("--repeat-share", default=0.03, show_default=True, help="Faces shown twice, unsaid.")
-@click.option("--overlap", default=0.1, show_default=True, help="Faces that everybody gets.")
-@click.option("--retrain", default=25, show_default=True, help="Labels between two trainings.")
-@click.option("--blind", is_flag=True, help="Never show a score.")
-@click.option("--seed", default=0, show_default=True, help="Of the order.")
+@click.option("--port", default=0, show_default="a free one", help="Port on the loopback address.")
+@click.option(
+    "--model", "model_file", type=FOLDER, help="Taste to start with, a file of sfhq taste fit."
+)
+@click.option(
+    "--everything", is_flag=True, help="Also faces that scores or near-duplicates removed."
+)
+@click.option(
+    "--random-share",
+    default=0.08,
+    show_default=True,
+    help="Share of faces that are drawn at random.",
+)
+@click.option(
+    "--repeat-share",
+    default=0.03,
+    show_default=True,
+    help="Share of faces that are shown twice, unannounced.",
+)
+@click.option(
+    "--overlap", default=0.1, show_default=True, help="Share of faces that every person gets."
+)
+@click.option(
+    "--retrain",
+    default=25,
+    show_default=True,
+    help="Number of labels between two trainings of the model.",
+)
+@click.option("--blind", is_flag=True, help="Never show scores to the person who labels.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the order of faces.")
 def curate(
     part: Path,
     port: int,
@@ -32,7 +53,7 @@ def curate(
     blind: bool,
     seed: int,
 ) -> None:
-    """Judge the faces of PART in a page: keep, reject, and a model that learns beside it.
+    """Label the faces of PART in a web page: keep or reject, while a model learns from you.
 
     Labels go to PART/labels.sqlite as they are made. Images are never moved.
 
@@ -72,13 +93,15 @@ def curate(
 
 @click.group(cls=Command)
 def labels() -> None:
-    """Bring labels in and out."""
+    """Import and export labels."""
 
 
 @labels.command("export")
 @click.argument("part", type=FOLDER)
 @click.argument("target", type=FOLDER)
-@click.option("--events", is_flag=True, help="Every event instead of what counts now.")
+@click.option(
+    "--events", is_flag=True, help="Export every event instead of the labels that count now."
+)
 def labels_export(part: Path, target: Path, events: bool) -> None:
     """Write the labels of PART to TARGET (.csv, .jsonl or .parquet).
 
@@ -96,7 +119,12 @@ def labels_export(part: Path, target: Path, events: bool) -> None:
 @labels.command("import")
 @click.argument("part", type=FOLDER)
 @click.argument("source", type=FOLDER)
-@click.option("--annotator", default="import", show_default=True, help="Whose labels they are.")
+@click.option(
+    "--annotator",
+    default="import",
+    show_default=True,
+    help="Name of the person who made the labels.",
+)
 def labels_import(part: Path, source: Path, annotator: str) -> None:
     """Store the labels of SOURCE in PART.
 

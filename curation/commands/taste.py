@@ -1,4 +1,4 @@
-"""Commands that learn a taste and use it: the group `taste`, and score."""
+"""Commands that learn a taste: the group `taste`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from sfhq.console import FOLDER, Command
 
 @click.group(cls=Command)
 def taste() -> None:
-    """Learn what somebody likes from the labels of a part."""
+    """Learn from labels what a person likes, and measure it."""
 
 
 @taste.command("fit")
 @click.argument("part", type=FOLDER)
 @click.option("--out", type=FOLDER, help="[default: PART/curation/taste.safetensors]")
-@click.option("--annotator", help="Whose labels; default: everybody's majority.")
-@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.option("--annotator", help="Person whose labels count; default: the majority of all.")
+@click.option(
+    "--precision",
+    default=0.95,
+    show_default=True,
+    help="Least precision of accepted and of rejected faces.",
+)
 def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: float) -> None:
     """Learn a taste from the labels of PART.
 
@@ -45,14 +50,19 @@ def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: fl
 
 @taste.command("evaluate")
 @click.argument("part", type=FOLDER)
-@click.option("--annotator", help="Whose labels; default: everybody's majority.")
-@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.option("--annotator", help="Person whose labels count; default: the majority of all.")
+@click.option(
+    "--precision",
+    default=0.95,
+    show_default=True,
+    help="Least precision of accepted and of rejected faces.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--report", type=FOLDER, help="Write a page with plots here.")
 def taste_evaluate(
     part: Path, annotator: str | None, precision: float, as_json: bool, report: Path | None
 ) -> None:
-    """Measure, on labels that had no part in it, how good a taste of PART is.
+    """Measure how good a taste of PART is, on labels that it was not learned from.
 
     \b
     Examples:
@@ -98,8 +108,13 @@ def taste_evaluate(
 @taste.command("report")
 @click.argument("part", type=FOLDER)
 @click.option("--out", type=FOLDER, help="[default: PART/curation/taste.html]")
-@click.option("--annotator", help="Whose labels; default: everybody's majority.")
-@click.option("--precision", default=0.95, show_default=True, help="Of accepted and rejected.")
+@click.option("--annotator", help="Person whose labels count; default: the majority of all.")
+@click.option(
+    "--precision",
+    default=0.95,
+    show_default=True,
+    help="Least precision of accepted and of rejected faces.",
+)
 @click.pass_context
 def taste_report(
     ctx: click.Context, part: Path, out: Path | None, annotator: str | None, precision: float

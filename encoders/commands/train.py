@@ -15,11 +15,21 @@ from sfhq.errors import UsageError
 @click.command("e4e")
 @train_options
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
-@click.option("--codes", type=FOLDER, help="codes.pt of the generator's run: known latents.")
-@click.option("--images", default=60000, show_default=True, help="Encoded images in all.")
-@click.option("--head-width", default=96, show_default=True, help="Channels of the heads.")
-@click.option("--widths", default="24,48,96,192", show_default=True, help="Of the backbone.")
-@click.option("--depths", default="1,2,2,1", show_default=True, help="Of the backbone.")
+@click.option(
+    "--codes", type=FOLDER, help="codes.pt of the generator's run: the latents of its photos."
+)
+@click.option(
+    "--images", default=60000, show_default=True, help="Number of images to encode in all."
+)
+@click.option(
+    "--head-width", default=96, show_default=True, help="Channels of the encoder's heads."
+)
+@click.option(
+    "--widths", default="24,48,96,192", show_default=True, help="Channels of the backbone's stages."
+)
+@click.option(
+    "--depths", default="1,2,2,1", show_default=True, help="Blocks of the backbone's stages."
+)
 def train_e4e(
     folders: tuple[Path, ...],
     out: Path,
@@ -92,9 +102,11 @@ def _four(text: str, option: str) -> tuple[int, int, int, int]:
 
 
 @click.command("pack")
-@click.option("--generator", type=FOLDER, required=True, help="Of sfhq train generator.")
-@click.option("--e4e", "e4e", type=FOLDER, required=True, help="Of sfhq train e4e.")
-@click.option("--out", type=FOLDER, required=True, help="Folder to write both to.")
+@click.option(
+    "--generator", type=FOLDER, required=True, help="Weights that sfhq train generator wrote."
+)
+@click.option("--e4e", "e4e", type=FOLDER, required=True, help="Weights that sfhq train e4e wrote.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write both files to.")
 def train_pack(generator: Path, e4e: Path, out: Path) -> None:
     """Write a generator and its encoder as 16-bit files for shipping; prints their sha256.
 
@@ -128,7 +140,12 @@ def train_pack(generator: Path, e4e: Path, out: Path) -> None:
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option("--e4e", "e4e", type=FOLDER, help="e4e weights; default: embedded pack.")
 @click.option("--psi", default=1.0, show_default=True, help="Truncation of the samples.")
-@click.option("--count", default=240, show_default=True, help="Images a side.")
+@click.option(
+    "--count",
+    default=240,
+    show_default=True,
+    help="Number of samples, and of photos to compare with.",
+)
 @click.option("--plot", type=FOLDER, help="Draw the identity distributions to this .png.")
 def train_evaluate(
     folders: tuple[Path, ...],

@@ -24,7 +24,7 @@ def models() -> None:
 
 name_argument = click.argument("name", metavar="NAME")
 pin_option = click.option(
-    "--pin", is_flag=True, help="Trust this file where nobody published a digest."
+    "--pin", is_flag=True, help="Trust this file if no digest was published for it."
 )
 licence_option = click.option(
     "--accept-licence",
@@ -32,7 +32,7 @@ licence_option = click.option(
     metavar="ID",
     default="",
     envvar="SFHQ_ACCEPT_LICENCE",
-    help="Accept the licence of that name.",
+    help="Accept the licence with this name.",
 )
 
 
@@ -53,7 +53,7 @@ def _bytes(size: int | None) -> str:
 
 
 def _trust(pin: bool) -> Callable[[str, int], bool]:
-    """Whether to accept a file nobody published a digest of: --pin, or the user when asked."""
+    """Whether to accept a file without a published digest: by --pin, or by asking the user."""
 
     def confirm(digest: str, size: int) -> bool:
         if not (pin or sys.stdin.isatty()):
@@ -68,7 +68,7 @@ def _trust(pin: bool) -> Callable[[str, int], bool]:
 @models.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def models_list(as_json: bool) -> None:
-    """Print the weights we know of, and which are there.
+    """Print the weights that sfhq knows, and which of them are on this machine.
 
     SHA256 is the beginning of the published digest, or of the pinned one in brackets; info prints
     it whole, with the address and what the licence comes to.
@@ -104,9 +104,9 @@ def models_list(as_json: bool) -> None:
 @name_argument
 @licence_option
 @pin_option
-@click.option("--url", help="A mirror; size and digest must still be right.")
+@click.option("--url", help="Download from this mirror; size and digest are still checked.")
 def models_fetch(name: str, accepted: str, pin: bool, url: str | None) -> None:
-    """Download the weights NAME into the cache; a broken-off download goes on.
+    """Download the weights NAME into the cache; resumes a download that was interrupted.
 
     Size and digest are checked where they were published; where not, the file is pinned once you
     say that you trust it. With SFHQ_OFFLINE or HF_HUB_OFFLINE set nothing is downloaded.
@@ -141,7 +141,7 @@ def models_fetch(name: str, accepted: str, pin: bool, url: str | None) -> None:
 
 
 def _say_where(found: Status) -> None:
-    """Print where weights lie, and where a package finds them; what to do next on stderr."""
+    """Print the path of the weights; on stderr, where a package looks for them and what is next."""
     from sfhq.weights.store import put_in_hub
 
     click.echo(found.path)
@@ -159,9 +159,9 @@ def _say_where(found: Status) -> None:
 @click.argument("file", type=FOLDER)
 @pin_option
 @licence_option
-@click.option("--link", is_flag=True, help="Point at FILE instead of copying it.")
+@click.option("--link", is_flag=True, help="Link to FILE instead of copying it.")
 def models_add(name: str, file: Path, pin: bool, accepted: str, link: bool) -> None:
-    """Take a FILE you have into the cache, as the weights NAME.
+    """Add a FILE that you have to the cache, as the weights NAME.
 
     Size and digest are checked where they were published; where not, --pin trusts the file. Those
     of face-alignment are also put where that package looks, so that it needs no network.
@@ -183,7 +183,7 @@ def models_add(name: str, file: Path, pin: bool, accepted: str, link: bool) -> N
 @models.command("verify")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 def models_verify(names: tuple[str, ...]) -> None:
-    """Read the weights that are there and compare their digests; exits with 4 if any differs.
+    """Check the digests of the weights on this machine; exits with 4 if one differs.
 
     "unknown" is a file whose digest nobody published and nobody pinned.
 
@@ -220,7 +220,7 @@ def models_verify(names: tuple[str, ...]) -> None:
 @name_argument
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def models_info(name: str, as_json: bool) -> None:
-    """Print all that is known of the weights NAME.
+    """Print what is known about the weights NAME.
 
     \b
     Example:

@@ -12,22 +12,29 @@ from sfhq.errors import UsageError
 
 @click.group(cls=Command)
 def train() -> None:
-    """Train the networks of a pack, and judge them."""
+    """Train a generator and its encoder, and measure how good they are."""
 
 
 train_options = options(
     click.argument("folders", type=FOLDER, nargs=-1, required=True),
-    click.option("--out", type=FOLDER, required=True, help="Folder of the run; resumed if there."),
+    click.option(
+        "--out",
+        type=FOLDER,
+        required=True,
+        help="Folder of the run; an earlier run in it is resumed.",
+    ),
     click.option("--seed", default=0, show_default=True),
-    click.option("--minutes", type=float, help="Stop, resumable, after so long."),
-    click.option("--device", default="cpu", show_default=True, help="cpu or cuda."),
-    click.option("--batch", default=16, show_default=True, help="Photos a step."),
+    click.option("--minutes", type=float, help="Stop after this many minutes; run again to go on."),
+    click.option(
+        "--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda."
+    ),
+    click.option("--batch", default=16, show_default=True, help="Photos per step."),
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16"]),
         default="fp32",
         show_default=True,
-        help="Of the convolutions; bf16 where the machine has it.",
+        help="Number format of the convolutions; bf16 needs hardware for it.",
     ),
 )
 
@@ -35,15 +42,27 @@ train_options = options(
 @train.command("generator")
 @train_options
 @click.option("--resolution", default=128, show_default=True)
-@click.option("--channel-base", default=4096, show_default=True, help="Channels x resolution.")
-@click.option("--channel-max", default=256, show_default=True, help="Most channels.")
+@click.option(
+    "--channel-base",
+    default=4096,
+    show_default=True,
+    help="Channels of a layer times its resolution.",
+)
+@click.option(
+    "--channel-max", default=256, show_default=True, help="Largest number of channels of a layer."
+)
 @click.option(
     "--phases",
     default="32:28000,64:40000,128:8000",
     show_default=True,
-    help="Resolution:images, growing.",
+    help="Phases of growing: resolution:images, separated by commas.",
 )
-@click.option("--adversarial-from", default=20000, show_default=True, help="In images.")
+@click.option(
+    "--adversarial-from",
+    default=20000,
+    show_default=True,
+    help="Images after which the adversarial loss begins.",
+)
 def train_generator(
     folders: tuple[Path, ...],
     out: Path,

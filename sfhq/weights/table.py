@@ -15,7 +15,8 @@ from sfhq.errors import UsageError
 Commercial = Literal["yes", "no", "unclear"]
 
 NVIDIA = (
-    "NVIDIA Source Code License: research and evaluation only, and what derives from it likewise"
+    "NVIDIA Source Code License: research and evaluation only; the same holds for everything "
+    "derived from it"
 )
 CELEBAMASK = (
     "MIT code; trained on CelebAMask-HQ: non-commercial research only, what derives from it too"
@@ -208,7 +209,7 @@ ROWS: tuple[ModelRow, ...] = (
         "detector of face-alignment",
         "s3fd-619a316812.pth",
         "BSD-3-Clause",
-        "BSD-3 code; of the weights nobody says, so treat them as non-commercial",
+        "BSD-3 code; the licence of the weights is not stated, so treat them as non-commercial",
         "unclear",
         (),
         FACE_ALIGNMENT,
