@@ -38,7 +38,8 @@ WIDE = tuple((x, y, factor) for factor in (0.8, 0.95, 1.1, 1.3) for x, y in CROS
 # width and height, and how far the middle of its points lies below its own, in its widths.
 SIDE, BELOW = 1.09, 0.041
 AGREED = 0.02  # widths of the box: the five fits agree, and the first is taken as it is
-DISAGREED = 0.06  # widths: beyond it no two crops would be alike
+# Widths beyond which the points are refused. The CNN sees profiles, whose fits can agree by half.
+DISAGREED = {"hog": 0.06, "cnn": 0.045}
 TURNED = 0.9  # eye distances that the tip of the nose lies off the middle between the eyes
 SURE = 0.9  # of the CNN, that there is a face
 ALIKE = 0.06  # widths: the fits that the mean is taken of
@@ -107,7 +108,7 @@ def flaw_of(fit: Fit, score: float, detector: str) -> Flaw:
         fit: of the face's box.
         score, detector: of the box; "hog" or "cnn".
     """
-    if fit.spread > DISAGREED:
+    if fit.spread > DISAGREED[detector]:
         return "profile" if detector == "cnn" and score >= SURE else "landmarks disagree"
     return "profile" if turned(fit.points) > TURNED else ""
 
