@@ -25,7 +25,8 @@ from sfhq.lock import folder_lock
 from sfhq.parts.lineage import drop
 from sfhq.parts.part import FORMAT, Part
 from sfhq.parts.records import COLUMNS, FaceRecord, Json, canonical_json, from_columns, to_columns
-from sfhq.pipeline.engine import funnel, run_stage
+from sfhq.pipeline.counts import funnel
+from sfhq.pipeline.engine import run_stage
 from sfhq.pipeline.stage import Kind, SourceStage, Stage
 
 ROOT = Path(__file__).parent.parent

@@ -24,7 +24,8 @@ from sfhq.parts.join import history
 from sfhq.parts.lineage import drop, outdated, readers
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.engine import funnel, run_stage
+from sfhq.pipeline.counts import funnel
+from sfhq.pipeline.engine import run_stage
 from sfhq.pipeline.stage import Stage
 
 Networks = tuple[Path, Path]

@@ -28,7 +28,7 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
       sfhq show part-05 --rejections 3
     """
     from sfhq.parts.part import Part
-    from sfhq.pipeline.engine import funnel
+    from sfhq.pipeline.counts import funnel
 
     opened = Part.open(part)
     rows = funnel(opened)
@@ -42,7 +42,7 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
 
 
 def _show_stage(part: Part, row: dict[str, Any], most: int) -> None:
-    from sfhq.pipeline.engine import rejections
+    from sfhq.pipeline.counts import rejections
 
     stage = row["stage"]
     if "entered" not in row:

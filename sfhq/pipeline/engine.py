@@ -10,106 +10,26 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
-import shutil
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-from sfhq import stages
 from sfhq.errors import SfhqError, UsageError
 from sfhq.lock import folder_lock
 from sfhq.parts import lineage
-from sfhq.parts.about import AboutRow
-from sfhq.parts.join import history, join_shard
 from sfhq.parts.part import Part
-from sfhq.parts.records import FaceRecord, Json
+from sfhq.parts.records import FaceRecord
+from sfhq.pipeline.counts import Counts, count_stage
+from sfhq.pipeline.job import Job, claim, job_of
 from sfhq.pipeline.stage import SourceStage, Stage
 from sfhq.pipeline.workers import die_with_parent
 
 SHARD_SIZE = 32
 OnShard = Callable[[int], None]
-
-
-@dataclass
-class Counts:
-    """How many faces entered a stage, left it alive, and why the others did not.
-
-    Attributes:
-        entered: faces that came in alive.
-        alive: faces that left alive; a stage that makes candidates raises the number.
-        rejected: reason -> number.
-    """
-
-    entered: int = 0
-    alive: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def add(self, entered: int, records: Iterable[FaceRecord | AboutRow]) -> None:
-        """Count one shard."""
-        self.entered += entered
-        for record in records:
-            if record.alive:
-                self.alive += 1
-            else:
-                self.rejected[record.reason] += 1
-
-    @classmethod
-    def of(cls, values: Mapping[str, Json]) -> Counts:
-        """The inverse of `to_dict`."""
-        return cls(int(values["entered"]), int(values["alive"]), Counter(values["rejected"]))
-
-    def to_dict(self) -> dict[str, Json]:
-        """The counts as JSON can hold them."""
-        return {
-            "entered": self.entered,
-            "alive": self.alive,
-            "rejected": dict(sorted(self.rejected.items())),
-        }
-
-
-@dataclass(frozen=True)
-class _Job:
-    """A stage in a part: what it reads, as plain values that travel to workers.
-
-    Attributes:
-        stage: to run.
-        root: of the part.
-        faces: stage whose records it reads; "" of a source.
-        read: stages that say something about those faces and that it reads.
-        selecting: stages whose rejections it does not get to see.
-    """
-
-    stage: Stage[Any]
-    root: Path
-    faces: str = ""
-    read: tuple[str, ...] = ()
-    selecting: tuple[str, ...] = ()
-
-    def records(self, part: Part, shard: int) -> list[FaceRecord]:
-        """The living records of a shard; of a stage that makes faces without what others say."""
-        if self.stage.kind == "about":
-            about = sorted({*self.read, *self.selecting}, key=stages.position)
-            return [r for r in join_shard(part, self.faces, about, shard) if r.alive]
-        records = part.read_shard(self.faces, shard)
-        joined = join_shard(part, self.faces, self.selecting, shard) if self.selecting else records
-        return [r for r, j in zip(records, joined, strict=True) if j.alive]
-
-    def marks(self, part: Part) -> dict[str, Json]:
-        """Stage -> fingerprint of all that the result depends on."""
-        found = {*([self.faces] if self.faces else []), *self.read}
-        if self.stage.scope == "part" or self.stage.kind == "faces":
-            found |= {*self.selecting}  # it depends on which faces it sees
-        return {name: lineage.fingerprint(part, name) for name in sorted(found)}
-
-    def selection(self, part: Part) -> dict[str, Json]:
-        """Stage -> fingerprint of those whose rejections count."""
-        return {name: lineage.fingerprint(part, name) for name in self.selecting}
 
 
 def run_stage(
@@ -147,7 +67,7 @@ def run_stage(
         if seeds is not None:
             settings["shard_size"] = shard_size
             _refuse_second_source(stage, part)
-        job = _job(stage, part)
+        job = job_of(stage, part)
         stage.check(part)
         info: dict[str, Any] = {
             "kind": stage.kind,
@@ -159,7 +79,7 @@ def run_stage(
         if redo:
             lineage.drop(part, stage.name)
         part.upgrade()
-        done = _claim(stage, part, info)
+        done = claim(stage, part, info)
         if done is not None:
             return done
         if stage.kind == "about" and stage.scope == "part":
@@ -190,94 +110,6 @@ def _refuse_second_source(stage: Stage[Any], part: Part) -> None:
             )
 
 
-def _job(stage: Stage[Any], part: Part) -> _Job:
-    """What a stage reads in a part.
-
-    Raises:
-        UsageError: something that it reads is not there.
-    """
-    if stage.kind == "source":
-        return _Job(stage, part.root)
-    about = stage.kind == "about"
-    faces = lineage.faces_stage(part, None if about else stage.name)
-    read = set(lineage.require(part, stage.name, stage.needed(), faces))
-    own = {stage.name}
-    if stage.name in part.stages():
-        own |= {*lineage.readers(part, stage.name)}
-    for name in stage.wants:
-        there = lineage.provider(part, name, faces)
-        if there is not None and there not in own:
-            read.add(there)
-    known = lineage.about_stages(part, faces, besides=own)
-    selecting = lineage.selecting(part, known, stage.name if about else None)
-    return _Job(stage, part.root, faces, tuple(s for s in known if s in read), tuple(selecting))
-
-
-def _claim(stage: Stage[Any], part: Part, info: dict[str, Any]) -> Counts | None:
-    """Say under which settings a stage runs here; its counts where nothing is left to do.
-
-    Raises:
-        UsageError: it ran with other settings, or read something else.
-    """
-    name, beginning = stage.name, {**info, "complete": False}
-    if name not in part.stages():
-        # Shards without a description are what a redo left that was killed: of other settings.
-        shutil.rmtree(part.root / "records" / name, ignore_errors=True)
-        part.write_stage_info(name, beginning)
-        return None
-    there = part.stage_info(name)
-    if not there["complete"] and not part.shards(name):
-        # A run that failed before its first shard has settled nothing.
-        part.write_stage_info(name, beginning)
-        return None
-    _refuse_other_settings(stage, part, there, info)
-    whole = there["complete"] and len(part.shards(name)) == there["shards"]
-    if there.get("format") == 1:
-        if whole:
-            return Counts.of(there["counts"])
-        raise UsageError(
-            f"{part.root}: {name} was begun by an older version; "
-            f"run: sfhq {name} {part.root} --redo"
-        )
-    if there["inputs"] != info["inputs"]:
-        if stage.kind == "about" and stage.scope == "part":
-            lineage.drop(part, name)
-            part.write_stage_info(name, beginning)
-            return None
-        _refuse_other_inputs(stage, part, there, info)
-    if whole and there.get("selected_by") == info["selected_by"]:
-        return Counts.of(there["counts"])
-    part.write_stage_info(name, {**beginning, "inputs": {**info["inputs"], **there["inputs"]}})
-    return None
-
-
-def _refuse_other_inputs(
-    stage: Stage[Any], part: Part, there: dict[str, Any], info: dict[str, Any]
-) -> None:
-    """Refuse to go on where something that was read is another now, or gone."""
-    for name, mark in there["inputs"].items():
-        if info["inputs"].get(name) != mark:
-            raise UsageError(
-                f"{part.root}: {stage.name} read {name} as it was before; "
-                f"run: sfhq {stage.name} {part.root} --redo"
-            )
-
-
-def _refuse_other_settings(
-    stage: Stage[Any], part: Part, there: dict[str, Any], info: dict[str, Any]
-) -> None:
-    before, now = there["settings"], info["settings"]
-    # An older version wrote fewer settings; those that both know must agree.
-    keys = before.keys() & now.keys() if there.get("format") == 1 else before.keys() | now.keys()
-    changed = sorted(k for k in keys if before.get(k) != now.get(k))
-    if changed:
-        first = changed[0]
-        raise UsageError(
-            f"{part.root}: {stage.name} was run with {first}={before.get(first)!r}, now "
-            f"{first}={now.get(first)!r}; give the same settings, another folder, or --redo"
-        )
-
-
 @dataclass(frozen=True)
 class _Unit:
     """One shard's work, with the records that a source starts it from."""
@@ -294,7 +126,7 @@ def _seeded(seeds: Iterator[FaceRecord], shard_size: int) -> Iterator[_Unit]:
         yield _Unit(shard, chunk)
 
 
-def _do_unit(job: _Job, unit: _Unit) -> int:
+def _do_unit(job: Job, unit: _Unit) -> int:
     part, stage = Part(job.root), job.stage
     if stage.kind == "source":
         records = [replace(r, shard=unit.shard) for r in unit.seeds]
@@ -336,7 +168,7 @@ def _write_about(
 
 
 def _run_shards(
-    job: _Job, part: Part, units: Iterator[_Unit], workers: int, on_shard: OnShard | None
+    job: Job, part: Part, units: Iterator[_Unit], workers: int, on_shard: OnShard | None
 ) -> None:
     name = job.stage.name
     done = set() if job.stage.kind == "about" else set(part.shards(name))
@@ -371,7 +203,7 @@ def _run_shards(
         pool.shutdown(cancel_futures=True)
 
 
-_worker_job: _Job | None = None
+_worker_job: Job | None = None
 
 
 def _start_worker(work: bytes, threads: int) -> None:
@@ -394,7 +226,7 @@ def _do_unit_in_worker(unit: _Unit) -> int:
     return _do_unit(_worker_job, unit)
 
 
-def _run_whole(job: _Job, part: Part, on_shard: OnShard | None) -> None:
+def _run_whole(job: Job, part: Part, on_shard: OnShard | None) -> None:
     """Run a stage that sees all records at once; shards that are there stay."""
     stage = job.stage
     missing = [s for s in part.shards(job.faces) if s not in set(part.shards(stage.name))]
@@ -424,44 +256,3 @@ def _run_whole(job: _Job, part: Part, on_shard: OnShard | None) -> None:
             on_shard(len(records))
     for shard in missing:
         part.write_about(stage.name, shard, [], stage.columns)
-
-
-def count_stage(part: Part, stage: str) -> Counts:
-    """Count a finished stage from its records."""
-    counts = Counts()
-    info = part.stage_info(stage)
-    if info["kind"] == "about":
-        for shard in part.shards(stage):
-            rows = part.read_about(stage, shard)
-            counts.add(len(rows), rows)
-        return counts
-    faces = next((s for s in info["inputs"] if part.stage_info(s)["kind"] != "about"), "")
-    selecting = [s for s in info["inputs"] if s != faces]
-    for shard in part.shards(stage):
-        records = part.read_shard(stage, shard)
-        entered = len(records)
-        if faces:
-            entered = sum(r.alive for r in join_shard(part, faces, selecting, shard))
-        counts.add(entered, records)
-    return counts
-
-
-def funnel(part: Part) -> list[dict[str, Any]]:
-    """For each stage that has run: name, whether it ended, counts, and inputs that have changed."""
-    rows = []
-    for stage in part.stages():
-        info = part.stage_info(stage)
-        rows.append(
-            {
-                "stage": stage,
-                "complete": info["complete"],
-                "outdated": lineage.outdated(part, stage),
-                **info.get("counts", {}),
-            }
-        )
-    return rows
-
-
-def rejections(part: Part, stage: str) -> Iterator[FaceRecord]:
-    """The faces that a stage refused, as it left them."""
-    return (r for r in history(part, stage) if not r.alive)

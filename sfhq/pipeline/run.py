@@ -11,7 +11,8 @@ from typing import Any
 from sfhq import stages
 from sfhq.errors import SfhqError, UsageError
 from sfhq.parts.part import Part
-from sfhq.pipeline.engine import Counts, OnShard, run_stage
+from sfhq.pipeline.counts import Counts
+from sfhq.pipeline.engine import OnShard, run_stage
 from sfhq.pipeline.recipe import Recipe
 from sfhq.pipeline.stage import Stage
 
