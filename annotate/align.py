@@ -124,7 +124,7 @@ class Align(Stage[AlignSettings]):
 
         Raises:
             SfhqError: dlib or its landmarks are not installed.
-            UsageError: a value that cannot be.
+            UsageError: a value is not valid.
         """
         if size < 1:
             raise UsageError(f"--size {size}: wanted 1 or more pixels")
@@ -140,7 +140,7 @@ class Align(Stage[AlignSettings]):
         return cls(finder, size, faces, min_face, max_padding, aligned)
 
     def check(self, part: Part) -> None:
-        """Refuse a part whose source has gone."""
+        """Refuse a part whose source is not there any more."""
         with source_of(part):
             pass
 

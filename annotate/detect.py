@@ -63,7 +63,7 @@ class Detect(Stage[DetectSettings]):
         return cls(FaceDetector(detector=settings.detector))
 
     def check(self, part: Part) -> None:
-        """Refuse a part whose source has gone."""
+        """Refuse a part whose source is not there any more."""
         require_photos(part)
 
     def settings(self) -> dict[str, Json]:

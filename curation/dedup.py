@@ -73,8 +73,8 @@ class Dedup(Stage[DedupSettings]):
         threshold: photos with a cosine strictly above it are near-duplicates; None takes
             the default of the encoder that `embed` used.
         block: rows compared at a time; bounds the memory, does not change the result.
-        published: roots of parts that are out already: their photos come before all others
-            and stay whatever is near them.
+        published: roots of published parts: their photos are kept first, and no photo near one of
+            them is kept.
         way: how pairs are looked for; changes the speed only.
     """
 

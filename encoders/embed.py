@@ -103,7 +103,7 @@ class Embed(Stage[EmbedSettings]):
         return cls(image_encoder(settings.encoder, weights), settings.batch, tuple(sets))
 
     def check(self, part: Part) -> None:
-        """Refuse a part whose source has gone."""
+        """Refuse a part whose source is not there any more."""
         require_photos(part)
 
     def settings(self) -> dict[str, Json]:

@@ -11,7 +11,7 @@ class SfhqError(Exception):
 
 
 class UsageError(SfhqError):
-    """A setting or argument that cannot be."""
+    """A setting or an argument is not valid."""
 
     exit_code = 2
 

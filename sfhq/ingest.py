@@ -45,7 +45,7 @@ class Ingest(SourceStage[IngestSettings]):
     Attributes:
         source: a folder, a .txt list of paths or a .zip.
         only: take the file names that match this pattern, such as "keep_*.jpg".
-        limit: take the first so many, in sorted order.
+        limit: take only this many, the first ones in sorted order; None for all.
         licence: licence of the images, an SPDX id where there is one.
         provenance: where they come from, in the user's words.
     """
@@ -170,7 +170,7 @@ class Ingest(SourceStage[IngestSettings]):
 
 
 def rendered_names(root: Path) -> list[str] | None:
-    """What a rendered part offers: each face in its style; None where the root is no part.
+    """Names of the pictures of a rendered part, each face in its style; None if this is no part.
 
     Raises:
         UsageError: a part that was not rendered, or one without a face.

@@ -140,7 +140,8 @@ def test_rows_name_commands_that_exist(row: ModelRow) -> None:
     for words in row.needed_by:
         found = command(words)
         assert found is not None, f"{row.name}: there is no command {words}"
-        options = {option for parameter in found.params for option in parameter.opts}
+        parameters = found.get_params(click.Context(found))
+        options = {option for parameter in parameters for option in parameter.opts}
         assert {w for w in words.split() if w.startswith("--")} <= options
         assert not row.converts_to or row.converts_to in options
 
@@ -157,7 +158,7 @@ def test_rows_name_commands_that_exist(row: ModelRow) -> None:
 def test_commands_are_named_as_soon_as_they_exist(words: str, names: list[str]) -> None:
     for name in names:
         assert (words in model_row(name).needed_by) == (command(words) is not None), (
-            f"sfhq {words} came or went: change needed_by of {name} in sfhq/model_table.py"
+            f"sfhq {words} came or went: change needed_by of {name} in sfhq/weights/table.py"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,20 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Part:
     return faces_to_judge(tmp_path_factory.mktemp("part") / "part", 300)
 
 
+OPEN: list[LabelStore] = []
+
+
+@pytest.fixture(autouse=True)
+def close_stores() -> Iterator[None]:
+    """Close what a test opened; newer Pythons warn of connections that are left open."""
+    yield
+    while OPEN:
+        OPEN.pop().close()
+
+
 def open_session(part: Part, path: Path, **settings: Any) -> Session:
-    return Session(Faces.of(part), LabelStore(path / FILE), SessionSettings(**settings))
+    OPEN.append(LabelStore(path / FILE))
+    return Session(Faces.of(part), OPEN[-1], SessionSettings(**settings))
 
 
 def answer(face: str, action: str, client: str) -> dict[str, Any]:

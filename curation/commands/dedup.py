@@ -1,4 +1,4 @@
-"""What `sfhq dedup` does besides its stage: prove the result, calibrate the threshold."""
+"""Further uses of `sfhq dedup`: prove the result, calibrate the threshold."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = (
 
 
 def dedup_command() -> StageCommand:
-    """The command of the stage, with what it can do besides."""
+    """The command of the stage, with --verify and --calibrate."""
     return StageCommand(stages.row("dedup"), OPTIONS, _instead)
 
 

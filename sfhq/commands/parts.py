@@ -172,10 +172,10 @@ def write_export(root: Path, target: Path, recipe: Recipe) -> str:
 @click.command()
 @click.argument("part", type=FOLDER)
 @click.option("--out", type=FOLDER, help="Image to write; default: PART/sheet.png.")
-@click.option("--rows", default=12, show_default=True, help="Rows a page.")
-@click.option("--cell", default=160, show_default=True, help="Pixels of a picture.")
-@click.option("--pages", type=int, help="At most so many pages.")
-@click.option("--labels", is_flag=True, help="Of rendered heads: classes and landmarks beside.")
+@click.option("--rows", default=12, show_default=True, help="Rows per page.")
+@click.option("--cell", default=160, show_default=True, help="Side of a picture in pixels.")
+@click.option("--pages", type=int, help="Largest number of pages.")
+@click.option("--labels", is_flag=True, help="Draw classes and landmarks beside rendered heads.")
 def sheet(
     part: Path, out: Path | None, rows: int, cell: int, pages: int | None, labels: bool
 ) -> None:

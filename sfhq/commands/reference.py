@@ -22,8 +22,13 @@ def reference(group: click.Group) -> str:
     """
     blocks = [HEAD]
     for words, command in _commands(group, ()):
-        context = click.Context(command, info_name=" ".join(("sfhq", *words)), max_content_width=96)
-        context.terminal_width = 96
+        context = click.Context(
+            command,
+            info_name=" ".join(("sfhq", *words)),
+            terminal_width=96,
+            max_content_width=96,
+            help_option_names=["-h", "--help"],
+        )
         text = command.get_help(context)
         blocks.append(f"## sfhq {' '.join(words)}\n\n```text\n{text.rstrip()}\n```\n")
     return "\n".join(blocks)

@@ -93,7 +93,7 @@ def recipe_of(recipe_path: Path | None, values: dict[str, Any], lists: Sequence[
 
     Args:
         recipe_path: the file, or None.
-        values: parameter name -> value; names that are no recipe keys are passed over.
+        values: parameter name -> value.
         lists: names of parameters that are comma-separated lists.
     """
     flags: dict[str, Any] = {}
@@ -135,7 +135,7 @@ class StageCommand(_Lazy):
 
     Args:
         row: of the table of stages.
-        extra: further options, which are no settings.
+        extra: further options, which do not belong to the settings.
         before: called with the recipe, the part and the extra options; where it returns True, the
             stage does not run.
     """

@@ -15,6 +15,8 @@ from sfhq.parts.records import FaceRecord
 SOURCES = ("ingest", "sample", "render")
 FACES = ("align", "invert", "synthesize")
 ABOUT = ("embed", "score", "dedup")
+# Settings whose meaning is another now: they say how the face was found, too.
+OTHER_NOW = {"embed": {"digest", "features"}}
 WRITES = {  # stage -> names of arrays, columns and image folders; features_* are found on disk
     "align": ("landmarks", "transform", "aligned"),
     "invert": ("inverted",),

@@ -61,13 +61,13 @@ def faces_stage(part: Part, before: str | None = None) -> str:
     return found[-1]
 
 
-def about_stages(part: Part, faces: str, besides: Collection[str] = ()) -> list[str]:
+def about_stages(part: Part, faces: str, without: Collection[str] = ()) -> list[str]:
     """Complete stages that say something about the faces of a stage, in the order of a run.
 
     Args:
         part: the part.
         faces: stage that made the faces.
-        besides: names of stages to leave out.
+        without: names of stages to leave out.
 
     Raises:
         IntegrityError: one has lost shards.
@@ -75,7 +75,7 @@ def about_stages(part: Part, faces: str, besides: Collection[str] = ()) -> list[
     found = []
     for stage in part.stages():
         info = part.stage_info(stage)
-        if stage in besides or info["kind"] != "about" or not info["complete"]:
+        if stage in without or info["kind"] != "about" or not info["complete"]:
             continue
         if faces in info["inputs"]:
             require_complete(part, stage)
@@ -160,7 +160,7 @@ def readers(part: Part, stage: str) -> list[str]:
 
 
 def outdated(part: Part, stage: str) -> list[str]:
-    """Inputs of a stage that are no longer as it read them; an older format does not tell."""
+    """Inputs of a stage that have changed since it read them; unknown for parts of format 1."""
     here = part.stages()
     return [
         name

@@ -111,7 +111,7 @@ def read_photo(part: Part, record: FaceRecord) -> Pixels:
 
 
 def require_photos(part: Part) -> None:
-    """Refuse a part whose photos are those of a source that has gone.
+    """Refuse a part whose photos lie in a source that is not there any more.
 
     Raises:
         UsageError: the source is not there.

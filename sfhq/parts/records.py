@@ -47,7 +47,7 @@ class FaceRecord:
         rows: array name -> row of this face in `arrays/<name>/<shard>.npy`.
         hashes: image folder -> sha256 of the file there.
         about: column -> value of what "about" stages say of the face, joined when it is read.
-        shard: number of the shard it lives in; set by whoever reads it.
+        shard: number of the shard that it was read from.
         columns, arrays, images: what a stage hands over to be written; never read back from here.
     """
 

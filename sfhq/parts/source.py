@@ -189,7 +189,7 @@ def source_of(part: Part) -> Source:
     """The source a part was ingested from; of a rendered part its own folder.
 
     Raises:
-        UsageError: nothing was ingested, or the source has gone.
+        UsageError: nothing was ingested, or the source is not there any more.
     """
     if "render" in part.stages():
         return Source(part.root)
@@ -207,7 +207,7 @@ def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
 
     Raises:
         BadImage: "source missing", "source changed" and the other reasons of `Source.read`.
-        UsageError: nothing was ingested, or the whole source has gone.
+        UsageError: nothing was ingested, or the source is not there any more.
     """
     source = Source(part_or_root) if isinstance(part_or_root, Path) else source_of(part_or_root)
     with source:
@@ -228,7 +228,7 @@ def _walk(root: Path, skip: Path | None) -> Iterator[str]:
         ]
         for file in files:
             name = (here / file).relative_to(root).as_posix()
-            # A name that is not UTF-8 cannot be stored; it ends as a missing source.
+            # Records hold UTF-8 only; a file with another name is rejected as "source missing".
             yield name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -61,7 +61,7 @@ def run_stage(
         raise UsageError(f"workers is {workers}; wanted 1 or more")
     with folder_lock(part.root):
         _sweep(part)
-        # Before anything is deleted or claimed: whatever is wrong says so here.
+        # All checks come first: nothing is deleted or written before they have passed.
         settings = stage.settings()
         seeds = stage.seeds(part) if isinstance(stage, SourceStage) else None
         if seeds is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.parts import lineage
+from sfhq.parts import format1, lineage
 from sfhq.parts.join import join_shard
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -74,7 +74,7 @@ def job_of(stage: Stage[Any], part: Part) -> Job:
         there = lineage.provider(part, name, faces)
         if there is not None and there not in own:
             read.add(there)
-    known = lineage.about_stages(part, faces, besides=own)
+    known = lineage.about_stages(part, faces, without=own)
     selecting = lineage.selecting(part, known, stage.name if about else None)
     return Job(stage, part.root, faces, tuple(s for s in known if s in read), tuple(selecting))
 
@@ -133,8 +133,9 @@ def _refuse_other_settings(
     stage: Stage[Any], part: Part, there: dict[str, Any], info: dict[str, Any]
 ) -> None:
     before, now = there["settings"], info["settings"]
-    # An older version wrote fewer settings; those that both know must agree.
-    keys = before.keys() & now.keys() if there.get("format") == 1 else before.keys() | now.keys()
+    keys = before.keys() | now.keys()
+    if there.get("format") == 1:  # it wrote fewer settings; those that both know must agree
+        keys = (before.keys() & now.keys()) - format1.OTHER_NOW.get(stage.name, set())
     changed = sorted(k for k in keys if before.get(k) != now.get(k))
     if changed:
         first = changed[0]

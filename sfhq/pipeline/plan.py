@@ -43,7 +43,7 @@ class Plan:
         """Look at the settings and the source, and at the part where there is one.
 
         Raises:
-            UsageError: a setting that cannot be, or a source without images.
+            UsageError: a setting is not valid, or the source has no images.
         """
         done: set[str] = set()
         if (part / "part.json").is_file():

@@ -104,7 +104,7 @@ class Recipe:
             part: folder of the part.
 
         Raises:
-            UsageError: a value that cannot be.
+            UsageError: a value is not valid.
         """
         stage: type[Stage[Any]] = stages.load_stage(name)
         return stage.build(self.table(stage), self, part)

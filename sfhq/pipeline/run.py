@@ -82,12 +82,12 @@ class Pipeline:
             may_end_empty: whether a stage may leave no face.
 
         Raises:
-            UsageError: a setting that cannot be, or something that a stage reads is missing.
+            UsageError: a setting is not valid, or something that a stage reads is missing.
             SfhqError: no face was left.
         """
         root = part.root if isinstance(part, Part) else Path(part)
         built = [self.recipe.build(name, root) for name in self.names]
-        for stage in built:  # whatever is wrong says so before a folder is made
+        for stage in built:  # checks settings and weights before a folder is made
             stage.settings()
         opened = Part.create(root) if built[0].kind == "source" else Part.open(root)
         ended = []

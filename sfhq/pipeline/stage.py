@@ -33,9 +33,9 @@ class Stage(ABC, Generic[S]):
 
     Attributes:
         name: the word.
-        kind: "source" starts a part; "faces" says which faces there are from here on, and yields
-            whole records; "about" says something about each face: it writes its own columns,
-            arrays and images only, or rejects.
+        kind: "source" starts a part; "faces" decides which faces later stages see, and yields
+            whole records; "about" says something about each face: it writes only its own columns,
+            arrays and images, or rejects the face.
         scope: "face" where a shard can be done without the others: the unit of work, of resume and
             of a worker. "part" where the stage must see all records at once.
         reads: names of the arrays, columns and image folders that it cannot work without.
@@ -74,7 +74,7 @@ class Stage(ABC, Generic[S]):
             part: folder of the part, for files that lie in it; it may not exist yet.
 
         Raises:
-            UsageError: a value that cannot be.
+            UsageError: a value is not valid.
         """
         return cls()
 
@@ -87,7 +87,7 @@ class Stage(ABC, Generic[S]):
             faces: the most that come in; None where that is unknown.
 
         Raises:
-            UsageError: a value that cannot be.
+            UsageError: a value is not valid.
         """
         return faces
 

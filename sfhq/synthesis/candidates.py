@@ -6,7 +6,7 @@ Each way is a word on the command line and in the record:
     low           refined by feedback of the encoder: closest in colour, gaze and expression
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
-    sefa-0+1.5    one of the strongest directions of the weights, by so many units
+    sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
 """
 
 from __future__ import annotations
