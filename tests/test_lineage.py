@@ -20,7 +20,7 @@ import cli
 from curation.dedup import Dedup
 from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.parts.join import history
+from sfhq.parts.join import count_left, history
 from sfhq.parts.lineage import drop, outdated, readers
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -312,3 +312,13 @@ def test_dedup_of_a_grown_part_is_done_again(tmp_path: Path) -> None:
     part.write_about("score", 0, rows, {"score": "number"})
     assert json.loads(sfhq("dedup", part.root, "--threshold", 0.9, "--json").stdout)["alive"] == 1
     assert [r.face_id for r in part.faces()] == ["f0000"]
+
+
+def test_the_number_of_faces_left_is_that_of_the_join(judged: Part) -> None:
+    """One stage that rejects, then two that reject some of the same faces."""
+    assert count_left(judged) == len(list(judged.faces())) < 120
+    sfhq("score", judged.root, "--drop")
+    both = [r for r in history(judged, "score") if not r.alive]
+    assert {r.face_id for r in both} & {r.face_id for r in history(judged, "dedup") if not r.alive}
+    assert count_left(judged) == len(list(judged.faces()))
+    assert f"left       {count_left(judged):>7} faces" in sfhq("show", judged.root).stdout

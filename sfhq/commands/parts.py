@@ -27,6 +27,7 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
     Example:
       sfhq show part-05 --rejections 3
     """
+    from sfhq.parts.join import count_left
     from sfhq.parts.part import Part
     from sfhq.pipeline.counts import funnel
 
@@ -38,7 +39,7 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
     for row in rows:
         _show_stage(opened, row, rejections)
     if rows and rows[-1]["complete"]:
-        click.echo(f"{'left':<10} {sum(1 for _ in opened.faces()):>7} faces")
+        click.echo(f"{'left':<10} {count_left(opened):>7} faces")
 
 
 def _show_stage(part: Part, row: dict[str, Any], most: int) -> None:

@@ -48,6 +48,23 @@ def joined(part: Part) -> Iterator[FaceRecord]:
         yield from join_shard(part, faces, about, shard)
 
 
+def count_left(part: Part) -> int:
+    """Number of faces that no stage rejected; reads records only where two stages rejected some.
+
+    Raises:
+        UsageError: nothing has run to its end.
+        IntegrityError: damaged or missing records.
+    """
+    faces = faces_stage(part)
+    rejected = [
+        sum(part.stage_info(stage)["counts"]["rejected"].values())
+        for stage in about_stages(part, faces)
+    ]
+    if sum(1 for count in rejected if count) > 1:  # both may have rejected the same faces
+        return sum(r.alive for r in joined(part))
+    return int(part.stage_info(faces)["counts"]["alive"]) - sum(rejected)
+
+
 def history(part: Part, stage: str) -> Iterator[FaceRecord]:
     """The faces that a stage has records of, as it left them: with its own rejections only.
 

@@ -78,10 +78,10 @@ def run_stage(
         }
         if redo:
             lineage.drop(part, stage.name)
-        part.upgrade()
         done = claim(stage, part, info)
         if done is not None:
             return done
+        part.upgrade()
         if stage.kind == "about" and stage.scope == "part":
             _run_whole(job, part, on_shard)
         elif seeds is not None:

@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sfhq import stages
 from sfhq.errors import UsageError
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage, positive
+from sfhq.synthesis.networks import photo_networks
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -91,21 +91,13 @@ class Sample(SourceStage[SampleSettings]):
     @classmethod
     def build(cls, settings: SampleSettings, recipe: Recipe, part: Path) -> Sample:
         """The stage that a recipe describes, with its networks."""
-        from sfhq.synthesis.latents import LatentPrior
-
-        pair = stages.network("generator and encoder")(recipe.models)
         return cls(
-            generator=pair.generator,
-            generator_digest=pair.generator_digest,
-            encoder=pair.encoder,
-            encoder_digest=pair.encoder_digest,
-            prior=LatentPrior.of(pair.generator),
+            **photo_networks(recipe.models),
             count=settings.count,
             seed=settings.seed,
             psi=settings.psi,
             anchor_psi=settings.anchor_psi,
             batch=settings.batch,
-            precision=pair.precision,
         )
 
     @classmethod

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sfhq import stages
 from sfhq.errors import UsageError
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
@@ -17,6 +16,7 @@ from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, check_names
+from sfhq.synthesis.networks import photo_networks
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -104,22 +104,14 @@ class Synthesize(Stage[SynthesizeSettings]):
     @classmethod
     def build(cls, settings: SynthesizeSettings, recipe: Recipe, part: Path) -> Synthesize:
         """The stage that a recipe describes, with its networks."""
-        from sfhq.synthesis.latents import LatentPrior
-
         check_names(settings.candidates)  # before networks are read
-        pair = stages.network("generator and encoder")(recipe.models)
         return cls(
-            generator=pair.generator,
-            generator_digest=pair.generator_digest,
-            encoder=pair.encoder,
-            encoder_digest=pair.encoder_digest,
-            prior=LatentPrior.of(pair.generator),
+            **photo_networks(recipe.models),
             candidates=settings.candidates,
             keep=settings.keep,
             max_prior_distance=settings.max_prior_distance,
             seed=recipe.seed,
             batch=settings.batch,
-            precision=pair.precision,
         )
 
     @classmethod
