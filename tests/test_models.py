@@ -131,7 +131,7 @@ def command(words: str) -> click.Command | None:
     for word in words.partition(" --")[0].split():
         if not isinstance(found, click.Group):
             return None
-        found = found.get_command(click.Context(found), word)
+        found = found.get_command(click.Context(found, help_option_names=["-h", "--help"]), word)
     return found
 
 
@@ -140,7 +140,7 @@ def test_rows_name_commands_that_exist(row: ModelRow) -> None:
     for words in row.needed_by:
         found = command(words)
         assert found is not None, f"{row.name}: there is no command {words}"
-        parameters = found.get_params(click.Context(found))
+        parameters = found.get_params(click.Context(found, help_option_names=["-h", "--help"]))
         options = {option for parameter in parameters for option in parameter.opts}
         assert {w for w in words.split() if w.startswith("--")} <= options
         assert not row.converts_to or row.converts_to in options

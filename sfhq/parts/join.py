@@ -56,13 +56,14 @@ def count_left(part: Part) -> int:
         IntegrityError: damaged or missing records.
     """
     faces = faces_stage(part)
-    rejected = [
+    rejected: list[int] = [
         sum(part.stage_info(stage)["counts"]["rejected"].values())
         for stage in about_stages(part, faces)
     ]
     if sum(1 for count in rejected if count) > 1:  # both may have rejected the same faces
         return sum(r.alive for r in joined(part))
-    return int(part.stage_info(faces)["counts"]["alive"]) - sum(rejected)
+    alive: int = part.stage_info(faces)["counts"]["alive"]
+    return alive - sum(rejected)
 
 
 def history(part: Part, stage: str) -> Iterator[FaceRecord]:
