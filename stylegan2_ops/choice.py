@@ -88,9 +88,9 @@ def _read(path: Path) -> dict[str, str]:
 
 def _known_or_measured(path: Path, what: str, ways: Mapping[str, Callable[[], Way]]) -> str:
     """The choice in a file. If it has none, measure and write; one process at a time does so."""
-    known = _read(path).get(what)
-    if known in ways:
-        return known
+    known = _read(path)
+    if known.get(what) in ways:
+        return known[what]
     lock = FileLock(
         path.with_suffix(".lock"), LOCK_SECONDS, preserve_lock_file=True, fallback_to_soft=False
     )

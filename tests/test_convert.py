@@ -122,8 +122,9 @@ class TestNvlabs:
         """As `--cfg=stylegan2` writes it: no such argument, but layers that clamp at 256."""
         generator = lively(replace(BOTH_KINDS_OF_WIDTH, conv_clamp=0.5))
         unclamped = lively(replace(BOTH_KINDS_OF_WIDTH, conv_clamp=None))
-        left = {"conv_clamp": DEFAULTED, "num_fp16_res": DEFAULTED} if flat else {}
-        left = left or {"synthesis_kwargs": {"channel_base": 512, "channel_max": 12}}
+        left: dict[str, Any] = {"synthesis_kwargs": {"channel_base": 512, "channel_max": 12}}
+        if flat:
+            left = {"conv_clamp": DEFAULTED, "num_fp16_res": DEFAULTED}
         path = write_nvlabs(tmp_path / "n.pkl", generator, tmp_path / "c", flat=flat, **left)
         source = read_generator(path)
         assert source.config == generator.config and "conv_clamp" not in source.notes
@@ -134,7 +135,7 @@ class TestNvlabs:
 
     def test_the_layers_decide_and_the_argument_is_the_second_choice(self, tmp_path: Path) -> None:
         generator = tiny_generator()  # without a clamp
-        given = {"synthesis_kwargs": {"conv_clamp": 256}}
+        given: dict[str, Any] = {"synthesis_kwargs": {"conv_clamp": 256}}
         path = write_nvlabs(tmp_path / "n.pkl", generator, tmp_path / "c", **given)
         assert read_generator(path).config.conv_clamp is None
         path = write_nvlabs(tmp_path / "n.pkl", generator, tmp_path / "c", kept={}, **given)

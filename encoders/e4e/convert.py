@@ -98,21 +98,20 @@ def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any, dict[str, str]
     for name, tensor in _below(both, "encoder.").items():
         ours = f"encoder.{name}" if name.startswith(("input_layer.", "body.")) else name
         state[ours] = tensor
-    mean = value.get("latent_avg")
-    adds_mean = options.get("start_from_latent_avg", True)
-    if mean is None and adds_mean:
-        raise BadCheckpoint("has no latent_avg, which must be added to the encoder's output")
     config = _config(state)
-    if mean is not None:
-        mean = as_tensor(mean).float()
-        mean = mean.reshape(-1, mean.shape[-1])
+    mean: Tensor | None = None
+    if value.get("latent_avg") is not None:
+        held = as_tensor(value["latent_avg"]).float()
+        mean = held.reshape(-1, held.shape[-1])
         if len(mean) not in (1, config.num_ws):
             raise BadCheckpoint(f"latent_avg has {len(mean)} rows; wanted 1 or {config.num_ws}")
-    if adds_mean:
-        state["latent_avg"] = mean.expand(config.num_ws, -1)
-    else:
+    if not options.get("start_from_latent_avg", True):
         state["latent_avg"] = torch.zeros(config.num_ws, config.w_dim)
         notes["latent_avg"] = NO_MEAN
+    elif mean is None:
+        raise BadCheckpoint("has no latent_avg, which must be added to the encoder's output")
+    else:
+        state["latent_avg"] = mean.expand(config.num_ws, -1)
     decoder = _below(both, "decoder.")
     generator = from_rosinality(decoder, None if mean is None else mean[0]) if decoder else None
     if generator is not None and generator[0].num_ws != config.num_ws:

@@ -37,7 +37,9 @@ NO_CLAMP = (
     "images are wrong: convert the .pkl that it was made from"
 )
 CLAMPED = frozenset({"SynthesisLayer", "ToRGBLayer"})  # classes that keep their conv_clamp
-PLAIN = {  # what layers and blocks keep, whether or not it was among the arguments
+PLAIN: dict[
+    str, dict[str, Any]
+] = {  # what layers and blocks keep, whether or not it was among the arguments
     "SynthesisLayer": {"activation": "lrelu", "use_noise": True},
     "SynthesisBlock": {"architecture": "skip"},
 }

@@ -49,7 +49,7 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: Mapping
             file.write(len(text).to_bytes(8, "little") + text)
             for name in names:
                 flat = state[name].detach().cpu().contiguous().reshape(-1)
-                file.write(memoryview(flat.view(torch.uint8).numpy()))
+                file.write(flat.view(torch.uint8).numpy().data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
