@@ -56,7 +56,11 @@ def main() -> None:
     kept = keep_freed_memory()
     encoder = lively_encoder()
     last = lively_encoder().to(memory_format=torch.channels_last)
-    ready = {"prepared fp32": PreparedE4e(encoder)}
+    ready = {
+        "prepared fp32": PreparedE4e(encoder),
+        "prepared fp32 with Winograd": PreparedE4e(encoder, impl="native"),
+        "prepared fp32 without Winograd": PreparedE4e(encoder, impl="ref"),
+    }
     if has_fast_bf16():
         ready["prepared bf16"] = PreparedE4e(encoder, "bf16")
     print(f"{options.threads} threads, torch {torch.__version__}, freed memory kept: {kept}")

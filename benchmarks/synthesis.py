@@ -2,6 +2,10 @@
 
     python benchmarks/synthesis.py --resolution 1024
     python benchmarks/synthesis.py --resolution 1024 --peer ../stylegan2-ada-pytorch
+    python benchmarks/synthesis.py --kernels
+
+With SFHQ_CPU=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 in the environment, a CPU with
+AVX-512 plays one without.
 
 It measures the convolutions alone, the plain network of this project, the prepared ones, and
 another implementation from a checkout on this machine (--peer). All jobs run in turn, so that a
@@ -25,9 +29,11 @@ import torch.nn.functional as F
 from timing import Job, measure
 from torch import Tensor
 
+from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.generator import Generator, GeneratorConfig, channels_at
 from stylegan2_ops.inference import PreparedSynthesis, has_fast_bf16
 from stylegan2_ops.memory import keep_freed_memory
+from stylegan2_ops.upfirdn2d import make_filter, upfirdn2d
 
 
 def lively_generator(resolution: int) -> Generator:
@@ -66,6 +72,33 @@ def convolutions(config: GeneratorConfig, batch: int, dtype: torch.dtype, last: 
             job()
 
     return run
+
+
+WAYS: dict[str, bool | None] = {"": None, " with Winograd": True, " without Winograd": False}
+
+
+def kernels(config: GeneratorConfig) -> dict[str, tuple[Job, Job]]:
+    """The operators outside of convolutions: by compiled kernel, and by torch's operators."""
+    size, width = config.resolution, channels_at(config.resolution, config.channel_base, 512)
+    jobs: dict[str, tuple[Job, Job]] = {}
+    for layout in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(1, width, size, size).contiguous(memory_format=layout)
+        wide = torch.randn(1, width, size + 1, size + 1).contiguous(memory_format=layout)
+        bias, name = torch.randn(width), str(layout).removeprefix("torch.")
+        fir = make_filter()
+        jobs[f"bias_act, {name}"] = (
+            partial(bias_act, x, bias, impl="native"),
+            partial(bias_act, x, bias, impl="ref"),
+        )
+        blur = partial(upfirdn2d, wide, fir, padding=(1, 1, 1, 1), gain=4.0)
+        jobs[f"upfirdn2d, {name}"] = (partial(blur, impl="native"), partial(blur, impl="ref"))
+        small = torch.randn(1, 3, size // 2, size // 2).contiguous(memory_format=layout)
+        up = partial(upfirdn2d, small, fir, up=2, padding=(2, 1, 2, 1), gain=4.0)
+        jobs[f"upsample2d of colours, {name}"] = (
+            partial(up, impl="native"),
+            partial(up, impl="ref"),
+        )
+    return jobs
 
 
 PEER = """
@@ -124,9 +157,9 @@ def accuracy(generator: Generator, w_plus: Tensor) -> dict[str, float]:
     scale = 0.4 / float(wanted.std())
     errors = {}
     for name, precision, winograd in (
-        ("fp32", "fp32", True),
+        ("fp32 with Winograd", "fp32", True),
         ("fp32 without Winograd", "fp32", False),
-        ("bf16", "bf16", True),
+        ("bf16 with Winograd", "bf16", True),
     ):
         render = PreparedSynthesis(
             generator.synthesis,
@@ -189,10 +222,20 @@ def main() -> None:
     parser.add_argument(
         "--compile", action="store_true", help="also measure the plain network with torch.compile"
     )
+    parser.add_argument(
+        "--kernels", action="store_true", help="measure the other compiled kernels instead"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     kept = not options.default_malloc and keep_freed_memory()
+    if options.kernels:
+        with torch.inference_mode():
+            for name, pair in kernels(GeneratorConfig(resolution=options.resolution)).items():
+                taken = measure(dict(zip(("kernel", "torch"), pair, strict=True)), options.runs)
+                ours, theirs = (1e3 * statistics.median(values) for values in taken.values())
+                print(f"{name:<42} kernel {ours:8.1f} ms, torch {theirs:8.1f} ms")
+        return
     generator = lively_generator(options.resolution)
     report: dict[str, Any] = {
         "resolution": options.resolution,
@@ -214,7 +257,7 @@ def main() -> None:
                     jobs[f"convolutions {precision} {layout}"] = convolutions(
                         generator.config, batch, dtype, last
                     )
-                for name, winograd in (("", True), (" without Winograd", False)):
+                for name, winograd in WAYS.items():
                     render = PreparedSynthesis(
                         generator.synthesis,
                         "bf16" if precision == "bf16" else "fp32",
@@ -240,8 +283,9 @@ def main() -> None:
                     for layout in ("channels-last", "NCHW")
                 )
                 ratios[f"{precision} / convolutions alone"] = ours / floor
-                direct = medians[f"prepared {precision} without Winograd"]
-                ratios[f"{precision} without Winograd / convolutions alone"] = direct / floor
+                for name in (" with Winograd", " without Winograd"):
+                    other = medians[f"prepared {precision}{name}"]
+                    ratios[f"{precision}{name} / convolutions alone"] = other / floor
                 ratios[f"plain network / {precision}"] = medians["plain network fp32"] / ours
                 if options.peer:
                     ratios[f"peer / {precision}"] = medians["peer fp32"] / ours

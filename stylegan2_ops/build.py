@@ -96,9 +96,43 @@ def _compiler_version(compiler: str) -> str:
     return done.stdout.partition("\n")[0]
 
 
-@lru_cache(maxsize=1)
+def _is_limited() -> bool:
+    """Whether $SFHQ_CPU asks for the code of a CPU without AVX-512."""
+    return os.environ.get("SFHQ_CPU") == "avx2"
+
+
+def compiler_flags() -> tuple[str, ...]:
+    """`FLAGS`, and those that $SFHQ_CPU adds."""
+    return (*FLAGS, "-mno-avx512f") if _is_limited() else FLAGS
+
+
 def cpu_features() -> str:
-    """The CPU's feature flags, sorted, or its name where the system does not list them."""
+    """The CPU's feature flags, sorted, or its name where the system does not list them.
+
+    With SFHQ_CPU=avx2 in the environment, those of AVX-512 and AMX are left out, so that this
+    machine compiles and chooses as one without them does. For torch's own kernels set
+    ATEN_CPU_CAPABILITY=avx2 and ONEDNN_MAX_CPU_ISA=AVX2 as well.
+    """
+    found = _cpu_features()
+    if not _is_limited():
+        return found
+    return " ".join(flag for flag in found.split() if not flag.startswith(("avx512", "amx")))
+
+
+@lru_cache(maxsize=1)
+def cpu_model() -> str:
+    """The name of the CPU."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@lru_cache(maxsize=1)
+def _cpu_features() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith(("flags", "Features")):
@@ -112,7 +146,7 @@ def build_key(compiler: str, source: Path | None = None) -> str:
     """A digest of all that a build depends on, 16 hex digits; `source` as in `build`."""
     parts = (
         (source or SOURCE).read_text(encoding="utf-8"),
-        " ".join(FLAGS),
+        " ".join(compiler_flags()),
         compiler,
         _compiler_version(compiler),
         cpu_features(),
@@ -156,6 +190,8 @@ def build(source: Path | None = None) -> Path:
     compiler, ninja = find_compiler(), find_ninja()
     if compiler is None:
         raise BuildError("no C++ compiler; install g++ or clang++, or set CXX")
+    if (limit := os.environ.get("SFHQ_CPU")) not in (None, "", "avx2"):
+        raise BuildError(f"SFHQ_CPU is {limit!r}; wanted avx2, or leave it unset")
     source = source or SOURCE
     folder = cache_folder() / build_key(compiler, source)
     library = folder / "ops.so"
@@ -178,7 +214,7 @@ def build(source: Path | None = None) -> Path:
 def _compile(compiler: str, ninja: str, folder: Path, source: Path) -> None:
     rules = f"""\
 rule compile
-  command = {_quoted(compiler)} {" ".join(FLAGS)} -MMD -MF $out.d -c $in -o $out
+  command = {_quoted(compiler)} {" ".join(compiler_flags())} -MMD -MF $out.d -c $in -o $out
   depfile = $out.d
   deps = gcc
 rule link

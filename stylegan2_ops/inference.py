@@ -20,11 +20,18 @@ from torch import Tensor, nn
 from stylegan2_ops import cpu
 from stylegan2_ops.bias_act import LRELU_GAIN, LRELU_SLOPE, bias_act, triton_available
 from stylegan2_ops.build import WORTH_COMPILING, Impl, available, cpu_features
+from stylegan2_ops.choice import fastest
 from stylegan2_ops.finish import Finish
 from stylegan2_ops.generator import SynthesisBlock, SynthesisNetwork
 from stylegan2_ops.layers import FullyConnected, NoiseMode, SynthesisLayer, ToRGB
 from stylegan2_ops.modulated_conv import DEMODULATION_EPS
-from stylegan2_ops.packed import Convolution, fits_winograd, pack_conv2d, pack_upsampling
+from stylegan2_ops.packed import (
+    Convolution,
+    fits_winograd,
+    layer_ways,
+    pack_conv2d,
+    pack_upsampling,
+)
 from stylegan2_ops.upfirdn2d import upfirdn2d, upsample2d
 
 Precision = Literal["fp32", "bf16"]
@@ -155,9 +162,9 @@ class PreparedSynthesis:
         precision: "fp32", or "bf16" for convolutions in bfloat16 and all other steps in float32.
         impl: "native" for the compiled kernels, "ref" for torch's operators. "auto" takes the
             kernels if images have 256 pixels per side or more and a compiler is available.
-        winograd: let the kernels compute plain 3x3 convolutions by F(4x4, 3x3) at the sizes where
-            that measured faster; rounding errors are several times larger, but stay in the last
-            digits of float32.
+        winograd: whether the kernels compute plain 3x3 convolutions by F(4x4, 3x3); rounding errors
+            are several times larger, but stay in the last digits of float32. None takes, for each
+            layer, what measured fastest on this machine (`stylegan2_ops.choice`).
 
     Raises:
         ValueError: unknown `precision` or `impl`.
@@ -169,7 +176,7 @@ class PreparedSynthesis:
         network: SynthesisNetwork,
         precision: Precision = "fp32",
         impl: Impl = "auto",
-        winograd: bool = True,
+        winograd: bool | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision is {precision!r}; wanted one of {PRECISIONS}")
@@ -185,7 +192,7 @@ class PreparedSynthesis:
         upsampling = [block.conv0.resample_filter for block in blocks if not block.first]
         separable = all(_axis(kernel) is not None for kernel in [self.skip_kernel, *upsampling])
         self.native = worth and on_cpu and separable and available(impl)
-        self.winograd = self.native and winograd
+        self.winograd = winograd if self.native else False
         wants_triton = self.device.type == "cuda" and impl != "ref" and separable
         self.triton = wants_triton and triton_available(impl)
         self.const = blocks[0].const.detach().float()[None]
@@ -208,10 +215,10 @@ class PreparedSynthesis:
         kernel = layer.resample_filter.detach().float()
         typed = weight.to(self.dtype)
         transformed, convolve = None, None
-        if self.winograd and layer.up == 1 and size >= WINOGRAD_FROM and fits_winograd(weight):
-            transformed = cpu.winograd_weight(weight)
-        elif layer.up == 2:
+        if layer.up == 2:
             convolve = pack_upsampling(typed, size)
+        elif self._takes_winograd(weight, size):
+            transformed = cpu.winograd_weight(weight)
         else:
             convolve = pack_conv2d(typed, size, padding=weight.shape[-1] // 2)
         return _Layer(
@@ -227,6 +234,15 @@ class PreparedSynthesis:
             taps=_axis(kernel),
             winograd=transformed,
         )
+
+    def _takes_winograd(self, weight: Tensor, size: int) -> bool:
+        if self.winograd is False or size < WINOGRAD_FROM or not fits_winograd(weight):
+            return False
+        if self.winograd is None:
+            kind = "bf16" if self.dtype == torch.bfloat16 else "fp32"
+            name = f"synthesis {weight.shape[1]} to {weight.shape[0]} at {size}, {kind}"
+            return fastest(name, layer_ways(weight.to(self.dtype), size)) == "winograd"
+        return True
 
     def _to_rgb(self, layer: ToRGB) -> _Colours:
         weight = layer.weight.detach().float()[:, :, 0, 0].contiguous()

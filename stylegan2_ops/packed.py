@@ -7,7 +7,7 @@ channels-last layout.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -103,6 +103,63 @@ def pack_winograd(weight: Tensor, bias: Tensor | None = None) -> Convolution:
         return y
 
     return convolve
+
+
+def layer_ways(weight: Tensor, size: int) -> dict[str, Callable[[], Callable[[], object]]]:
+    """A 3x3 layer of the synthesis network by Winograd's method and directly, for `fastest`.
+
+    Each way includes the steps that follow the convolution.
+
+    Args:
+        weight: (O, I, 3, 3) for which `fits_winograd` is true, in the dtype to compute in.
+        size: height and width of the image.
+    """
+    out = len(weight)
+    finish = Finish(
+        demodulation=torch.ones(1, out),
+        bias=torch.zeros(out),
+        noise=torch.zeros(size, size),
+        following=torch.ones(1, out),
+        to_rgb=torch.ones(1, 3, out),
+        slope=0.2,
+    )
+
+    def by_winograd() -> Callable[[], object]:
+        x, turned = _image(weight, size), cpu.winograd_weight(weight)
+        return lambda: cpu.winograd_layer(x, turned, finish)
+
+    def directly() -> Callable[[], object]:
+        x, convolve = _image(weight, size), pack_conv2d(weight, size, padding=1)
+        return lambda: cpu.finish_layer(convolve(x), finish)
+
+    return {"winograd": by_winograd, "direct": directly}
+
+
+def convolution_ways(
+    size: int, weight: Tensor, packers: Mapping[str, Callable[[], Convolution]]
+) -> dict[str, Callable[[], Callable[[], object]]]:
+    """Packed convolutions of one weight as ways for `fastest`.
+
+    Args:
+        size: height and width of the input.
+        weight: (O, I, k, k) in the dtype to compute in.
+        packers: by name, functions that return the packed convolution.
+    """
+    x = _image(weight, size)
+
+    def way(pack: Callable[[], Convolution]) -> Callable[[], Callable[[], object]]:
+        def prepare() -> Callable[[], object]:
+            convolve = pack()
+            return lambda: convolve(x)
+
+        return prepare
+
+    return {name: way(pack) for name, pack in packers.items()}
+
+
+def _image(weight: Tensor, size: int) -> Tensor:
+    x = torch.ones(1, weight.shape[1], size, size, dtype=weight.dtype)
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 # F(4, 2) with the points 0, 1, -1, 2 and infinity: four outputs of two taps need five products.

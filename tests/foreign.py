@@ -15,6 +15,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,16 @@ class Persistent:
         return _reconstruct_persistent_obj, (self.meta,)
 
 
-def module_tree(state: Mapping[str, Tensor], buffers: set[str], canary: Path) -> Persistent:
-    """Modules as the persistence format keeps them, from tensors by name."""
+def module_tree(
+    state: Mapping[str, Tensor],
+    buffers: set[str],
+    canary: Path,
+    kept: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Persistent:
+    """Modules as the persistence format keeps them, from tensors by name.
+
+    `kept` has the attributes that each class keeps beside its tensors.
+    """
 
     def build(prefix: str, class_name: str) -> Persistent:
         own = {n: v for n, v in state.items() if n.startswith(prefix)}
@@ -118,6 +127,7 @@ def module_tree(state: Mapping[str, Tensor], buffers: set[str], canary: Path) ->
                 "_modules": modules,
                 "resample_gain": np.float64(1.0),
                 "act_gain": np.float32(1.4142135),
+                **kept.get(class_name, {}),
             },
             canary,
         )
@@ -139,6 +149,7 @@ def _class_of(name: str) -> str:
 
 
 BUFFERS = {"w_avg", "resample_filter", "noise_const"}
+DEFAULTED = object()  # an argument left at its default, which is not among the kept ones
 
 
 def init_kwargs(generator: Generator, flat: bool = False, **more: Any) -> dict[str, Any]:
@@ -159,7 +170,8 @@ def init_kwargs(generator: Generator, flat: bool = False, **more: Any) -> dict[s
         "mapping_kwargs": EasyDict(num_layers=config.mapping_layers),
     }
     kept = dict(synthesis) if flat else {"synthesis_kwargs": synthesis}
-    return EasyDict({**sizes, **kept, **more})
+    given = {**sizes, **kept, **more}
+    return EasyDict({name: value for name, value in given.items() if value is not DEFAULTED})
 
 
 def write_nvlabs(
@@ -169,11 +181,23 @@ def write_nvlabs(
     protocol: int = 4,
     flat: bool = False,
     state: Mapping[str, Tensor] | None = None,
+    kept: Mapping[str, Mapping[str, Any]] | None = None,
     **more: Any,
 ) -> Path:
-    """A snapshot: G, D, G_ema and what else is in one, by Python's own pickler."""
+    """A snapshot: G, D, G_ema and what else is in one, by Python's own pickler.
+
+    Layers keep the generator's clamp, as those of published snapshots do; `kept` replaces what
+    classes keep. A value of `DEFAULTED` in `more` leaves the argument out.
+    """
+    if kept is None:
+        clamp = {"conv_clamp": generator.config.conv_clamp}
+        kept = {
+            "SynthesisLayer": {"activation": "lrelu", "use_noise": True, **clamp},
+            "ToRGBLayer": clamp,
+            "SynthesisBlock": {"architecture": "skip"},
+        }
     with foreign_modules():
-        tree = module_tree(state or generator.state_dict(), BUFFERS, canary)
+        tree = module_tree(state or generator.state_dict(), BUFFERS, canary, kept)
         tree.meta["state"]["_init_args"] = ()
         tree.meta["state"]["_init_kwargs"] = init_kwargs(generator, flat, **more)
         empty: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
@@ -309,8 +333,9 @@ def write_e4e(
     options: Any = None,
     archive: bool = True,
     rows: bool = True,
+    mean: bool = True,
 ) -> Path:
-    """{state_dict: {encoder.*, decoder.*}, latent_avg, opts}, by torch.save."""
+    """{state_dict: {encoder.*, decoder.*}, latent_avg if `mean`, opts}, by torch.save."""
     state: OrderedDict[str, Tensor] = OrderedDict()
     for name, value in encoder.state_dict().items():
         if name != "latent_avg":
@@ -320,13 +345,15 @@ def write_e4e(
             generator.state_dict(), generator.config.resolution
         ).items():
             state[f"decoder.{name}"] = value
-    mean = encoder.latent_avg.clone() if generator is None else generator.mapping.w_avg.clone()
+    average = encoder.latent_avg.clone() if generator is None else generator.mapping.w_avg.clone()
     if rows and generator is not None:
-        mean = mean.repeat(encoder.config.num_ws, 1)
+        average = average.repeat(encoder.config.num_ws, 1)
     options = (
         {"encoder_type": "Encoder4Editing", "device": "cuda:0"} if options is None else options
     )
-    whole = {"state_dict": state, "latent_avg": mean, "opts": options}
+    whole = {"state_dict": state, "opts": options}
+    if mean:
+        whole["latent_avg"] = average
     torch.save(whole, path, _use_new_zipfile_serialization=archive)
     return path
 

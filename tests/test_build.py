@@ -80,6 +80,20 @@ def test_a_build_is_kept_and_keyed(fresh: Path, monkeypatch: pytest.MonkeyPatch)
     assert build.build_key(compiler) == key
 
 
+def test_this_machine_can_play_one_without_avx512(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_cpu_features", lambda: "amx_bf16 avx2 avx512_bf16 avx512f fma")
+    key = build.build_key("c++")
+    monkeypatch.setenv("SFHQ_CPU", "avx2")
+    assert build.cpu_features() == "avx2 fma"
+    assert build.compiler_flags() == (*build.FLAGS, "-mno-avx512f")
+    assert build.build_key("c++") != key
+    monkeypatch.setenv("SFHQ_CPU", "sse2")
+    with pytest.raises(build.BuildError, match="SFHQ_CPU is 'sse2'; wanted avx2"):
+        build.build()
+
+
 def test_auto_warns_once_with_the_first_error(
     fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

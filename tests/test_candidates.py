@@ -19,6 +19,7 @@ from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.engine import run_stage
+from sfhq.synthesis import candidates
 from sfhq.synthesis.candidates import (
     LOW_RADIUS,
     LOW_ROUNDS,
@@ -27,6 +28,7 @@ from sfhq.synthesis.candidates import (
     render,
 )
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
+from sfhq.synthesis.likeness import Likeness, Seen, detail, reduce, to_lab
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
 from sfhq.synthesis.sample import Sample
 from sfhq.synthesis.synthesize import Synthesize
@@ -138,47 +140,83 @@ def test_strict_stays_within_its_radius(
     assert made.params[0]["radius"] == STRICT_RADIUS
 
 
-def preview_error(generator: Generator, w_plus: Tensor, images: Tensor) -> Tensor:
-    shown = generator.synthesis(w_plus).clamp(-1, 1)
-    error: Tensor = (shown - images).abs().mean(dim=(1, 2, 3))
-    return error
+def seen(generator: Generator, w_plus: Tensor, images: Tensor) -> Seen:
+    """The rendered pictures beside the inspirations."""
+    return Likeness.to(images).see(generator.synthesis(w_plus), torch.arange(len(images)))
 
 
-def test_low_is_never_further_from_the_inspiration_than_its_start(
+def test_low_is_nearer_than_strict_and_no_blurrier(
     maker: CandidateMaker, generator: Generator, prior: LatentPrior
 ) -> None:
     rng = torch.Generator().manual_seed(9)
-    inverted, images = torch.randn(12, 8, 16, generator=rng), tiny_images(12)
-    start = prior.within(inverted, LOW_RADIUS)
-    made = maker.make("low", inverted, images, [str(i) for i in range(12)])
-    before = preview_error(generator, start, images)
-    after = preview_error(generator, made.w_plus, images)
-    assert (after <= before + 1e-6).all()
-    for face, error in zip(made.params, after.tolist(), strict=True):
-        assert face["l1"] == pytest.approx(error, abs=1e-4)
-        assert 0 <= face["rounds"] <= LOW_ROUNDS
-    unmoved = torch.tensor([face["rounds"] == 0 for face in made.params])
-    torch.testing.assert_close(made.w_plus[unmoved], start[unmoved])
-
-
-def test_low_gets_closer_where_the_encoder_helps(generator: Generator, prior: LatentPrior) -> None:
-    """With an encoder that answers with the latent's own error the feedback must converge."""
-    rng = torch.Generator().manual_seed(10)
-    wanted = generator.broadcast(generator.mapping(torch.randn(4, 16, generator=rng)))
+    wanted = generator.broadcast(generator.mapping(torch.randn(12, 16, generator=rng)))
     images = generator.synthesis(wanted).clamp(-1, 1)
-    offset = 0.2 * torch.randn(4, 8, 16, generator=rng)
-    seen: list[Tensor] = [wanted + offset]
+    inverted = wanted + 0.1 * torch.randn(12, 8, 16, generator=rng)
+    ids = [str(i) for i in range(12)]
+    strict, made = (maker.make(name, inverted, images, ids) for name in ("strict", "low"))
+    before, after = (seen(generator, c.w_plus, images) for c in (strict, made))
+    moved = torch.tensor(
+        [bool((a != b).any()) for a, b in zip(made.w_plus, strict.w_plus, strict=True)]
+    )
+    assert moved.sum() >= 5
+    assert (after.apart[moved] < before.apart[moved]).all()
+    assert (after.l1[moved] < before.l1[moved]).all()
+    assert (after.detail[moved] > before.detail[moved]).all()
+    assert (prior.distance(made.w_plus) <= LOW_RADIUS + 1e-4).all()
+    for face, l1, apart in zip(made.params, after.l1.tolist(), after.apart.tolist(), strict=True):
+        assert face["l1"] == pytest.approx(l1, abs=1e-3)
+        assert face["lab"] == pytest.approx(apart, abs=0.1)
+        assert 0 <= face["rounds"] <= LOW_ROUNDS
 
-    def encoder(_: Tensor) -> Tensor:  # always off by the same, from wherever we are now
-        return 2 * seen[0] - wanted
 
-    maker = CandidateMaker(generator, encoder, prior, 0)
-    made = maker.make("low", wanted + offset, images, list("abcd"))
-    start = prior.within(wanted + offset, LOW_RADIUS)
-    before = preview_error(generator, start, images)
-    after = preview_error(generator, made.w_plus, images)
-    assert (after < before).any()
-    assert any(p["rounds"] for p in made.params)
+def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Generator) -> None:
+    """The art is the very picture of `strict`, so nothing is nearer."""
+    inverted = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(12))
+    strict = maker.make("strict", inverted, tiny_images(2), IDS[:2]).w_plus
+    made = maker.make("low", inverted, generator.synthesis(strict).clamp(-1, 1), IDS[:2])
+    torch.testing.assert_close(made.w_plus, strict)
+    assert [face["rounds"] for face in made.params] == [0, 0]
+    assert [face["lab"] for face in made.params] == pytest.approx([0, 0], abs=0.01)
+
+
+def test_low_takes_the_inverted_latent_unless_it_is_blurrier(
+    generator: Generator, prior: LatentPrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder that was right: its latent, bounded, draws the art itself."""
+    rng = torch.Generator().manual_seed(10)
+    inverted = prior.within(3 * torch.randn(6, 8, 16, generator=rng), LOW_RADIUS)
+    images = generator.synthesis(inverted).clamp(-1, 1)
+    maker = CandidateMaker(generator, lambda _: inverted, prior, 0)
+    strict = maker.make("strict", inverted, images, list("abcdef")).w_plus
+    share = seen(generator, inverted, images).detail / seen(generator, strict, images).detail
+    assert ((share > 0.9) & (share < 1)).any()
+    made = maker.make("low", inverted, images, list("abcdef"))
+    guarded = seen(generator, made.w_plus, images).detail / seen(generator, strict, images).detail
+    assert (guarded >= 1 - 1e-4).all()
+    monkeypatch.setattr(candidates, "LOW_DETAIL", 0.9)
+    made = maker.make("low", inverted, images, list("abcdef"))
+    torch.testing.assert_close(made.w_plus, inverted, atol=1e-3, rtol=1e-3)
+    assert {face["rounds"] for face in made.params} == {0}
+
+
+def test_distances_and_detail_are_those_of_their_definitions() -> None:
+    white, grey = torch.ones(1, 3, 8, 8), torch.full((1, 3, 8, 8), 0.5 * 2 - 1)
+    torch.testing.assert_close(
+        to_lab(white)[0, :, 0, 0], torch.tensor([100.0, 0, 0]), atol=1e-2, rtol=0
+    )
+    red = to_lab(torch.tensor([1.0, -1, -1]).reshape(1, 3, 1, 1)).flatten()
+    torch.testing.assert_close(red, torch.tensor([53.24, 80.09, 67.20]), atol=0.02, rtol=0)
+    assert float(to_lab(grey)[0, 0, 0, 0]) == pytest.approx(53.39, abs=0.02)
+    apart = Likeness.to(white).see(grey, torch.zeros(1, dtype=torch.long))
+    assert float(apart.l1) == pytest.approx(1.0) and float(apart.apart) == pytest.approx(
+        46.61, abs=0.02
+    )
+    assert float(apart.detail) == pytest.approx(0, abs=1e-3)
+    sharp = tiny_images(1, 128)
+    soft = F.interpolate(F.interpolate(sharp, (16, 16), mode="area"), (128, 128), mode="bilinear")
+    assert detail(soft) < 0.8 * detail(sharp)
+    assert reduce(sharp, 64).shape == (1, 3, 64, 64)
+    assert torch.equal(reduce(sharp, 256), sharp)
 
 
 def test_psi_is_plain_truncation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from foreign import (
+    DEFAULTED,
     NUMPY_1,
     NUMPY_2,
     rename_numpy,
@@ -27,7 +29,7 @@ from cli import main
 from encoders.e4e.convert import read_e4e
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4e, E4eConfig, load_e4e
-from sfhq.weights.checkpoints import load_generator
+from sfhq.weights.checkpoints import load_generator, save_checkpoint
 from stylegan2_ops.foreign.convert import GeneratorSource, fingerprint, read_generator
 from stylegan2_ops.foreign.inert import BadCheckpoint
 from stylegan2_ops.foreign.torch_files import read_weights, sniff
@@ -96,7 +98,15 @@ class TestNvlabs:
             ({"img_resolution": 64}, "img_resolution is 64, but its tensors have 32"),
             ({"architecture": "resnet"}, "architecture is resnet; wanted skip"),
             ({"synthesis_kwargs": {"use_noise": False}}, "use_noise is False; wanted True"),
-            ({"synthesis_kwargs": {"conv_clamp": -1}}, "conv_clamp is -1"),
+            ({"kept": {}, "synthesis_kwargs": {"conv_clamp": -1}}, "conv_clamp is -1"),
+            ({"kept": {"ToRGBLayer": {"conv_clamp": True}}}, "conv_clamp is True"),
+            (
+                {"kept": {"SynthesisLayer": {"conv_clamp": 9}, "ToRGBLayer": {"conv_clamp": 8}}},
+                "conv_clamp is [89] in one layer and [89] in another",
+            ),
+            ({"kept": {"SynthesisLayer": {"use_noise": False}}}, "use_noise is False"),
+            ({"kept": {"SynthesisLayer": {"activation": "relu"}}}, "activation is relu"),
+            ({"kept": {"SynthesisBlock": {"architecture": "orig"}}}, "architecture is orig"),
             ({"mapping_kwargs": {"activation": "relu"}}, "activation is relu"),
         ],
     )
@@ -106,6 +116,50 @@ class TestNvlabs:
         path = write_nvlabs(tmp_path / "n.pkl", tiny_generator(), tmp_path / "c", **change)
         with pytest.raises(BadCheckpoint, match=reason):
             read_generator(path)
+
+    @pytest.mark.parametrize("flat", [False, True])
+    def test_a_clamp_left_at_its_default_is_in_the_layers(self, tmp_path: Path, flat: bool) -> None:
+        """As `--cfg=stylegan2` writes it: no such argument, but layers that clamp at 256."""
+        generator = lively(replace(BOTH_KINDS_OF_WIDTH, conv_clamp=0.5))
+        unclamped = lively(replace(BOTH_KINDS_OF_WIDTH, conv_clamp=None))
+        left: dict[str, Any] = {"synthesis_kwargs": {"channel_base": 512, "channel_max": 12}}
+        if flat:
+            left = {"conv_clamp": DEFAULTED, "num_fp16_res": DEFAULTED}
+        path = write_nvlabs(tmp_path / "n.pkl", generator, tmp_path / "c", flat=flat, **left)
+        source = read_generator(path)
+        assert source.config == generator.config and "conv_clamp" not in source.notes
+        assert_same(source, generator)
+        z = torch.randn(1, generator.config.z_dim)
+        with torch.inference_mode():  # the clamp is one that shows
+            assert not torch.allclose(generator(z), unclamped(z), atol=1e-2)
+
+    def test_the_layers_decide_and_the_argument_is_the_second_choice(self, tmp_path: Path) -> None:
+        generator = tiny_generator()  # without a clamp
+        given: dict[str, Any] = {"synthesis_kwargs": {"conv_clamp": 256}}
+        path = write_nvlabs(tmp_path / "n.pkl", generator, tmp_path / "c", **given)
+        assert read_generator(path).config.conv_clamp is None
+        path = write_nvlabs(tmp_path / "n.pkl", generator, tmp_path / "c", kept={}, **given)
+        source = read_generator(path)
+        assert source.config.conv_clamp == 256.0 and "conv_clamp" not in source.notes
+        path = write_nvlabs(
+            tmp_path / "n.pkl", generator, tmp_path / "c", kept={}, synthesis_kwargs={}
+        )
+        assert "conv_clamp is not in the file" in read_generator(path).notes["conv_clamp"]
+
+    @pytest.mark.parametrize("name", [None, "G_ema", "G", "g_ema", "state_dict"])
+    def test_a_bare_state_dict_is_complete_but_for_its_clamp(
+        self, tmp_path: Path, name: str | None
+    ) -> None:
+        generator = lively(replace(BOTH_KINDS_OF_WIDTH, conv_clamp=None))
+        held = dict(generator.state_dict())
+        path = tmp_path / "bare.pt"
+        torch.save(held if name is None else {name: held}, path)
+        source = read_generator(path)
+        assert source.config == generator.config and source.notes["format"] == "state dict"
+        assert_same(source, generator)
+        assert "conv_clamp is not in the file" in source.notes["conv_clamp"]
+        code, said = TestCommand().run(path, tmp_path / "g.safetensors")
+        assert code == 0 and "note: conv_clamp is not in the file; taken as none" in said
 
     def test_other_shapes_and_filters_are_named(self, tmp_path: Path) -> None:
         generator = tiny_generator()
@@ -137,6 +191,16 @@ class TestTensorFlow:
         assert_same(source, generator, but="affine.bias")
         for name, value in generator.state_dict().items():
             assert torch.allclose(source.state[name], value, atol=1e-6), name
+
+    def test_a_clamp_among_the_arguments_is_kept(self, tmp_path: Path) -> None:
+        path = write_tensorflow(tmp_path / "t.pkl", tiny_generator(), conv_clamp=256)
+        assert read_generator(path).config.conv_clamp == 256.0
+        path = write_tensorflow(tmp_path / "t.pkl", tiny_generator(), conv_clamp=None)
+        assert read_generator(path).config.conv_clamp is None
+        with pytest.raises(BadCheckpoint, match="conv_clamp is often"):
+            read_generator(
+                write_tensorflow(tmp_path / "t.pkl", tiny_generator(), conv_clamp="often")
+            )
 
     def test_numpy_1_names(self, tmp_path: Path) -> None:
         generator = tiny_generator()
@@ -259,6 +323,42 @@ class TestE4e:
             state = dict(E4e(E4eConfig()).state_dict())
         assert _config(state) == E4eConfig()
 
+    def test_without_a_mean_the_encoder_adds_none(self, tmp_path: Path) -> None:
+        """Its own code adds latent_avg only with start_from_latent_avg, and saves it only then."""
+        generator, encoder = tiny_generator(), tiny_e4e(config=WITHOUT_REDUCTION)
+        plain = {"encoder_type": "Encoder4Editing", "start_from_latent_avg": False}
+        path = write_e4e(tmp_path / "e.pt", encoder, generator, plain, mean=False)
+        source = read_e4e(path)
+        encoder.latent_avg.zero_()
+        again = E4e(source.config).eval()
+        again.load_state_dict(source.state)
+        images = torch.rand(2, 3, 64, 64) * 2 - 1
+        with torch.inference_mode():
+            assert torch.equal(again(images), encoder(images))
+        assert "adds no mean latent" in source.notes["latent_avg"]
+        # The generator's mean was drawn here, so its fingerprint is not the original's.
+        assert source.generator is not None and "w_avg" in source.generator.notes
+        assert "fingerprint" not in source.notes
+        kept = read_e4e(write_e4e(tmp_path / "k.pt", encoder, generator, plain))
+        assert not kept.state["latent_avg"].any() and kept.generator is not None
+        assert torch.equal(kept.generator.state["mapping.w_avg"], generator.mapping.w_avg)
+        for options in ({"encoder_type": "Encoder4Editing", "start_from_latent_avg": True}, {}):
+            path = write_e4e(tmp_path / "e.pt", encoder, generator, options, mean=False)
+            with pytest.raises(BadCheckpoint, match="has no latent_avg"):
+                read_e4e(path)
+
+    def test_a_file_that_does_not_say_whose_encoder_it_holds(self, tmp_path: Path) -> None:
+        encoder = tiny_e4e(config=WITHOUT_REDUCTION)
+        for options in ({}, {"lr": 1e-4}):
+            path = write_e4e(tmp_path / "e.pt", encoder, None, options)
+            assert "does not say which encoder" in read_e4e(path).notes["encoder"]
+            code, said = TestCommand().run(path, tmp_path / "e.safetensors", "--force")
+            assert code == 0 and "note: the file does not say which encoder it holds" in said
+        value = read_weights(path)
+        value["discriminator_state_dict"] = {}  # of latents, which only e4e is trained with
+        assert "encoder" not in read_e4e(path, value).notes
+        assert "encoder" not in read_e4e(write_e4e(tmp_path / "e.pt", encoder, None)).notes
+
     def test_other_encoders_are_named(self, tmp_path: Path) -> None:
         generator, encoder = tiny_generator(), tiny_e4e(config=WITHOUT_REDUCTION)
         path = write_e4e(
@@ -330,6 +430,31 @@ class TestCommand:
             assert done.exit_code == code, done.output
         assert "was made for the generator with fingerprint" in done.stderr
         assert "that belong together" in done.stderr
+
+    def test_the_bytes_are_those_of_the_library(self, tmp_path: Path) -> None:
+        generator, encoder = tiny_generator(), tiny_e4e(config=WITHOUT_REDUCTION)
+        path = write_e4e(tmp_path / "e.pt", encoder, generator)
+        written, made, wanted = (tmp_path / f"{name}.safetensors" for name in "ewg")
+        assert self.run(path, written, "--generator-out", made)[0] == 0
+        source = read_e4e(path)
+        save_checkpoint(wanted, "e4e", source.config.to_dict(), source.state, source.notes)
+        assert written.read_bytes() == wanted.read_bytes()
+        inside = source.generator
+        assert inside is not None
+        save_checkpoint(wanted, "generator", inside.config.to_dict(), inside.state, inside.notes)
+        assert made.read_bytes() == wanted.read_bytes()
+        assert not list(tmp_path.glob("*.part"))
+
+    def test_tensors_are_not_copied_on_their_way(self, tmp_path: Path) -> None:
+        path = write_e4e(tmp_path / "e.pt", tiny_e4e(config=WITHOUT_REDUCTION), tiny_generator())
+        value = read_weights(path)
+        source = read_e4e(path, value)
+        assert source.generator is not None
+        held = {tensor.untyped_storage().data_ptr() for tensor in value["state_dict"].values()}
+        made = [*source.state.items(), *source.generator.state.items()]
+        large = [v for _, v in made if v.ndim == 4 and v.shape[-1] == 3]
+        assert len(large) > 20
+        assert all(v.untyped_storage().data_ptr() in held for v in large)
 
     def test_one_line_for_a_bad_file(self, tmp_path: Path) -> None:
         path = tmp_path / "page.pkl"

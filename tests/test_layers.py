@@ -64,7 +64,7 @@ ROOMS = {
     "stylegan2_ops": (
         "finish shapes",
         "build memory triton",
-        "cpu",
+        "choice cpu",
         "bias_act packed",
         "upfirdn2d",
         "modulated_conv",

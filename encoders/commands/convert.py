@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -21,20 +22,25 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
     """Write a published generator or e4e as safetensors; nothing in SOURCE is run.
 
     SOURCE is a file, or the name of weights in the cache. Read by content: StyleGAN2 pickles of
-    the PyTorch and the TensorFlow release, rosinality's checkpoints, e4e checkpoints.
+    the PyTorch and the TensorFlow release, their state dicts, rosinality's checkpoints, e4e
+    checkpoints. Notes say what the file cannot tell.
 
     \b
     Examples:
       sfhq models convert ffhq.pkl stylegan2-ffhq.safetensors
       sfhq models convert e4e-ffhq e4e.safetensors --generator-out stylegan2-ffhq.safetensors
     """
+    import torch
+
     from encoders.e4e.convert import read_e4e
     from encoders.e4e.network import save_e4e_state
     from sfhq.errors import IntegrityError
-    from sfhq.weights.checkpoints import save_generator_state
+    from sfhq.weights.checkpoints import require_fit
     from stylegan2_ops.foreign.convert import GeneratorSource, holds_encoder, read_generator
     from stylegan2_ops.foreign.inert import BadCheckpoint
+    from stylegan2_ops.foreign.safetensors_files import write_safetensors
     from stylegan2_ops.foreign.torch_files import read_weights
+    from stylegan2_ops.generator import Generator
 
     path = _weights_file(source)
     if generator_out is not None and generator_out.resolve() == out.resolve():
@@ -43,17 +49,24 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
         if target is not None and target.exists() and not force:
             raise UsageError(f"{target}: exists; give another name, or --force to replace it")
 
+    def tell(notes: dict[str, str], *names: str) -> None:
+        for name in names:
+            if name in notes:
+                click.echo(f"note: {notes[name]}", err=True)
+
     def write_generator(found: GeneratorSource, target: Path) -> None:
         config, notes = found.config, found.notes
-        save_generator_state(target, config, found.state, notes)
+        with torch.device("meta"):
+            require_fit(Generator(config), found.state)
+        architecture = json.dumps(config.to_dict(), sort_keys=True)
+        header = {"kind": "generator", "architecture": architecture, **notes}
+        write_safetensors(target, found.state, header)
         click.echo(
             f"{target}: generator, {notes['format']}, {config.resolution} pixels, "
             f"{config.mapping_layers} mapping layers, channel base {config.channel_base}, "
             f"fingerprint {notes['fingerprint'][:16]}"
         )
-        for name in ("noise", "w_avg"):
-            if name in notes:
-                click.echo(f"note: {notes[name]}", err=True)
+        tell(notes, "noise", "w_avg", "conv_clamp")
         click.echo(f"next: sfhq sample PART --count 10 --generator {target} --e4e FILE", err=True)
 
     try:
@@ -71,6 +84,7 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
     save_e4e_state(out, encoder.config, encoder.state, encoder.notes)
     mark = encoder.notes.get("fingerprint", "")[:16] or "unknown"
     click.echo(f"{out}: e4e, {encoder.config.num_ws} layers, for the generator {mark}")
+    tell(encoder.notes, "encoder", "latent_avg")
     if generator_out is not None and encoder.generator is not None:
         write_generator(encoder.generator, generator_out)
 

@@ -22,6 +22,11 @@ from stylegan2_ops.generator import count_ws
 MAX_HEADS = count_ws(MAX_RESOLUTION)
 MAX_HALVINGS = 8  # most convolutions of a head: its map has at most 256 pixels per side
 MAX_NUMBERS = 1 << 30  # most parameters and buffers; the published encoder has 267 million
+NO_KIND = (
+    "the file does not say which encoder it holds; taken as e4e's. pSp's has tensors of the same "
+    "names and shapes, but its heads give whole latents: if faces come out wrong, it is pSp's"
+)
+NO_MEAN = "trained without start_from_latent_avg, so the encoder adds no mean latent (stored as 0)"
 SHRINK = (16, 8, 4)  # input size / size of the feature map, for coarse, middle and fine heads
 
 
@@ -33,7 +38,8 @@ class E4eSource:
         config: sizes of the encoder.
         state: the tensors of `E4e(config)`.
         notes: format, source, source_sha256, licence; also fingerprint of the generator for which
-            it was made, if the file has it.
+            it was made, if the file has it; "encoder" if the file does not say whose it is; and
+            "latent_avg" if the encoder adds no mean latent.
         generator: the generator in the file, or None.
     """
 
@@ -56,7 +62,7 @@ def read_e4e(path: Path, value: Any = None) -> E4eSource:
     """
     value = read_weights(path) if value is None else value
     try:
-        config, state, generator = _read(value)
+        config, state, generator, said = _read(value)
     except BadCheckpoint as error:
         raise BadCheckpoint(f"{path}: {error}") from None
     except Exception as error:  # a hostile file can cause any error
@@ -66,6 +72,7 @@ def read_e4e(path: Path, value: Any = None) -> E4eSource:
         "source": path.name,
         "source_sha256": file_sha256(path),
         "licence": f"MIT encoder; its generator: {NVIDIA}",
+        **said,
     }
     if generator is None:
         return E4eSource(config, state, notes, None)
@@ -73,43 +80,61 @@ def read_e4e(path: Path, value: Any = None) -> E4eSource:
     made["fingerprint"] = fingerprint(
         generator[1]["synthesis.b4.const"], generator[1]["mapping.w_avg"]
     )
-    notes["fingerprint"] = made["fingerprint"]
+    if "w_avg" not in made:  # a mean that was drawn here is not that of the original's file
+        notes["fingerprint"] = made["fingerprint"]
     return E4eSource(config, state, notes, GeneratorSource(generator[0], generator[1], made))
 
 
-def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any]:
+def _read(value: Any) -> tuple[E4eConfig, dict[str, Tensor], Any, dict[str, str]]:
     if not isinstance(value, dict) or not isinstance(value.get("state_dict"), dict):
         raise BadCheckpoint("holds no 'state_dict'; wanted an e4e checkpoint")
     options = value.get("opts")
     if isinstance(options, Record):
         options = options.state
-    kind = options.get("encoder_type", "") if isinstance(options, dict) else ""
-    if kind and kind != "Encoder4Editing":
-        raise BadCheckpoint(
-            f"holds pSp's encoder {shown(kind, 40)!r}; wanted e4e's, 'Encoder4Editing'"
-        )
-    if value.get("latent_avg") is None:
-        raise BadCheckpoint("has no latent_avg, which must be added to the encoder's output")
+    options = options if isinstance(options, dict) else {}
+    notes = _kind(options, value)
     both = {str(k): v for k, v in value["state_dict"].items() if isinstance(v, Tensor)}
-    theirs = _below(both, "encoder.")
-    mean = as_tensor(value["latent_avg"]).float()
     state = {}
-    for name, tensor in theirs.items():
+    for name, tensor in _below(both, "encoder.").items():
         ours = f"encoder.{name}" if name.startswith(("input_layer.", "body.")) else name
         state[ours] = tensor
     config = _config(state)
-    mean = mean.reshape(-1, mean.shape[-1])
-    if len(mean) not in (1, config.num_ws):
-        raise BadCheckpoint(f"latent_avg has {len(mean)} rows; wanted 1 or {config.num_ws}")
-    state["latent_avg"] = mean.expand(config.num_ws, -1)
+    mean: Tensor | None = None
+    if value.get("latent_avg") is not None:
+        held = as_tensor(value["latent_avg"]).float()
+        mean = held.reshape(-1, held.shape[-1])
+        if len(mean) not in (1, config.num_ws):
+            raise BadCheckpoint(f"latent_avg has {len(mean)} rows; wanted 1 or {config.num_ws}")
+    if not options.get("start_from_latent_avg", True):
+        state["latent_avg"] = torch.zeros(config.num_ws, config.w_dim)
+        notes["latent_avg"] = NO_MEAN
+    elif mean is None:
+        raise BadCheckpoint("has no latent_avg, which must be added to the encoder's output")
+    else:
+        state["latent_avg"] = mean.expand(config.num_ws, -1)
     decoder = _below(both, "decoder.")
-    generator = from_rosinality(decoder, mean[0]) if decoder else None
+    generator = from_rosinality(decoder, None if mean is None else mean[0]) if decoder else None
     if generator is not None and generator[0].num_ws != config.num_ws:
         raise BadCheckpoint(
             f"has {config.num_ws} heads, but its generator has {generator[0].num_ws} layers; "
             "wanted one head per layer"
         )
-    return config, _fit(config, state), generator
+    return config, _fit(config, state), generator, notes
+
+
+def _kind(options: dict[Any, Any], value: dict[Any, Any]) -> dict[str, str]:
+    """Notes on whose encoder a checkpoint holds.
+
+    Raises:
+        BadCheckpoint: it is pSp's.
+    """
+    kind = options.get("encoder_type", "")
+    if kind and kind != "Encoder4Editing":
+        raise BadCheckpoint(
+            f"holds pSp's encoder {shown(kind, 40)!r}; wanted e4e's, 'Encoder4Editing'"
+        )
+    # Only e4e is trained with a discriminator of latents; a training checkpoint keeps it.
+    return {} if kind or "discriminator_state_dict" in value else {"encoder": NO_KIND}
 
 
 def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

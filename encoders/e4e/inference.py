@@ -7,6 +7,7 @@ feature map become one convolution. The result equals that of the network, excep
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from encoders.e4e.irse import Bottleneck, SqueezeExcite
 from encoders.e4e.network import COARSE_HEADS, MIDDLE_HEADS, E4e, StyleHead
 from stylegan2_ops.build import WORTH_COMPILING, Impl, available
+from stylegan2_ops.choice import fastest
 from stylegan2_ops.inference import PRECISIONS, Precision
 from stylegan2_ops.packed import (
     Convolution,
+    convolution_ways,
     fits_winograd,
     pack_conv2d,
     pack_strided_winograd,
@@ -26,6 +29,7 @@ from stylegan2_ops.packed import (
 )
 
 Step = Callable[[Tensor], Tensor]
+Pack = Callable[[], Convolution]
 WINOGRAD_FROM = 16  # pixels per side, measured at full size
 STRIDED_WINOGRAD_FROM = 32
 
@@ -36,9 +40,10 @@ class PreparedE4e:
     Args:
         network: the encoder, in eval mode.
         precision: "fp32", or "bf16" for convolutions in bfloat16.
-        impl: "native" computes the backbone's 3x3 convolutions by the compiled Winograd kernel at
-            the sizes where that is faster. "ref" uses torch only. "auto" takes the kernel if it is
-            available and the encoder is large enough.
+        impl: "native" computes large 3x3 convolutions by Winograd's method: those of the backbone
+            by the compiled kernel, those of the heads along rows. "ref" computes all directly, by
+            torch only. "auto" takes, for each convolution, what measured fastest on this machine
+            (`stylegan2_ops.choice`), if the kernel is available and the encoder is large enough.
 
     Raises:
         ValueError: unknown `precision` or `impl`, or the network is in training mode.
@@ -70,9 +75,9 @@ class PreparedE4e:
             heads = list(network.styles)
             ends = (COARSE_HEADS, MIDDLE_HEADS, len(heads))
             bounds = (1, *(min(end, len(heads)) for end in ends))
-            self.first = _Heads(heads[:1], size // 16, self.dtype, self.winograd)
+            self.first = _Heads(heads[:1], size // 16, self._pack_strided)
             self.groups = [
-                _Heads(heads[a:b], size // shrink, self.dtype, self.winograd) if a < b else None
+                _Heads(heads[a:b], size // shrink, self._pack_strided) if a < b else None
                 for (a, b), shrink in zip(pairwise(bounds), (16, 8, 4), strict=True)
             ]
 
@@ -87,16 +92,39 @@ class PreparedE4e:
             scale, shift = _affine(norm)
             weight = weight * scale[:, None, None, None]
             bias = shift if bias is None else bias * scale + shift
-        plain = conv.stride[0] == 1 and conv.padding[0] == 1 and size >= WINOGRAD_FROM
-        if self.winograd and plain and fits_winograd(weight):
-            return pack_winograd(weight, bias)
-        return pack_conv2d(
+        direct = partial(
+            pack_conv2d,
             weight.to(self.dtype),
             size,
             bias=None if bias is None else bias.to(self.dtype),
             stride=conv.stride[0],
             padding=int(conv.padding[0]),
         )
+        plain = conv.stride[0] == 1 and conv.padding[0] == 1 and size >= WINOGRAD_FROM
+        if not (self.winograd and plain and fits_winograd(weight)):
+            return direct()
+        return self._packed("e4e", weight, size, partial(pack_winograd, weight, bias), direct)
+
+    def _pack_strided(self, weight: Tensor, size: int, bias: Tensor) -> Convolution:
+        """A head's 3x3 convolution of stride 2 with its leaky ReLU."""
+        slope, typed = nn.LeakyReLU().negative_slope, weight.to(self.dtype)
+        direct = partial(
+            pack_conv2d, typed, size, bias.to(self.dtype), stride=2, padding=1, leaky=slope
+        )
+        if not self.winograd or size < STRIDED_WINOGRAD_FROM:
+            return direct()
+        turned = partial(pack_strided_winograd, weight, size, bias, slope)
+        return self._packed("e4e heads", weight, size, turned, direct)
+
+    def _packed(
+        self, what: str, weight: Tensor, size: int, turned: Pack, direct: Pack
+    ) -> Convolution:
+        """A convolution by Winograd's method or directly, as `impl` says."""
+        if self.impl == "auto":
+            name = f"{what} {weight.shape[1]} to {weight.shape[0]} at {size}"
+            ways = convolution_ways(size, weight, {"winograd": turned, "direct": direct})
+            return turned() if fastest(name, ways) == "winograd" else direct()
+        return turned()
 
     def _backbone(self, network: E4e, size: int) -> None:
         backbone = network.encoder
@@ -189,7 +217,7 @@ class _Heads:
     """Style heads on one feature map; their first convolutions are joined into one."""
 
     def __init__(
-        self, heads: list[nn.Module], size: int, dtype: torch.dtype, winograd: bool
+        self, heads: list[nn.Module], size: int, pack: Callable[[Tensor, int, Tensor], Convolution]
     ) -> None:
         self.count = len(heads)
         convolutions: list[list[nn.Conv2d]] = []
@@ -200,24 +228,18 @@ class _Heads:
             weights.append(head.linear.weight.detach().float() * head.linear.weight_gain)
             biases.append(head.linear.bias.detach().float() * head.linear.bias_gain)
         self.weight, self.bias = torch.stack(weights), torch.stack(biases)
-        slope = nn.LeakyReLU().negative_slope
 
-        def pack(members: list[nn.Conv2d], at: int) -> Convolution:
+        def joined(members: list[nn.Conv2d], at: int) -> Convolution:
             weight = torch.cat([m.weight.detach().float() for m in members])
-            bias = torch.cat([_bias(m) for m in members])
-            if winograd and at >= STRIDED_WINOGRAD_FROM:
-                return pack_strided_winograd(weight, at, bias, slope)
-            return pack_conv2d(
-                weight.to(dtype), at, bias=bias.to(dtype), stride=2, padding=1, leaky=slope
-            )
+            return pack(weight, at, torch.cat([_bias(m) for m in members]))
 
-        self.shared = pack([own[0] for own in convolutions], size)
+        self.shared = joined([own[0] for own in convolutions], size)
         self.rest: list[list[Convolution]] = []
         for own in convolutions:
             at, steps = size, []
             for conv in own[1:]:
                 at //= 2
-                steps.append(pack([conv], at))
+                steps.append(joined([conv], at))
             self.rest.append(steps)
 
     def __call__(self, features: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation";
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from sfhq.weights.checkpoints import (
     require_fit,
     save_checkpoint,
 )
+from stylegan2_ops.foreign.safetensors_files import write_safetensors
 from stylegan2_ops.layers import FullyConnected
 
 COARSE_HEADS = 3
@@ -205,7 +207,13 @@ def save_e4e(
 def save_e4e_state(
     path: Path, config: E4eConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
 ) -> None:
-    """Write the tensors of an encoder and its config as safetensors, in float32.
+    """Write the tensors of an encoder and its config as safetensors, without copies of them.
+
+    Args:
+        path: the file to write.
+        config: sizes of the encoder.
+        state: the tensors of `E4e(config)`, in the network's dtypes.
+        notes: more entries for the file's header.
 
     Raises:
         IntegrityError: the tensors are not those of `E4e(config)`.
@@ -213,7 +221,8 @@ def save_e4e_state(
     with torch.device("meta"):
         network = E4e(config)
     require_fit(network, state)
-    save_checkpoint(path, "e4e", config.to_dict(), state, notes)
+    architecture = json.dumps(config.to_dict(), sort_keys=True)
+    write_safetensors(path, state, {"kind": "e4e", "architecture": architecture, **notes})
 
 
 def require_pair(generator: Path | None = None, e4e: Path | None = None) -> None:

@@ -3,7 +3,7 @@
 Each way is a word on the command line and in the record:
 
     strict        pulled to the mean face, fine layers most, and bounded: the most realistic
-    low           refined by feedback of the encoder: closest in colour, gaze and expression
+    low           refined until the picture is nearest to the art in colour, and no blurrier
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sfhq.errors import UsageError
 from sfhq.parts.records import Json, Pixels
 from sfhq.synthesis.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
+from sfhq.synthesis.likeness import Likeness, Seen
 from sfhq.synthesis.names import DONORS, PATTERN
 from sfhq.tensors import to_pixels
 from stylegan2_ops.generator import Generator, truncate
@@ -30,11 +30,19 @@ Encoder = Callable[[Tensor], Tensor]
 
 STRICT_LADDER = (1.0, 1.0, 0.8)
 STRICT_RADIUS = 0.8
-LOW_ROUNDS = 8
-LOW_STEP = 1.5
+LOW_ROUNDS = 2
 LOW_RADIUS = 0.9
+LOW_AXES = (2, 4, 6)  # strongest axes of the prior to try in coarse, middle and fine layers
+LOW_STEP = 0.5  # of an axis, in standard deviations
+LOW_PULL = 0.3  # of the way to the mean face
+LOW_SHARES = (1.0, 0.6, 0.3, 0.1)  # of the best combination; a whole step may overshoot
+LOW_RIDGE = 0.05
+LOW_MOST = 3.0  # times that a move is repeated
+LOW_DETAIL = 1.01  # of the detail of `strict`, the least
+LOW_MARGIN = 1.05  # of the same, to aim at
+LOW_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
+LOW_BATCH = 8  # pictures at a time; bounds the memory
 DONOR_PSI = 0.6
-PREVIEW = 64
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class CandidateMaker:
     """Makes candidates of inverted faces with one generator.
 
     Attributes:
-        generator: renders previews for refinement.
+        generator: renders the pictures that refinement looks at.
         encoder: images (N, 3, H, W) to w_plus (N, L, w_dim).
         prior: of the generator.
         seed: of the donors.
@@ -106,32 +114,69 @@ class CandidateMaker:
         return Candidate("strict", moved, None, [params] * len(moved))
 
     def _low(self, inverted: Tensor, images: Tensor) -> Candidate:
-        """Feedback: what the encoder sees in the result is compared with what it saw in the
-        inspiration, and the latent moves by the difference, while the picture gets closer."""
-        size = min(PREVIEW, self.generator.config.resolution)
-        target = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
-        best = self.prior.within(inverted, LOW_RADIUS)
-        error = self._error(best, target)
+        """The nearest picture to the inspiration that is no blurrier than that of `strict`.
+
+        In each round the latent is moved a little along a few directions: the difference between
+        what the encoder sees in the inspiration and in the picture, in three bands of layers; the
+        way to the mean face; and the strongest axes of the prior. What the moves do to the picture
+        gives, by least squares, the combination of them that brings it nearest.
+        """
+        likeness = Likeness.to(images)
+        rows = torch.arange(len(inverted))
+        strict = self._strict(inverted).w_plus
+        limit = self._see(strict, likeness, rows)
+        best, seen = strict, limit
         rounds = torch.zeros(len(best), dtype=torch.long)
-        current = best
-        for _ in range(LOW_ROUNDS):
-            seen = self.encoder(self._render(current))
-            current = self.prior.within(current + LOW_STEP * (inverted - seen), LOW_RADIUS)
-            now = self._error(current, target)
-            better = now < error
-            best = torch.where(better[:, None, None], current, best)
-            error = torch.where(better, now, error)
-            rounds += better
+
+        def offer(w_plus: Tensor, turn: int) -> None:
+            nonlocal best, seen, rounds
+            now = self._see(w_plus, likeness, rows)
+            better = (now.apart < seen.apart) & (now.l1 < limit.l1)
+            better &= now.detail >= LOW_DETAIL * limit.detail
+            best = torch.where(better[:, None, None], w_plus, best)
+            seen = now.where(better, seen)
+            rounds = torch.where(better, turn, rounds)
+
+        offer(self.prior.within(inverted, LOW_RADIUS), 0)
+        for turn in range(1, LOW_ROUNDS + 1):
+            x = self.prior.whiten(best)
+            moves = self._moves(x, self.prior.whiten(inverted), best)  # (N, K, L, w_dim)
+            count = moves.shape[1]
+            moved = self.prior.unwhiten((x[:, None] + moves).flatten(0, 1))
+            after = self._see(moved, likeness, rows.repeat_interleave(count))
+            step = torch.einsum("nk,nkld->nld", _combination(likeness, limit, seen, after), moves)
+            for share in LOW_SHARES:
+                offer(self.prior.within(self.prior.unwhiten(x + share * step), LOW_RADIUS), turn)
         params: list[dict[str, Json]] = [
-            {"rounds": int(r), "l1": round(float(e), 4)} for r, e in zip(rounds, error, strict=True)
+            {"rounds": int(r), "l1": round(float(e), 4), "lab": round(float(a), 2)}
+            for r, e, a in zip(rounds, seen.l1, seen.apart, strict=True)
         ]
         return Candidate("low", best, None, params)
 
-    def _error(self, w_plus: Tensor, target: Tensor) -> Tensor:
-        size = target.shape[-1]
-        preview = self._render(w_plus, stop_at=size).clamp(-1, 1)
-        error: Tensor = (preview - target).abs().mean(dim=(1, 2, 3))
-        return error
+    def _see(self, w_plus: Tensor, likeness: Likeness, rows: Tensor) -> Seen:
+        """Render latents, a few at a time, and look at them beside the inspirations of `rows`."""
+        parts = [
+            likeness.see(self._render(w), r)
+            for w, r in zip(w_plus.split(LOW_BATCH), rows.split(LOW_BATCH), strict=True)
+        ]
+        return Seen(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    def _moves(self, x: Tensor, wanted: Tensor, w_plus: Tensor) -> Tensor:
+        """Directions to try from whitened latents x (N, L, w_dim): (N, K, L, w_dim)."""
+        layers, width = x.shape[1:]
+        bands = [layer_ladder(layers, *(float(i == band) for i in range(3))) for band in range(3)]
+        masks = torch.stack(bands)[:, None, :, None]  # (3, 1, L, 1): coarse, middle, fine
+        pictures = torch.cat([self._render(w) for w in w_plus.split(LOW_BATCH)])
+        feedback = wanted - self.prior.whiten(self.encoder(pictures))
+        moves = [mask * feedback for mask in masks]
+        moves += [-LOW_PULL * mask * x for mask in masks[1:]]
+        strongest = self.prior.scale.argsort(descending=True)
+        for mask, axes in zip(masks, LOW_AXES, strict=True):
+            for axis in strongest[:axes].tolist():
+                unit = torch.zeros(width)
+                unit[axis] = LOW_STEP
+                moves.append((mask * unit).expand_as(x))
+        return torch.stack(moves, dim=1)
 
     def _donor(
         self, name: str, inverted: Tensor, crossover: float, face_ids: list[str]
@@ -166,6 +211,40 @@ class CandidateMaker:
         spread = self.prior.scale.norm() / self.prior.scale.numel() ** 0.5
         moved = strict + step * spread * directions[axis]
         return Candidate(name, moved, None, [{"step": step} for _ in range(len(moved))])
+
+
+def _combination(likeness: Likeness, limit: Seen, seen: Seen, after: Seen) -> Tensor:
+    """How far to go along each move so that pictures come nearest to the inspirations.
+
+    Least squares on what the moves did to the reduced pictures, with a small ridge. Where the
+    result would be blurrier than `limit`, detail is one more, heavy equation.
+
+    Args:
+        likeness: to the inspirations.
+        limit: what is seen of the pictures whose detail is the least allowed.
+        seen: of the pictures now, N of them.
+        after: of the pictures after each move alone, N x K of them.
+
+    Returns:
+        (N, K), shares of the moves.
+    """
+    n = len(seen.apart)
+    now = seen.lab.flatten(1)
+    effect = after.lab.flatten(1).unflatten(0, (n, -1)) - now[:, None]  # (N, K, values)
+    missing = (likeness.lab.flatten(1) - now)[:, :, None]
+    square, wanted = effect @ effect.transpose(1, 2), effect @ missing
+    ridge = LOW_RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
+    square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
+    shares = torch.linalg.solve(square, wanted)
+    # The same with detail, in units of its limit, as an equation of its own.
+    unit = limit.detail.clamp(min=1e-6)[:, None]
+    gain = (after.detail.unflatten(0, (n, -1)) - seen.detail[:, None]) / unit
+    lacking = LOW_MARGIN - seen.detail[:, None] / unit
+    weight = LOW_WEIGHT**2 * now.shape[1] / 3
+    square = square + weight * gain[:, :, None] * gain[:, None]
+    sharp = torch.linalg.solve(square, wanted + weight * (gain * lacking)[:, :, None])
+    blurs = (gain * shares[..., 0]).sum(dim=1) < lacking[:, 0]
+    return torch.where(blurs[:, None], sharp[..., 0], shares[..., 0]).clamp(-LOW_MOST, LOW_MOST)
 
 
 def render(generator: Generator, w_plus: Tensor, precision: Precision = "fp32") -> Pixels:

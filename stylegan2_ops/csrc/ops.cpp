@@ -333,17 +333,20 @@ void finish_layer(const T* x, const float* taps, const float* demodulation, cons
 // "Fast Algorithms for Convolutional Neural Networks". The steps after the convolution are done
 // while a tile is still in the cache.
 
-constexpr int LANES = 16;  // channels per vector; the compiler splits it on CPUs with shorter ones
+constexpr int MULTIPLE = 16;  // of channels
+constexpr int PANEL = 32;     // columns that stand together in the transformed weight
+// A product has ROWS x 2 vectors of sums: 24 of AVX-512's 32 registers, 12 of AVX2's 16.
+#if defined(__AVX512F__)
+constexpr int LANES = 16, ROWS = 12;
+#elif defined(__AVX__)
+constexpr int LANES = 8, ROWS = 6;
+#else
+constexpr int LANES = 4, ROWS = 6;
+#endif
+constexpr int STRIP = 2 * LANES;  // columns of one product
 typedef float Lanes __attribute__((vector_size(LANES * 4)));
 typedef uint16_t HalfLanes __attribute__((vector_size(LANES * 2)));
 typedef uint32_t WideLanes __attribute__((vector_size(LANES * 4)));
-#ifdef __AVX512F__
-constexpr int ROWS = 12;
-#else
-constexpr int ROWS = 3;
-#endif
-constexpr int PANEL = 2 * LANES;
-
 inline Lanes load(const float* p) {
     Lanes v;
     std::memcpy(&v, p, sizeof v);
@@ -379,7 +382,7 @@ inline void output_line(const Lanes* m, int step, Lanes* y, int out_step) {
     y[3 * out_step] = b + 8.0f * f + m[5 * step];
 }
 
-// R rows of a product: c (R, PANEL) = a (R, k) times b (k, PANEL).
+// R rows of a product: c (R, STRIP) = a (R, k) times b (k, STRIP), whose rows are PANEL apart.
 template <int R>
 inline void product(const float* a, int64_t a_step, const float* b, float* c, int64_t c_step,
                     int64_t k) {
@@ -388,7 +391,7 @@ inline void product(const float* a, int64_t a_step, const float* b, float* c, in
         const Lanes left = load(b), right = load(b + LANES);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r) {
-            const Lanes value = Lanes{} + a[r * a_step + i];
+            const Lanes value = a[r * a_step + i] - Lanes{};  // x - 0 is x; 0 + x need not be
             sum[r][0] += value * left;
             sum[r][1] += value * right;
         }
@@ -424,7 +427,7 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
     // Number of tiles per block: few enough to stay in the cache, and enough that large weights
     // are not read too often.
     const int64_t fitting = 700000 / (36 * 4 * (in + padded)) / ROWS * ROWS;
-    const int64_t block = std::clamp<int64_t>(fitting, 4 * ROWS, 8 * ROWS);
+    const int64_t block = std::clamp<int64_t>(fitting, 48, 96);
     const int64_t blocks = (tiles + block - 1) / block;
 #pragma omp parallel num_threads(threads)
     {
@@ -464,11 +467,14 @@ void winograd(const T* x, const float* u, const float* demodulation, const float
                     const float* b = u + (e * panels + panel) * in * PANEL;
                     const float* a = v.data() + e * block * in;
                     float* to = m.data() + e * block * padded + panel * PANEL;
-                    int64_t t = 0;
-                    for (; t + ROWS <= count; t += ROWS)
-                        product<ROWS>(a + t * in, in, b, to + t * padded, padded, in);
-                    product_rest<ROWS - 1>(static_cast<int>(count - t), a + t * in, in, b,
-                                           to + t * padded, padded, in);
+                    const int64_t used = std::min<int64_t>(PANEL, c - panel * PANEL);
+                    for (int64_t q = 0; q < used; q += STRIP) {
+                        int64_t t = 0;
+                        for (; t + ROWS <= count; t += ROWS)
+                            product<ROWS>(a + t * in, in, b + q, to + t * padded + q, padded, in);
+                        product_rest<ROWS - 1>(static_cast<int>(count - t), a + t * in, in, b + q,
+                                               to + t * padded + q, padded, in);
+                    }
                 }
             const Finish f = all.of_sample(sample, c);
             for (int64_t t = 0; t < count; ++t) {
@@ -592,7 +598,7 @@ int sfhq_winograd(int dtype, const void* x, const float* u, const float* demodul
                   const float* noise, int noise_per_sample, const float* bias, const float* next,
                   const float* to_rgb, void* out, float* rgb, int64_t n, int64_t in, int64_t c,
                   int64_t h, int64_t w, float slope, float gain, float clamp, int threads) {
-    if (in % LANES || c % LANES) return 2;
+    if (in % MULTIPLE || c % MULTIPLE) return 2;
     if (dtype == 0)
         winograd(static_cast<const float*>(x), u, demodulation, noise, noise_per_sample, bias, next,
                  to_rgb, static_cast<float*>(out), rgb, n, in, c, h, w, slope, gain, clamp, threads);

@@ -7,27 +7,43 @@ Channels, depth and clamp are read from the file and checked against its tensors
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from stylegan2_ops.foreign.fit import State, config_of, fit_state, low_pass
+from stylegan2_ops.foreign.fit import (
+    NOT_HERE,
+    State,
+    clamp_of,
+    config_of,
+    fit_state,
+    refuse_others,
+)
 from stylegan2_ops.foreign.inert import BadCheckpoint, Record, as_tensor, first_line, shown
 from stylegan2_ops.foreign.rosinality import from_rosinality
+from stylegan2_ops.foreign.tensorflow import from_tensorflow
 from stylegan2_ops.foreign.torch_files import file_sha256, read_weights
 from stylegan2_ops.generator import GeneratorConfig
 
 MAX_DEPTH = 32
 MAX_MODULES = 20_000
-MAX_NETWORKS = 16
 MAX_NAME = 100
 NETWORK = "dnnlib.tflib.network.Network"
 NVIDIA = "NVIDIA Source Code License, non-commercial"
-NOT_HERE = "this kind of generator is not supported: "
+NO_CLAMP = (
+    "conv_clamp is not in the file; taken as none. If it was trained with one (256 is usual), "
+    "images are wrong: convert the .pkl that it was made from"
+)
+CLAMPED = frozenset({"SynthesisLayer", "ToRGBLayer"})  # classes that keep their conv_clamp
+PLAIN: dict[
+    str, dict[str, Any]
+] = {  # what layers and blocks keep, whether or not it was among the arguments
+    "SynthesisLayer": {"activation": "lrelu", "use_noise": True},
+    "SynthesisBlock": {"architecture": "skip"},
+}
+UNKNOWN = object()
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,7 @@ class GeneratorSource:
         config: sizes of the network.
         state: the tensors of `Generator(config)`, float32.
         notes: format, source, source_sha256, fingerprint and licence; also "noise" and "w_avg" if
-            the file had none and they were drawn here.
+            the file had none and they were drawn here, and "conv_clamp" if the file cannot say it.
     """
 
     config: GeneratorConfig
@@ -64,7 +80,8 @@ def fingerprint(const: Tensor, w_avg: Tensor) -> str:
 
 def holds_encoder(value: Any) -> bool:
     """True if a result of `read_weights` looks like an inversion encoder with its generator."""
-    return isinstance(value, dict) and isinstance(value.get("state_dict"), dict)
+    state = value.get("state_dict") if isinstance(value, dict) else None
+    return isinstance(state, dict) and not _is_generator_state(state)
 
 
 def read_generator(path: Path, value: Any = None) -> GeneratorSource:
@@ -93,9 +110,9 @@ def read_generator(path: Path, value: Any = None) -> GeneratorSource:
 def _find(value: Any) -> tuple[GeneratorConfig, State, dict[str, str]]:
     if isinstance(value, tuple) and any(_is_network(part) for part in value):
         networks = [part for part in value if _is_network(part)]
-        return _from_tensorflow(networks[-1])  # (G, D, Gs); Gs is the averaged one
+        return from_tensorflow(networks[-1])  # (G, D, Gs); Gs is the averaged one
     if _is_network(value):
-        return _from_tensorflow(value)
+        return from_tensorflow(value)
     if isinstance(value, Record):
         return _from_persistent(value)
     if not isinstance(value, dict):
@@ -103,6 +120,10 @@ def _find(value: Any) -> tuple[GeneratorConfig, State, dict[str, str]]:
     for name in ("G_ema", "G"):
         if isinstance(value.get(name), Record):
             return _from_persistent(value[name])
+    for name in ("G_ema", "g_ema", "G", "state_dict"):
+        held = value.get(name)
+        if isinstance(held, dict) and _is_generator_state(held):
+            return _from_tensors(held, value.get("latent_avg"))
     if isinstance(value.get("g_ema"), dict):
         return from_rosinality(value["g_ema"], value.get("latent_avg"))
     for nested in ("g", "state_dict"):
@@ -111,12 +132,25 @@ def _find(value: Any) -> tuple[GeneratorConfig, State, dict[str, str]]:
                 f"holds {nested!r} but no averaged generator 'g_ema'"
                 + ("; is it an e4e checkpoint?" if nested == "state_dict" else "")
             )
-    if "synthesis.b4.const" in value:
-        return _from_state({k: v for k, v in value.items() if isinstance(v, Tensor)}, {}, {})
-    if "input.input" in value:
-        return from_rosinality(value, None)
+    if _is_generator_state(value):
+        return _from_tensors(value, None)
     names = ", ".join(str(name)[:30] for name in list(value)[:4])
     raise BadCheckpoint(f"holds no generator (it has: {names})")
+
+
+def _is_generator_state(state: dict[Any, Any]) -> bool:
+    """True if a dictionary has a generator's tensors, under official or rosinality's names."""
+    return "synthesis.b4.const" in state or "input.input" in state
+
+
+def _from_tensors(
+    state: dict[Any, Any], latent_avg: Any
+) -> tuple[GeneratorConfig, State, dict[str, str]]:
+    """Read a bare state dict, which has tensors and no arguments."""
+    if "synthesis.b4.const" not in state:
+        return from_rosinality(state, latent_avg)
+    notes = {"conv_clamp": NO_CLAMP}
+    return _from_state({k: v for k, v in state.items() if isinstance(v, Tensor)}, {}, notes)
 
 
 def _is_network(value: Any) -> bool:
@@ -131,19 +165,53 @@ def _from_persistent(record: Record) -> tuple[GeneratorConfig, State, dict[str, 
         raise BadCheckpoint("damaged: the generator has no state")
     given = record.state.get("_init_kwargs")
     options = dict(given) if isinstance(given, dict) else {}
-    state = _walk(record)
+    state, modules = _walk(record)
     if any(name.startswith("synthesis.input.") for name in state):
         raise BadCheckpoint(NOT_HERE + "it is StyleGAN3's; wanted StyleGAN2")
-    return _from_state(state, options, {"format": "NVlabs pickle"})
+    notes = {"format": "NVlabs pickle"}
+    # An argument left at its default is not among the arguments; the layers keep what they use.
+    clamp = _shared([m for m in modules if m.name in CLAMPED], "conv_clamp")
+    if clamp is not UNKNOWN:
+        options["conv_clamp"] = clamp
+        options["synthesis_kwargs"] = {
+            k: v
+            for k, v in dict(options.get("synthesis_kwargs") or {}).items()
+            if k != "conv_clamp"
+        }
+    elif not any("conv_clamp" in kept for kept in (options, options.get("synthesis_kwargs") or {})):
+        notes["conv_clamp"] = NO_CLAMP
+    for kind, plain in PLAIN.items():
+        members = [m for m in modules if m.name == kind]
+        found = {name: _shared(members, name) for name in plain}
+        refuse_others({k: v for k, v in found.items() if v is not UNKNOWN}, plain)
+    return _from_state(state, options, notes)
 
 
-def _walk(network: Record) -> State:
-    """Parameters and buffers of a module and of all modules in it.
+def _shared(modules: list[Record], name: str) -> Any:
+    """The value of an attribute that all modules have in common; UNKNOWN if none has it.
+
+    Raises:
+        BadCheckpoint: two modules have different values.
+    """
+    found = [module.state[name] for module in modules if name in module.state]
+    if not found:
+        return UNKNOWN
+    for other in found[1:]:
+        if other != found[0]:
+            raise BadCheckpoint(
+                f"{NOT_HERE}{name} is {shown(found[0])} in one layer and {shown(other)} in another"
+            )
+    return found[0]
+
+
+def _walk(network: Record) -> tuple[State, list[Record]]:
+    """Parameters and buffers of a module and of all modules in it, and those modules.
 
     A module is counted each time it is reached: modules that hold each other would otherwise make
     an endless tree.
     """
     found: State = {}
+    modules: list[Record] = []
     waiting, walked = [("", network)], 0
     while waiting:
         prefix, record = waiting.pop()
@@ -154,6 +222,7 @@ def _walk(network: Record) -> State:
             )
         if not isinstance(record.state, dict):
             raise BadCheckpoint(f"damaged: {record.name} has no state")
+        modules.append(record)
         for group in ("_parameters", "_buffers"):
             for name, value in _named(record.state, group):
                 if value is not None:
@@ -161,7 +230,7 @@ def _walk(network: Record) -> State:
         for name, module in _named(record.state, "_modules"):
             if isinstance(module, Record):
                 waiting.append((f"{prefix}{name}.", module))
-    return found
+    return found, modules
 
 
 def _named(state: dict[Any, Any], group: str) -> list[tuple[str, Any]]:
@@ -191,13 +260,10 @@ def _from_state(
     if options.get("c_dim", 0) or "mapping.embed.weight" in state:
         raise BadCheckpoint(NOT_HERE + "it needs a class label (c_dim is not 0)")
     plain = {"architecture": "skip", "activation": "lrelu", "kernel_size": 3, "use_noise": True}
-    _refuse_others(synthesis, plain)
-    _refuse_others(options, {"img_channels": 3})
-    _refuse_others(mapping, {"activation": "lrelu", "lr_multiplier": 0.01})
-    clamp = synthesis.get("conv_clamp")
-    if clamp is not None and not (isinstance(clamp, int | float) and 0 < clamp < math.inf):
-        raise BadCheckpoint(f"conv_clamp is {shown(clamp)}; wanted a positive number or None")
-    config = config_of(state, None if clamp is None else float(clamp))
+    refuse_others(synthesis, plain)
+    refuse_others(options, {"img_channels": 3})
+    refuse_others(mapping, {"activation": "lrelu", "lr_multiplier": 0.01})
+    config = config_of(state, clamp_of(synthesis.get("conv_clamp")))
     for name, found in (
         ("img_resolution", config.resolution),
         ("z_dim", config.z_dim),
@@ -211,91 +277,3 @@ def _from_state(
     if isinstance(half, int) and half:
         notes["num_fp16_res"] = str(half)
     return config, fit_state(config, state), {"format": "state dict", **notes}
-
-
-def _refuse_others(options: dict[str, Any], supported: dict[str, Any]) -> None:
-    """Check that each option has the supported value, if it is there."""
-    for name, wanted in supported.items():
-        if options.get(name, wanted) != wanted:
-            raise BadCheckpoint(f"{NOT_HERE}{name} is {shown(options[name])}; wanted {wanted}")
-
-
-def _from_tensorflow(record: Record) -> tuple[GeneratorConfig, State, dict[str, str]]:
-    """Read the pickle of the TensorFlow release: the variables of Gs and its two components."""
-    variables = _variables(record)
-    options = record.state.get("static_kwargs")
-    options = dict(options) if isinstance(options, dict) else {}
-    if options.get("label_size", 0):
-        raise BadCheckpoint(NOT_HERE + "it needs a class label (label_size is not 0)")
-    supported = {
-        "nonlinearity": "lrelu",
-        "mapping_nonlinearity": "lrelu",
-        "mapping_lrmul": 0.01,
-        "normalize_latents": True,
-        "resample_kernel": [1, 3, 3, 1],
-    }
-    _refuse_others(options, supported)
-    architecture = options.get("architecture", "skip")
-    if architecture != "skip" or "4x4/Conv/weight" not in variables:
-        raise BadCheckpoint(NOT_HERE + "it is not StyleGAN2; wanted its config E or F")
-    state: State = {}
-    for name, value in variables.items():
-        if found := re.fullmatch(r"Dense(\d+)/(weight|bias)", name):
-            state[f"mapping.fc{found[1]}.{found[2]}"] = value.t() if value.ndim == 2 else value
-    state["mapping.w_avg"] = variables["dlatent_avg"]
-    state["synthesis.b4.const"] = variables["4x4/Const/const"][0]
-    resolution = 4
-    while f"{resolution}x{resolution}/ToRGB/weight" in variables:
-        block, side = f"synthesis.b{resolution}", f"{resolution}x{resolution}"
-        index = 2 * (resolution.bit_length() - 1) - 5  # number of conv0's noise; 1 at 8 pixels
-        state[f"{block}.resample_filter"] = low_pass()
-        layers = [("conv1", "Conv", 0)] if resolution == 4 else []
-        if resolution > 4:
-            layers = [("conv0", "Conv0_up", index), ("conv1", "Conv1", index + 1)]
-        for ours, theirs, noise in layers:
-            weight = variables[f"{side}/{theirs}/weight"].permute(3, 2, 0, 1)
-            if theirs == "Conv0_up":  # stored flipped
-                weight = weight.flip(2, 3)
-            layer = f"{block}.{ours}"
-            state[f"{layer}.weight"] = weight
-            state[f"{layer}.bias"] = variables[f"{side}/{theirs}/bias"]
-            state[f"{layer}.noise_strength"] = variables[f"{side}/{theirs}/noise_strength"]
-            state[f"{layer}.noise_const"] = variables[f"noise{noise}"][0, 0]
-            state[f"{layer}.resample_filter"] = low_pass()
-            _affine(variables, f"{side}/{theirs}", layer, state)
-        state[f"{block}.torgb.weight"] = variables[f"{side}/ToRGB/weight"].permute(3, 2, 0, 1)
-        state[f"{block}.torgb.bias"] = variables[f"{side}/ToRGB/bias"]
-        _affine(variables, f"{side}/ToRGB", f"{block}.torgb", state)
-        resolution *= 2
-    config = config_of(state, None)
-    return config, fit_state(config, state), {"format": "TensorFlow pickle"}
-
-
-def _affine(variables: State, theirs: str, ours: str, state: State) -> None:
-    state[f"{ours}.affine.weight"] = variables[f"{theirs}/mod_weight"].t()
-    state[f"{ours}.affine.bias"] = variables[f"{theirs}/mod_bias"] + 1  # TensorFlow's starts at 0
-
-
-def _variables(network: Record) -> State:
-    """The variables of a network and of its components, by name."""
-    found: State = {}
-    waiting, walked = [network], 0
-    while waiting:
-        state = waiting.pop().state
-        walked += 1
-        if walked + len(waiting) > MAX_NETWORKS or not isinstance(state, dict):
-            raise BadCheckpoint(
-                f"damaged: a network without state, more than {MAX_NETWORKS} networks, "
-                "or nested without end"
-            )
-        version = state.get("version")
-        if not isinstance(version, int) or version < 4:
-            raise BadCheckpoint(
-                f"is a TensorFlow pickle of version {shown(version)}; wanted 4 or later"
-            )
-        for name, value in state.get("variables") or []:
-            if isinstance(name, str):
-                found[name] = as_tensor(value)
-        components = dict(state.get("components") or {})
-        waiting += [part for part in components.values() if isinstance(part, Record)]
-    return found

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from stylegan2_ops.foreign.inert import BadCheckpoint
+from stylegan2_ops.foreign.inert import BadCheckpoint, shown
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
 MAX_LAYERS = 64
 MAX_WIDTH = 8192  # longest z and w
 MAX_NUMBERS = 1 << 28  # most parameters and buffers; the 1024-pixel network has 33 million
 FILTER = (1.0, 3.0, 3.0, 1.0)
+NOT_HERE = "this kind of generator is not supported: "
 
 State = dict[str, Tensor]
 
@@ -54,7 +57,7 @@ def config_of(state: Mapping[str, Tensor], clamp: float | None) -> GeneratorConf
 
 
 def fit_state(config: GeneratorConfig, state: State) -> State:
-    """Float32 copies of exactly the tensors of `Generator(config)`.
+    """Exactly the tensors of `Generator(config)`, in float32; see `fit_tensors`.
 
     Raises:
         BadCheckpoint: a tensor is missing, not finite or of another shape, or a filter is not
@@ -72,7 +75,9 @@ def fit_state(config: GeneratorConfig, state: State) -> State:
 def fit_tensors(
     wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], most_numbers: int
 ) -> State:
-    """Copies of the tensors that a network needs, in the network's dtypes.
+    """The tensors that a network needs, in the network's dtypes and contiguous.
+
+    Tensors that are so already are not copied, because a file may be as large as half the memory.
 
     Args:
         wanted: the network's state dict; only names, shapes and dtypes are read.
@@ -95,7 +100,7 @@ def fit_tensors(
             raise BadCheckpoint(
                 f"{name} has shape {tuple(found.shape)}; wanted {tuple(like.shape)}"
             )
-        value = found.detach().to(like.dtype, copy=True).reshape(like.shape).contiguous()
+        value = found.detach().to(like.dtype).reshape(like.shape).contiguous()
         if not bool(torch.isfinite(value).all()):
             raise BadCheckpoint(f"{name} is not finite")
         fitted[name] = value
@@ -106,3 +111,27 @@ def low_pass() -> Tensor:
     """The low-pass filter of every published generator, (4, 4), with sum 1."""
     taps = torch.tensor(FILTER)
     return torch.outer(taps, taps) / taps.sum() ** 2
+
+
+def clamp_of(value: Any) -> float | None:
+    """A network's argument `conv_clamp` as a number, or None for no clamp.
+
+    Raises:
+        BadCheckpoint: it is neither a positive number nor None.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise BadCheckpoint(f"conv_clamp is {shown(value)}; wanted a positive number or None")
+    return float(value)
+
+
+def refuse_others(options: dict[str, Any], supported: dict[str, Any]) -> None:
+    """Check that each option has the supported value, if it is there.
+
+    Raises:
+        BadCheckpoint: an option has another value.
+    """
+    for name, wanted in supported.items():
+        if options.get(name, wanted) != wanted:
+            raise BadCheckpoint(f"{NOT_HERE}{name} is {shown(options[name])}; wanted {wanted}")

@@ -1,0 +1,124 @@
+"""How near pictures are to an inspiration, and how much detail they have, as a viewer would see it.
+
+Pictures are compared after they were reduced, because a photograph has other fine structure than a
+painting: what should agree is where which colour is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REDUCED = 64
+DETAILED = 128
+FINE, COARSE = 1.0, 4.0  # standard deviations of the Gaussians between which detail is measured
+TO_XYZ = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
+
+
+class Seen(NamedTuple):
+    """What is seen of pictures beside their inspirations.
+
+    Attributes:
+        lab: (N, 3, S, S) reduced pictures in CIELAB.
+        l1: (N,) mean absolute difference of the reduced pictures, of values in [-1, 1].
+        apart: (N,) mean distance of the reduced pictures in CIELAB.
+        detail: (N,) mid-scale detail of the pictures.
+    """
+
+    lab: Tensor
+    l1: Tensor
+    apart: Tensor
+    detail: Tensor
+
+    def where(self, chosen: Tensor, other: Seen) -> Seen:
+        """The rows of this where `chosen` (N,), else those of `other`."""
+        return Seen(
+            *(
+                torch.where(chosen.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
+                for ours, theirs in zip(self, other, strict=True)
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Compares pictures with inspirations.
+
+    Attributes:
+        art: (N, 3, S, S) reduced inspirations in [-1, 1].
+        lab: the same in CIELAB.
+    """
+
+    art: Tensor
+    lab: Tensor
+
+    @classmethod
+    def to(cls, images: Tensor) -> Likeness:
+        """To inspirations (N, 3, H, W) in [-1, 1]."""
+        art = reduce(images, REDUCED)
+        return cls(art, to_lab(art))
+
+    def see(self, pictures: Tensor, rows: Tensor) -> Seen:
+        """Look at pictures (M, 3, H, W) beside the inspirations of `rows`, (M,)."""
+        small = reduce(pictures, REDUCED)
+        lab = to_lab(small)
+        return Seen(
+            lab,
+            (small - self.art[rows]).abs().mean(dim=(1, 2, 3)),
+            (lab - self.lab[rows]).norm(dim=1).mean(dim=(1, 2)),
+            detail(pictures),
+        )
+
+
+def reduce(images: Tensor, size: int) -> Tensor:
+    """(N, 3, H, W) averaged to at most `size` pixels per side, clamped to [-1, 1]."""
+    images = images.clamp(-1, 1)
+    if images.shape[-1] <= size:
+        return images
+    return F.interpolate(images, (size, size), mode="area")
+
+
+def to_lab(images: Tensor) -> Tensor:
+    """(N, 3, H, W) sRGB in [-1, 1] to CIELAB with white D65.
+
+    Source: IEC 61966-2-1 for sRGB, CIE 15 for CIELAB.
+    """
+    value = (images.clamp(-1, 1) + 1) / 2
+    linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    matrix = torch.tensor(TO_XYZ)
+    xyz = torch.einsum("ij,njhw->nihw", matrix / matrix.sum(dim=1, keepdim=True), linear)
+    edge = 6 / 29
+    f = torch.where(xyz > edge**3, xyz.clamp(min=edge**3) ** (1 / 3), xyz / (3 * edge**2) + 4 / 29)
+    x, y, z = f.unbind(dim=1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def detail(images: Tensor) -> Tensor:
+    """Mid-scale detail of pictures: root mean square of the lightness between two Gaussians.
+
+    Args:
+        images: (N, 3, H, W) in [-1, 1]; they are reduced to 128 pixels.
+
+    Returns:
+        (N,) in units of CIELAB's lightness.
+    """
+    light = to_lab(reduce(images, DETAILED))[:, :1]
+    band = _blurred(light, FINE) - _blurred(light, COARSE)
+    return band.square().mean(dim=(1, 2, 3)).sqrt()
+
+
+def _blurred(x: Tensor, deviation: float) -> Tensor:
+    reach = min(round(4 * deviation), x.shape[-1] - 1)
+    steps = torch.arange(-reach, reach + 1, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (steps / deviation) ** 2)
+    kernel = kernel / kernel.sum()
+    x = F.pad(x, (reach, reach, reach, reach), mode="reflect")
+    return F.conv2d(F.conv2d(x, kernel[None, None, None]), kernel[None, None, :, None])
