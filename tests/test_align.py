@@ -13,7 +13,7 @@ from PIL import Image
 from annotate.align import Align, Faces
 from sfhq.errors import SfhqError, UsageError
 from sfhq.faces.alignment import apply_transform, ffhq_quad, outside_share
-from sfhq.faces.detector import Detection, FaceDetector
+from sfhq.faces.detector import Detection, FaceDetector, best_face
 from sfhq.faces.dlib_models import PREDICTOR, dlib_module, model_path
 from sfhq.faces.fit import Flaw
 from sfhq.faces.turns import find_turned
@@ -288,6 +288,49 @@ class TestTurned:
             assert record.params.get("turn", 0) == degrees
             crops.append(read_photo(part, record).astype(float))
         assert np.abs(crops[0] - crops[1]).mean() < 2.0
+
+    @needs_dlib
+    def test_what_the_cnn_sees_on_its_side_is_asked_of_hog(self, shared_data: Path) -> None:
+        """Upside down, HOG is 0.66 sure of this photo; as it is, 1 or more."""
+        with Image.open(shared_data / "portraits" / "reject_2677775038.jpg") as file:
+            image = file.convert("RGB").resize((400, 400))
+        assert find_turned(FaceDetector(), image)[0] == 0
+        assert find_turned(FaceDetector(), image.rotate(180))[0] == 180
+
+    @needs_dlib
+    def test_a_face_among_other_things_in_a_large_photo(self, shared_data: Path) -> None:
+        portraits = sorted((shared_data / "portraits").glob("keep_*.jpg"))
+        with Image.open(portraits[1]) as file:
+            below = file.convert("RGB").crop((0, 400, 512, 512))
+        with Image.open(portraits[0]) as file:
+            small = file.convert("RGB").resize((900, 900))
+        canvas = below.resize((4000, 3000), Image.Resampling.BICUBIC)
+        canvas.paste(small, (2900, 1900))
+        face = best_face(FaceDetector().detect(canvas))
+        assert face is not None
+        assert 2900 < face.box[0] < face.box[2] < 3800
+        assert 1900 < face.box[1] < face.box[3] < 2800
+        assert face.box[2] - face.box[0] < 300
+
+    @needs_dlib
+    def test_a_group_of_near_and_far_faces(self, shared_data: Path, tmp_path: Path) -> None:
+        portraits = sorted((shared_data / "portraits").glob("keep_*.jpg"))
+        canvas = Image.new("RGB", (2400, 1400), (120, 130, 140))
+        places = ((100, 100, 1200), (1500, 100, 300), (1950, 100, 300))
+        for path, (x, y, size) in zip(portraits, places, strict=False):
+            with Image.open(path) as file:
+                canvas.paste(file.convert("RGB").resize((size, size)), (x, y))
+        (tmp_path / "in").mkdir()
+        canvas.save(tmp_path / "in" / "group.png")
+        part = Part.create(tmp_path / "part")
+        run_stage(Ingest(str(tmp_path / "in")), part)
+        stage = Align.load(size=64, faces="all", detector="hog")
+        assert stage.settings()["detection"]["thorough"] is True
+        run_stage(stage, part)
+        middles = sorted(np.mean(r.quad[::2]) for r in part.records("align") if r.alive)
+        assert len(middles) == 3
+        for middle, (x, _, size) in zip(middles, places, strict=True):
+            assert x < middle < x + size
 
     def test_upright_pictures_only(self, ingested: Ingested, tmp_path: Path) -> None:
         (tmp_path / "in").mkdir()
