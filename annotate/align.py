@@ -118,6 +118,11 @@ class Align(Stage[AlignSettings]):
         )
 
     @classmethod
+    def forecast(cls, settings: AlignSettings, faces: int | None) -> int | None:
+        """As many as come in; unknown where each picture may show several."""
+        return None if settings.faces == "all" else faces
+
+    @classmethod
     def load(
         cls,
         size: int = 1024,

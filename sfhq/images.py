@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sfhq.colour import to_srgb
-from sfhq.errors import SfhqError, plain
+from sfhq.errors import SfhqError, apart, plain
 from sfhq.formats import HEAD, jpeg_scans, kind_of, readable
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) ids of classes
@@ -26,7 +26,7 @@ MAX_SCANS = 100  # of a progressive JPEG; programs write about 10
 MAX_DECODED = 2**30  # bytes of memory that one image may take while it is decoded
 # Bytes a pixel at the peak, measured on images of 16 megapixels: what decoders hold beside the
 # image, and images with the steps to RGB. Turning it upright adds no more than a decoder did.
-DECODING = {"JPEG": 4, "MPO": 4, "WEBP": 13, "JPEG2000": 16, "AVIF": 6, "HEIF": 8}
+DECODING = {"JPEG": 4, "MPO": 4, "WEBP": 13, "JPEG2000": 16, "AVIF": 6, "HEIF": 4}
 CONVERTING = {
     **{"1": 5, "L": 5, "RGB": 4, "CMYK": 8, "YCbCr": 8, "P": 13, "LA": 13, "RGBA": 13},
     **{"PA": 13, "I;16": 13, "I": 17, "F": 17},
@@ -118,10 +118,11 @@ def _refuse_costly(image: Image.Image, data: bytes) -> None:
         raise BadImage("image too large", f"{size}; wanted at most {MAX_PIXELS:,}; reduce it first")
     needed = pixels * (DECODING.get(image.format or "", 0) + CONVERTING.get(image.mode, 17))
     if needed > MAX_DECODED:
+        found, most = apart(needed / 2**20, MAX_DECODED / 2**20)
         raise BadImage(
             "image too large",
-            f"{size} in mode {image.mode}: decoding takes {needed / 2**20:,.0f} MiB; wanted at "
-            f"most {MAX_DECODED / 2**20:,.0f}; reduce it first",
+            f"{size} in mode {image.mode}: decoding takes {found} MiB; wanted at most {most}; "
+            "reduce it first",
         )
     scans = jpeg_scans(data, MAX_SCANS) if data[:2] == b"\xff\xd8" else 1
     if scans > MAX_SCANS:

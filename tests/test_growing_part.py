@@ -92,6 +92,20 @@ def test_nothing_is_done_a_third_time(
     assert written(root) == before
 
 
+def test_a_dry_run_says_that_there_is_more_to_do(tmp_path: Path) -> None:
+    art, root = write_squares(tmp_path / "art", 3), tmp_path / "part"
+    sfhq("ingest", art, root)
+    assert "ingest     done" in sfhq("run", art, root, "--dry-run").stdout
+    Image.new("RGB", (64, 64)).save(art / "more.png")
+    assert "ingest     to do" in sfhq("run", art, root, "--dry-run").stdout
+
+
+def test_a_dry_run_does_not_know_how_many_faces_groups_show(tmp_path: Path) -> None:
+    art = write_squares(tmp_path / "art", 3)
+    said = sfhq("run", art, tmp_path / "part", "--faces", "all", "--dry-run").stdout
+    assert said.startswith("3 images, any number of photos\n")
+
+
 def test_pictures_that_vanished_stop_a_run_in_one_line(networks: Networks, tmp_path: Path) -> None:
     art, root = write_squares(tmp_path / "art", 3), tmp_path / "part"
     sfhq("ingest", art, root)
