@@ -390,6 +390,14 @@ class TestGrowing:
         assert "--redo" in str(e.value)
         assert tree(part.root) == before
 
+    def test_parts_of_an_older_version_are_not_extended(self, part: Part, folder: Path) -> None:
+        ingest(part, folder)
+        part.write_stage_info("ingest", {**part.stage_info("ingest"), "format": 1})
+        ingest(part, folder)
+        self.add(folder, "0.png")
+        with pytest.raises(UsageError, match="made by an older version, and there is more for it"):
+            ingest(part, folder)
+
     def test_other_settings_are_refused_all_the_same(self, part: Part, folder: Path) -> None:
         ingest(part, folder)
         self.add(folder, "0.png")

@@ -104,11 +104,13 @@ def claim(job: Job, part: Part, info: dict[str, Any]) -> Counts | None:
         if whole and not new:
             return Counts.of(there["counts"])
         raise UsageError(
-            f"{part.root}: {name} was begun by an older version and is to go on; "
+            f"{part.root}: {name} was {'made' if whole else 'begun'} by an older version"
+            f"{', and there is more for it to do' if whole else ''}; "
             f"run: sfhq {name} {part.root} --redo"
         )
     one_piece = stage.kind == "about" and stage.scope == "part"
-    grown = one_piece and there.get("sees", info.get("sees")) != info.get("sees")
+    now = info.get("sees")
+    grown = one_piece and now != there.get("sees", there.get("shards", now))
     if there["inputs"] != info["inputs"] or grown:
         if one_piece:
             lineage.drop(part, name)
