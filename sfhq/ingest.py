@@ -73,14 +73,8 @@ class Ingest(SourceStage[IngestSettings]):
 
     @classmethod
     def build(cls, settings: IngestSettings, recipe: Recipe, part: Path) -> Ingest:
-        """The stage that a recipe describes.
-
-        Raises:
-            UsageError: as `names`.
-        """
-        stage = cls._of(settings)
-        stage.names()
-        return stage
+        """The stage that a recipe describes."""
+        return cls._of(settings)
 
     @classmethod
     def forecast(cls, settings: IngestSettings, faces: int | None) -> int | None:
@@ -103,7 +97,12 @@ class Ingest(SourceStage[IngestSettings]):
         return Path(self.source).expanduser().resolve()
 
     def settings(self) -> dict[str, Json]:
-        """What decides the records; not how many images there are, for a source may grow."""
+        """What decides the records; not how many images there are, for a source may grow.
+
+        Raises:
+            UsageError: as `names`.
+        """
+        self.names()
         return {
             "source": record_name(str(self.root)),
             "only": self.only,
