@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sfhq.errors import SfhqError, UsageError
+from sfhq.errors import SfhqError, UsageError, plain
 
 if TYPE_CHECKING:
     from sfhq.pipeline.engine import OnShard
@@ -57,7 +57,7 @@ class Command(click.Group):
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"sfhq: {message}", err=True)
+    click.echo(f"sfhq: {plain(message)}", err=True)
     sys.exit(code)
 
 
@@ -159,9 +159,14 @@ def run_stages(
         workers, redo, strict, as_json: of `run_options`.
         finish: what is left to do at the end of a whole run.
     """
+    from sfhq.ingest import passed_over_line
+    from sfhq.parts.part import Part
     from sfhq.pipeline import Pipeline
 
     def told(ended: Ended) -> None:
+        passed = Part(part).stage_info(ended.stage).get("passed_over")
+        if passed:
+            click.echo(f"sfhq: {passed_over_line(passed)}", err=True)
         if not as_json:
             click.echo(counts_line(ended.stage, ended.counts.to_dict()))
 

@@ -3,6 +3,43 @@ wanted, what to do."""
 
 from __future__ import annotations
 
+import unicodedata
+
+# Categories of characters that a terminal obeys instead of showing: controls, marks of direction,
+# halves of surrogates (bytes of a file name that are no UTF-8), separators of lines.
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # harmless, and part of Persian words and of emoji
+
+
+def plain(text: str) -> str:
+    r"""Text that a terminal only shows: control characters are escaped, as in "\\x1b[31m".
+
+    Args:
+        text: a message with names that others chose, such as those of files.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode()
+        if unicodedata.category(c) in _OBEYED and c not in _JOINERS
+        else c
+        for c in text
+    )
+
+
+def apart(found: float, wanted: float, kind: str = "f") -> tuple[str, str]:
+    """Two numbers for a message, with as many digits as it takes to tell them apart.
+
+    Args:
+        found, wanted: the numbers; where they are equal, the texts are, too.
+        kind: "f" for numbers, "%" for shares, which are written in percent.
+    """
+    for digits in range(12):
+        texts = f"{found:.{digits}{kind}}", f"{wanted:.{digits}{kind}}"
+        if texts[0] != texts[1]:
+            return texts
+    return f"{found:.0{kind}}", f"{wanted:.0{kind}}"
+
 
 class SfhqError(Exception):
     """Something is wrong that the user can mend; `exit_code` is what the command returns."""

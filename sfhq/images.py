@@ -15,12 +15,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sfhq.errors import SfhqError
+from sfhq.colour import to_srgb
+from sfhq.errors import SfhqError, apart, plain
+from sfhq.formats import HEAD, jpeg_scans, kind_of, readable
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) ids of classes
 
 MAX_PIXELS = 64_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_SCANS = 100  # of a progressive JPEG; programs write about 10
+MAX_DECODED = 2**30  # bytes of memory that one image may take while it is decoded
+# Bytes a pixel at the peak, measured on images of 16 megapixels: what decoders hold beside the
+# image, and images with the steps to RGB. Turning it upright adds no more than a decoder did.
+DECODING = {"JPEG": 4, "MPO": 4, "WEBP": 13, "JPEG2000": 16, "AVIF": 6, "HEIF": 4}
+CONVERTING = {
+    **{"1": 5, "L": 5, "RGB": 4, "CMYK": 8, "YCbCr": 8, "P": 13, "LA": 13, "RGBA": 13},
+    **{"PA": 13, "I;16": 13, "I": 17, "F": 17},
+}
 SOURCE_TYPE_BASE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 TRAINED = "trainedAlgorithmicMedia"
 COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
@@ -39,6 +49,7 @@ class BadImage(SfhqError):
     """An image cannot be used; `reason` is a fixed phrase, the message has the details."""
 
     def __init__(self, reason: str, detail: str) -> None:
+        detail = plain(detail)  # it names files, whose names others chose
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
@@ -49,10 +60,11 @@ class BadImage(SfhqError):
 
 
 def read_image(data: bytes) -> Image.Image:
-    """Decode an image into upright 8-bit RGB.
+    """Decode an image into upright 8-bit sRGB.
 
-    EXIF rotation is applied, transparent pixels are put on white, CMYK and 16-bit images are
-    converted, and only the first frame of an animation is read.
+    EXIF rotation is applied, colours are converted by the image's ICC profile, transparent pixels
+    are put on white, CMYK, 16-bit and floating point images are converted (`sfhq.colour` says how),
+    and only the first frame of an animation is read.
 
     Args:
         data: the file's bytes.
@@ -61,49 +73,64 @@ def read_image(data: bytes) -> Image.Image:
         RGB image of at most 64 million pixels.
 
     Raises:
-        BadImage: `data` is not an image, is damaged, or has more pixels than the limit.
+        BadImage: `data` is not an image, is damaged, or is beyond a limit: of pixels, of the memory
+            that decoding would take, or of the scans of a progressive JPEG. Nothing has been
+            decoded then.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except UnidentifiedImageError:
-            raise BadImage(
-                "not an image",
-                f"starts with {data[:8]!r}; wanted {', '.join(FORMATS)}",
-            ) from None
-        except Image.DecompressionBombError:
-            raise BadImage(
-                "image too large", f"has more than {MAX_PIXELS:,} pixels; reduce it first"
-            ) from None
-        except Exception as error:
-            raise BadImage("damaged image", f"cannot read its header: {error}") from None
-        if image.width * image.height > MAX_PIXELS:
-            raise BadImage(
-                "image too large",
-                f"has {image.width} x {image.height} pixels; wanted at most {MAX_PIXELS:,}; "
-                "reduce it first",
-            )
+        image = _opened(data)
+        _refuse_costly(image, data)
         try:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return to_srgb(image)
         except Exception as error:
             raise BadImage("damaged image", f"cannot decode its pixels: {error}") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image, dtype=np.float64)
-        return Image.fromarray((values / 257.0).round().clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
+def _opened(data: bytes) -> Image.Image:
+    """The image of some bytes, of which only the header has been read."""
+    try:
+        return Image.open(io.BytesIO(data), formats=tuple(readable()))
+    except UnidentifiedImageError:
+        kind = kind_of(data[:HEAD])
+        if kind in readable():
+            raise BadImage(
+                "damaged image",
+                f"begins as {kind}, but its header is damaged, or of a kind that Pillow lacks",
+            ) from None
+        raise BadImage(
+            "not an image", f"starts with {data[:8]!r}; wanted {', '.join(readable())}"
+        ) from None
+    except Image.DecompressionBombError:
+        raise BadImage(
+            "image too large", f"has more than {MAX_PIXELS:,} pixels; reduce it first"
+        ) from None
+    except Exception as error:
+        raise BadImage("damaged image", f"cannot read its header: {error}") from None
+
+
+def _refuse_costly(image: Image.Image, data: bytes) -> None:
+    pixels = image.width * image.height
+    size = f"has {image.width} x {image.height} pixels"
+    if pixels > MAX_PIXELS:
+        raise BadImage("image too large", f"{size}; wanted at most {MAX_PIXELS:,}; reduce it first")
+    needed = pixels * (DECODING.get(image.format or "", 0) + CONVERTING.get(image.mode, 17))
+    if needed > MAX_DECODED:
+        found, most = apart(needed / 2**20, MAX_DECODED / 2**20)
+        raise BadImage(
+            "image too large",
+            f"{size} in mode {image.mode}: decoding takes {found} MiB; wanted at most {most}; "
+            "reduce it first",
         )
-    if image.mode == "F":
-        return Image.fromarray(np.asarray(image).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    scans = jpeg_scans(data, MAX_SCANS) if data[:2] == b"\xff\xd8" else 1
+    if scans > MAX_SCANS:
+        raise BadImage(
+            "too many scans",
+            f"{size} in more than {MAX_SCANS} scans, each as costly as the whole image; "
+            "save it anew",
+        )
 
 
 def source_type_xmp(source_type: str) -> bytes:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sfhq.errors import UsageError
+from sfhq.errors import UsageError, plain
+from sfhq.formats import HEIF, heif
 from sfhq.images import BadImage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.parts.source import WANTED, Source
+from sfhq.parts.source import WANTED, Listing, Source
+from sfhq.parts.walk import record_name
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
+
+MOST_KINDS = 6  # of files passed over, that a message names
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ class IngestSettings:
 class Ingest(SourceStage[IngestSettings]):
     """The stage that starts a part from images.
 
-    Exact copies of an earlier file are rejected here, so that nothing later has to care.
+    Exact copies of an earlier file are rejected here, so that nothing later has to care. Run again
+    on a source that has grown, it adds the new images in shards of their own; what is there stays
+    as it is.
 
     Attributes:
         source: a folder, a .txt list of paths or a .zip.
@@ -51,6 +59,7 @@ class Ingest(SourceStage[IngestSettings]):
     """
 
     name: ClassVar[str] = "ingest"
+    grows: ClassVar[bool] = True
     Settings: ClassVar[type[Any]] = IngestSettings
     examples: ClassVar[tuple[str, ...]] = (
         "sfhq ingest paintings/ part-05 --only '*.jpg' --licence CC0-1.0",
@@ -88,11 +97,14 @@ class Ingest(SourceStage[IngestSettings]):
         return Path(self.source).expanduser().resolve()
 
     def settings(self) -> dict[str, Json]:
-        """What decides the records; `files` tells when the source has gained or lost some."""
-        listed = "\0".join(self.names()).encode(errors="surrogateescape")
+        """What decides the records; not how many images there are, for a source may grow.
+
+        Raises:
+            UsageError: as `names`.
+        """
+        self.names()
         return {
-            "source": str(self.root),
-            "files": hashlib.sha256(listed).hexdigest(),
+            "source": record_name(str(self.root)),
             "only": self.only,
             "limit": self.limit,
             "licence": self.licence,
@@ -109,34 +121,85 @@ class Ingest(SourceStage[IngestSettings]):
             UsageError: the source is missing, damaged or empty, nothing matches `only`, or
                 `limit` is not positive.
         """
+        return list(self._listing(skip).names[: self.limit])
+
+    def _listing(self, skip: Path | None) -> Listing:
+        """All that matches `only`, beyond `limit` as well."""
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit {self.limit}: wanted 1 or more; leave it out for all")
-        names = rendered_names(self.root)
-        if names is None:
+        rendered = rendered_names(self.root)
+        if rendered is not None:
+            listing = Listing(tuple(rendered))
+        else:
             with Source(self.root) as source:
-                names = source.names(skip)
-        if self.only is not None:
-            matching = [n for n in names if fnmatchcase(PurePosixPath(n).name, self.only)]
-            if not matching:
-                raise UsageError(
-                    f"{self.root}: none of its {len(names)} images matches --only '{self.only}'; "
-                    f"the first is {PurePosixPath(names[0]).name}; give a wider pattern"
-                )
-            names = matching
-        return names[: self.limit]
+                listing = source.listing(skip)
+        if self.only is None:
+            return listing
+        names = tuple(n for n in listing.names if self._matches(n))
+        passed = tuple((kind, n) for kind, n in listing.passed_over if self._matches(n))
+        if not names:
+            raise UsageError(
+                f"{self.root}: none of its {len(listing.names)} images matches --only "
+                f"'{self.only}'; the first is {PurePosixPath(listing.names[0]).name}; give a wider "
+                f"pattern{_told(passed)}"
+            )
+        return Listing(names, passed)
+
+    def _matches(self, name: str) -> bool:
+        return self.only is None or fnmatchcase(PurePosixPath(name).name, self.only)
+
+    def passed_over(self, part: Part) -> dict[str, int]:
+        """Kind -> number of the files that are not taken as images: a suffix, or a few words.
+
+        With `only`, of those that match it.
+
+        Raises:
+            UsageError: as `names`.
+        """
+        listing = self._listing(part.root)
+        return dict(sorted(Counter(kind for kind, _ in listing.passed_over).items()))
+
+    def more(self, part: Part) -> bool:
+        """Whether the source holds images that the part lacks.
+
+        Raises:
+            UsageError: images that the part was made from are not in the source any more.
+        """
+        names = self._listing(part.root).names
+        gone = sorted({r.source for r in part.records(self.name) if r.alive} - {*names})
+        if gone:
+            raise UsageError(
+                f"{part.root}: {len(gone)} of its images are not in {self.root} any more, first "
+                f"{gone[0]}; put them back, or leave them out with all that was made of them by: "
+                f"sfhq ingest {self.root} {part.root} --redo"
+            )
+        return bool(self._new(part, names))
+
+    def _new(self, part: Part, names: Iterable[str]) -> list[str]:
+        """Names that no finished shard holds, as many as `limit` allows."""
+        known = {r.source for r in part.records(self.name)}
+        room = None if self.limit is None else max(0, self.limit - len(known))
+        return list(itertools.islice((n for n in names if n not in known), room))
 
     def seeds(self, part: Part) -> Iterator[FaceRecord]:
-        """One record an image, with the digest of its bytes; copies name the first of them.
+        """One record an image that the part lacks, with the digest of its bytes.
+
+        Copies name the first of them.
 
         Raises:
             UsageError: as `names`, at the call and not at the first record.
         """
-        return self._seeds(self.names(skip=part.root))
+        return self._seeds(part, self._listing(part.root).names)
 
-    def _seeds(self, names: list[str]) -> Iterator[FaceRecord]:
-        first: dict[str, str] = {}
+    def _seeds(self, part: Part, names: Iterable[str]) -> Iterator[FaceRecord]:
+        first = {
+            r.source_sha256: r.source
+            for r in part.records(self.name)
+            if r.source_sha256 and "duplicate_of" not in r.params
+        }
+        new = self._new(part, names)
         with Source(self.root) as source:
-            for name in names:
+            for name in new:
                 try:
                     digest = hashlib.sha256(source.read(name)).hexdigest()
                 except BadImage:  # rejected with its reason when it is decoded
@@ -158,15 +221,35 @@ class Ingest(SourceStage[IngestSettings]):
                 yield self._check(source, record)
 
     def _check(self, source: Source, record: FaceRecord) -> FaceRecord:
-        other = record.params.get("duplicate_of")
-        if other is not None:
-            detail = f"{record.source}: the same bytes as {other}"
-            return record.reject(self.name, "exact duplicate", detail)
         try:
             image = source.image(record)
-        except BadImage as error:
+        except BadImage as error:  # five copies of a page that says "not found" are no image first
             return record.reject(self.name, error.reason, str(error))
+        other = record.params.get("duplicate_of")
+        if other is not None:
+            detail = plain(f"{record.source}: the same bytes as {other}")
+            return record.reject(self.name, "exact duplicate", detail)
         return replace(record, width=image.width, height=image.height)
+
+
+def passed_over_line(passed: Mapping[str, int]) -> str:
+    """What was passed over, as a message of one line.
+
+    Args:
+        passed: kind -> number, as `Ingest.passed_over` gives it.
+    """
+    most = sorted(passed.items(), key=lambda item: (-item[1], item[0]))
+    kinds = ", ".join(f"{number} {plain(kind)}" for kind, number in most[:MOST_KINDS])
+    if len(most) > MOST_KINDS:
+        kinds += f", {sum(n for _, n in most[MOST_KINDS:])} of {len(most) - MOST_KINDS} other kinds"
+    line = f"{sum(passed.values())} files passed over: {kinds}"
+    if not heif() and any(kind in HEIF for kind in passed):
+        line += f"; to read {' '.join(HEIF)}: pip install 'sfhq[heif]'"
+    return line
+
+
+def _told(passed: tuple[tuple[str, str], ...]) -> str:
+    return f"; {passed_over_line(Counter(kind for kind, _ in passed))}" if passed else ""
 
 
 def rendered_names(root: Path) -> list[str] | None:

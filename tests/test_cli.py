@@ -372,8 +372,8 @@ def test_recipes_that_cannot_be(art: Path, tmp_path: Path) -> None:
     fails(2, *arguments, says="seed is 'one'; wanted a whole number")
     recipe.write_text("no TOML at all")
     fails(2, *arguments, says="not TOML")
-    recipe.write_text("[align]\nfaces = 'all'\n")
-    fails(2, *arguments, says="wanted best or single")
+    recipe.write_text("[align]\nfaces = 'every'\n")
+    fails(2, *arguments, says="wanted best or single or all")
     assert not (tmp_path / "part").exists()
 
 

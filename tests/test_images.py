@@ -9,9 +9,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, JpegImagePlugin, features
+from profiles import GAMMA, as_srgb, cmyk_profile, encoded, grey_profile, rgb_profile
 
+from sfhq import images
+from sfhq.formats import HEAD, jpeg_scans, kind_of
 from sfhq.images import (
     COMPOSITE,
     SOURCE_TYPE_BASE,
@@ -151,6 +155,188 @@ class TestModes:
     def test_broken_exif_is_no_reason_to_refuse(self) -> None:
         data = saved(Image.fromarray(noise()), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12")
         assert read_image(data).size == (32, 24)
+
+
+def middling() -> Pixels:
+    """Colours that every space of the tests holds."""
+    return np.random.default_rng(1).integers(90, 160, (24, 32, 3), dtype=np.uint8)
+
+
+class TestProfiles:
+    @pytest.mark.parametrize("name", GAMMA)
+    def test_colours_of_other_spaces_become_those_of_srgb(self, name: str) -> None:
+        data = saved(Image.fromarray(middling()), "PNG", icc_profile=rgb_profile(name))
+        found = np.asarray(read_image(data)).astype(float)
+        assert np.abs(found - as_srgb(middling(), name)).max() < 2.0
+        assert np.abs(found - middling()).mean() > 3.0
+
+    def test_a_profile_of_srgb_leaves_pixels_alone(self) -> None:
+        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        data = saved(Image.fromarray(noise()), "PNG", icc_profile=profile)
+        assert np.array_equal(np.asarray(read_image(data)), noise())
+
+    @pytest.mark.parametrize(
+        "profile",
+        [b"junk", rgb_profile("ProPhoto")[:200], grey_profile(1.0), cmyk_profile(), b"\0" * 4000],
+        ids=["junk", "cut", "of grey images", "of printing", "zeros"],
+    )
+    def test_a_profile_that_cannot_be_used_is_ignored(self, profile: bytes) -> None:
+        data = saved(Image.fromarray(noise()), "PNG", icc_profile=profile)
+        assert np.array_equal(np.asarray(read_image(data)), noise())
+
+    def test_a_profile_of_grey_images(self) -> None:
+        grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        image = Image.fromarray(grey)
+        found = read_image(saved(image, "PNG", icc_profile=grey_profile(1.0)))
+        expected = encoded(grey / 255.0)
+        assert np.abs(np.asarray(found) - expected[..., None]).max() < 2.0
+        deep = Image.fromarray(grey.astype(np.uint16) * 257)
+        again = read_image(saved(deep, "PNG", icc_profile=grey_profile(1.0)))
+        assert np.array_equal(np.asarray(again), np.asarray(found))
+
+    def test_a_profile_of_inks(self) -> None:
+        image = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+        found = rgb(read_image(saved(image, "TIFF", icc_profile=cmyk_profile())), 4, 4)
+        light = ((70 + 16) / 116) ** 3  # the luminance of the lightness 70
+        assert np.abs(np.array(found) - encoded(np.array(light))).max() < 3
+        assert rgb(read_image(saved(image, "TIFF")), 4, 4)[0] == 0  # cyan without it
+
+    def test_transparent_pixels_are_white_in_any_space(self) -> None:
+        pixels = np.dstack([middling(), np.full((24, 32), 255, np.uint8)])
+        pixels[0, 0, 3] = 0
+        data = saved(Image.fromarray(pixels), "PNG", icc_profile=rgb_profile("ProPhoto"))
+        found = read_image(data)
+        assert rgb(found, 0, 0) == (255, 255, 255)
+        expected = as_srgb(middling(), "ProPhoto")
+        assert np.abs(np.asarray(found)[1:] - expected[1:]).max() < 2.0
+
+    def test_palettes_and_grey_in_a_space_of_colours(self) -> None:
+        wide = rgb_profile("ProPhoto")
+        flat = Image.new("RGB", (4, 4), (100, 150, 120))
+        expected = rgb(read_image(saved(flat, "PNG", icc_profile=wide)), 0, 0)
+        palette = flat.convert("P", palette=Image.Palette.ADAPTIVE)
+        assert rgb(read_image(saved(palette, "PNG", icc_profile=wide)), 0, 0) == expected
+        grey = rgb(read_image(saved(Image.new("L", (4, 4), 100), "PNG", icc_profile=wide)), 0, 0)
+        assert max(grey) - min(grey) <= 1
+        assert abs(grey[0] - as_srgb(np.full(3, 100, np.uint8), "ProPhoto")[0]) < 2
+
+
+class TestDepth:
+    @staticmethod
+    def greys(values: npt.NDArray[Any]) -> list[int]:
+        found = read_image(saved(Image.fromarray(values[None]), "TIFF"))
+        return [rgb(found, x, 0)[0] for x in range(len(values))]
+
+    def test_floats_from_0_to_1_are_not_black(self) -> None:
+        assert self.greys(np.array([0, 0.2, 0.5, 1.0], np.float32)) == [0, 51, 128, 255]
+
+    def test_floats_a_little_above_1_are_clipped(self) -> None:
+        assert self.greys(np.array([-0.5, 0.2, 1.0, 1.6], np.float32)) == [0, 51, 255, 255]
+
+    def test_floats_of_larger_scales(self) -> None:
+        assert self.greys(np.array([0, 51.0, 255.0], np.float32)) == [0, 51, 255]
+        assert self.greys(np.array([0, 13107.0, 60000.0], np.float32)) == [0, 51, 233]
+        assert self.greys(np.array([0, 200_000, 1e6], np.float32)) == [0, 51, 255]
+
+    def test_what_is_no_number_is_black(self) -> None:
+        found = self.greys(np.array([np.nan, -np.inf, 0.2, np.inf], np.float32))
+        assert found == [0, 0, 51, 255]
+
+    def test_whole_numbers_of_32_bits(self) -> None:
+        assert self.greys(np.array([0, 1, 51, 255], np.int32)) == [0, 1, 51, 255]
+        assert self.greys(np.array([0, 13107, 65535], np.int32)) == [0, 51, 255]
+        assert self.greys(np.array([0, 20_000_000, 100_000_000], np.int32)) == [0, 51, 255]
+
+
+def scans_of(count: int) -> bytes:
+    """A progressive JPEG whose last scan is repeated until there are `count`."""
+    data = saved(Image.fromarray(noise()), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    again = data[last:-2]
+    return data[:-2] + again * (count - jpeg_scans(data, 1000)) + b"\xff\xd9"
+
+
+class TestLimits:
+    def test_thousands_of_scans_are_refused_before_decoding(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def never(self: Any) -> None:
+            raise AssertionError("decoded")
+
+        data = scans_of(5000)
+        monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", never)
+        with pytest.raises(BadImage, match="more than 100 scans") as caught:
+            read_image(data)
+        assert caught.value.reason == "too many scans"
+
+    def test_the_memory_of_decoding_is_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        wide = saved(Image.new("F", (32, 24)), "TIFF")
+        monkeypatch.setattr(images, "MAX_DECODED", 10_000)  # bytes, for 768 pixels
+        assert read_image(saved(Image.fromarray(noise()), "JPEG")).size == (32, 24)
+        monkeypatch.setattr(Image.Image, "load", None)
+        with pytest.raises(BadImage, match="mode F: decoding takes") as caught:
+            read_image(wide)
+        assert caught.value.reason == "image too large"
+
+    def test_usual_numbers_of_scans_are_read(self) -> None:
+        assert jpeg_scans(saved(Image.fromarray(noise()), "JPEG"), 1000) == 1
+        assert 5 < jpeg_scans(saved(Image.fromarray(noise()), "JPEG", progressive=True), 1000) < 15
+        assert jpeg_scans(scans_of(60), 1000) == 60
+        assert read_image(scans_of(60)).size == (32, 24)
+
+    def test_scans_of_a_preview_and_behind_the_image_do_not_count(self) -> None:
+        scan = b"\xff\xda\0\x02"
+        preview = saved(Image.fromarray(noise()), "JPEG", exif=b"Exif\0\0" + scan * 500)
+        video = preview + scan * 5000
+        assert jpeg_scans(video, 1000) == 1
+        assert read_image(video).size == (32, 24)
+
+    @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", b"\xff\xd8" + b"\xff" * 99])
+    def test_damaged_files_are_counted_to_their_end(self, data: bytes) -> None:
+        assert jpeg_scans(data, 1000) == 0
+
+
+class TestFormats:
+    @pytest.mark.parametrize("file_format", ["AVIF", "JPEG2000"])
+    def test_newer_formats_are_read(self, file_format: str) -> None:
+        if not features.check({"AVIF": "avif", "JPEG2000": "jpg_2000"}[file_format]):
+            pytest.skip(f"this Pillow lacks {file_format}")
+        flat = Image.new("RGB", (48, 40), (200, 100, 50))
+        image = read_image(saved(flat, file_format))
+        assert image.size == (48, 40)
+        assert np.abs(np.array(rgb(image, 20, 20)) - (200, 100, 50)).max() < 6
+
+    def test_pictures_of_phones_are_read(self) -> None:
+        heif = pytest.importorskip("pillow_heif")
+        heif.register_heif_opener()
+        flat = Image.new("RGB", (64, 64), (200, 100, 50))
+        image = read_image(saved(flat, "HEIF"))
+        assert image.size == (64, 64)
+        assert np.abs(np.array(rgb(image, 20, 20)) - (200, 100, 50)).max() < 6
+
+    @pytest.mark.parametrize(
+        "file_format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "JPEG2000", "AVIF"]
+    )
+    def test_each_is_known_by_its_first_bytes(self, file_format: str) -> None:
+        if file_format == "AVIF" and not features.check("avif"):
+            pytest.skip("this Pillow lacks AVIF")
+        assert kind_of(saved(Image.fromarray(noise()), file_format)[:HEAD]) == file_format
+
+    @pytest.mark.parametrize(
+        "head", [b"", b"BM", b"BMW is a maker of cars, and this a text", b"RIFF\0\0\0\0WAVE", b"II"]
+    )
+    def test_other_bytes_are_no_image(self, head: bytes) -> None:
+        assert kind_of(head) == ""
+
+    def test_brands_of_phones(self) -> None:
+        assert kind_of(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic") == "HEIF"
+        assert kind_of(b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf") == "AVIF"
+        assert kind_of(b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom") == ""
+
+    def test_an_image_of_a_kind_that_pillow_lacks_is_not_called_no_image(self) -> None:
+        with pytest.raises(BadImage) as caught:
+            read_image(b"II*\0\x08\0\0\0" + bytes(40))
+        assert caught.value.reason == "damaged image"
 
 
 class TestWriting:

@@ -23,7 +23,7 @@ OURS = {*ALLOWED, "cli"}
 # its own, and from nobody else: rooms on one line do not import each other.
 ROOMS = {
     "sfhq": (
-        "errors stages",
+        "colour errors formats stages",
         "cache versions web lock kernels images",
         "tensors",
         "parts",

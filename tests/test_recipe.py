@@ -121,7 +121,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
         ("align = 3", ("align is 3; wanted a table",)),
         ("seed = -1", ("seed is -1; wanted a whole number from 0",)),
         ("[align]\nmin_face = -1", ("align.min_face is -1; wanted a whole number, 0 or more",)),
-        ("[align]\nfaces = 'all'", ("align.faces is 'all'; wanted best or single",)),
+        ("[align]\nfaces = 'every'", ("align.faces is 'every'; wanted best or single or all",)),
         ("[dedup]\nthreshold = nan", ("dedup.threshold is nan; wanted a number from -1 to 1",)),
         ("[export]\nquality = 500", ("export.quality is 500; wanted a whole number from 1",)),
         ("[synthesize]\nmax_realism = 1", ("is now called synthesize.max_prior_distance",)),

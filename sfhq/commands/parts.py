@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfhq.console import FOLDER, counts_line, progress_bar, read_recipe
+from sfhq.errors import plain
 
 if TYPE_CHECKING:
     from sfhq.parts.part import Part
@@ -57,7 +58,7 @@ def _show_stage(part: Part, row: dict[str, Any], most: int) -> None:
         return
     for _, record in zip(range(most), rejections(part, stage), strict=False):
         name = record.source if stage in ("ingest", "align") else record.face_id
-        click.echo(f"           {name}: {record.reason}: {record.detail}")
+        click.echo(plain(f"           {name}: {record.reason}: {record.detail}"))
 
 
 @click.command()

@@ -36,6 +36,7 @@ Stage = tuple[Literal["hog", "cnn"], int]
 MODES: tuple[Mode, ...] = ("auto", "hog", "cnn")
 ENLARGED = 256  # HOG's window is 80 px wide, and the face of a 128 px crop 77: enlarge to this
 NARROW = 64  # pixels: no face fits into such a copy, and the CNN's filters do not either
+SAME = 0.5  # share of a box that lies in another: then both are of one face
 # The CNN's box against HOG's, medians over photos where both fire: moved in widths, resized.
 TO_HOG = (0.05, 0.06, 1.0)
 
@@ -94,6 +95,8 @@ class FaceDetector:
         cnn_sizes: longer sides of the CNN's copies, in turn; its time grows with the square.
         cnn_threshold: least confidence of the CNN.
         hog_large: longer side of HOG's second copy, for small faces in large photos.
+        thorough: take every step and not only until one found a face: in a group photo some are
+            near and others far away.
     """
 
     longest: int = 512
@@ -102,6 +105,7 @@ class FaceDetector:
     cnn_sizes: tuple[int, ...] = (224, 480, 960)
     cnn_threshold: float = 0.5
     hog_large: int = 2048
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         if self.detector not in MODES:
@@ -130,13 +134,16 @@ class FaceDetector:
                 "cnn_threshold": self.cnn_threshold,
                 "cnn_sha256": model_digest(CNN),
             }
+        if self.thorough:
+            found["thorough"] = True
         return {"detection": found}
 
     def detect(self, image: Image.Image) -> list[Detection]:
         """All faces that the first successful step found, the surest first.
 
         Faces with a `flaw` are among them: they are there, but must not be cropped. If no
-        step found one without, the answer is that of the last step that found any.
+        step found one without, the answer is that of the last step that found any. A `thorough`
+        detector puts the faces of all steps together, each once.
 
         Args:
             image: RGB of any size.
@@ -145,7 +152,10 @@ class FaceDetector:
             SfhqError: dlib or its networks are not installed.
         """
         flawed: list[Detection] = []
-        for kind, size in self._steps(max(image.size)):
+        steps = self._steps(max(image.size))
+        if self.thorough:
+            return _once([face for kind, size in steps for face in self._step(image, kind, size)])
+        for kind, size in steps:
             found = self._step(image, kind, size)
             if any(not face.flaw for face in found):
                 return found
@@ -187,6 +197,23 @@ class FaceDetector:
         return sorted(found, key=lambda d: (-d.score, d.box))
 
 
+def _once(found: list[Detection]) -> list[Detection]:
+    """Each face once, the surest first: of boxes that overlap, the first without flaw stays."""
+    kept: list[Detection] = []
+    for face in sorted(found, key=lambda d: bool(d.flaw)):  # stable: earlier steps go first
+        if all(overlap(face.box, other.box) < SAME for other in kept):
+            kept.append(face)
+    return sorted(kept, key=lambda d: (-d.score, d.box))
+
+
+def overlap(one: Box, other: Box) -> float:
+    """Share of the smaller box that lies in the other one, 0 to 1."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    smaller = min((b[2] - b[0]) * (b[3] - b[1]) for b in (one, other))
+    return max(width, 0.0) * max(height, 0.0) / max(smaller, 1e-9)
+
+
 def _copy(image: Image.Image, most: int, least: int = ENLARGED) -> Pixels:
     """(H, W, 3) of an image whose longer side is brought between `least` and `most`."""
     longer = max(image.size)
@@ -219,11 +246,16 @@ def _detection(pixels: Pixels, box: Box, score: float, kind: str, scale: FloatAr
     return Detection((x0, y0, x1, y1), score, points, kind, fit.spread, flaw_of(fit, score, kind))
 
 
-def best_face(found: list[Detection]) -> Detection | None:
-    """The face an image is most likely of: without flaw, the largest box x score; else None."""
+def by_rank(found: list[Detection]) -> list[Detection]:
+    """The faces without flaw, the largest box x score first."""
     usable = [face for face in found if not face.flaw]
     # A threshold below 0 lets negative scores in, which would turn the order of areas round.
-    return max(usable, key=lambda d: d.area * max(d.score, 1e-3), default=None)
+    return sorted(usable, key=lambda d: d.area * max(d.score, 1e-3), reverse=True)
+
+
+def best_face(found: list[Detection]) -> Detection | None:
+    """The face an image is most likely of, the first of `by_rank`; None where there is none."""
+    return next(iter(by_rank(found)), None)
 
 
 def face_landmarks(pixels: Pixels) -> FloatArray | None:

@@ -5,26 +5,41 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from sfhq.errors import UsageError
+from sfhq.formats import HEAD, kind_of, readable, suffixes
 from sfhq.images import BadImage, read_image
+from sfhq.parts.archive import Archive, is_unsafe, open_archive
 from sfhq.parts.records import FaceRecord
+from sfhq.parts.walk import file_name, is_file, record_name, walk
 
 if TYPE_CHECKING:
     from sfhq.parts.part import Part
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_BYTES = 256 * 2**20  # of one file once unpacked; keeps a zip bomb out of memory
 WANTED = "a folder of images, a .txt list of paths or a .zip of images"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source holds.
+
+    Attributes:
+        names: of the images, sorted and each once, as records carry them.
+        passed_over: (kind, name) of each other file: its suffix, "no suffix", "hidden", or
+            "unreadable folder".
+    """
+
+    names: tuple[str, ...]
+    passed_over: tuple[tuple[str, str], ...] = ()
 
 
 class Source:
@@ -43,7 +58,8 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._base = root
-        self._archive: zipfile.ZipFile | None = None
+        self._archive: Archive | None = None
+        self._closed = False
         if root.is_dir():
             return
         if not root.exists():
@@ -53,7 +69,7 @@ class Source:
             self._base = root.parent
         elif suffix == ".zip":
             try:
-                self._archive = zipfile.ZipFile(root)
+                self._archive = open_archive(root)
             except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
                 raise UsageError(
                     f"{root}: not a readable zip archive ({error}); pack it again, or give the "
@@ -73,14 +89,19 @@ class Source:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._archive is not None:
-            self._archive.close()
+        self._closed = True  # the archive stays open for the next one
 
     def names(self, skip: Path | None = None) -> list[str]:
-        """Names of the images, sorted and each once, as records carry them.
+        """Names of the images, sorted and each once, as records carry them; as `listing`."""
+        return list(self.listing(skip).names)
 
-        In folders and archives these are the files with an image's suffix whose path has no
-        hidden component; in a list, every line that is not blank.
+    def listing(self, skip: Path | None = None) -> Listing:
+        """The images of the source, and what is none.
+
+        In folders and archives images are the files whose path has no hidden component and that
+        have an image's suffix; files without any suffix are judged by their first bytes. In a list,
+        every line that is not blank is an image. Links to folders are followed, each real folder
+        once.
 
         Args:
             skip: a folder to leave out, for a part that lies inside its own source.
@@ -88,31 +109,69 @@ class Source:
         Raises:
             UsageError: there are none, or the list names files that do not exist.
         """
+        passed: list[tuple[str, str]] = []
         if self._archive is not None:
-            found = [i.filename for i in self._archive.infolist() if not i.is_dir()]
+            found = list(self._archive.members)
         elif self.root.is_dir():
-            found = list(_walk(self.root, skip))
+
+            def lost(error: OSError) -> None:
+                passed.append(("unreadable folder", record_name(str(error.filename))))
+
+            found = list(walk(self.root, skip, lost))
         else:
-            return self._listed()
-        names = sorted({name for name in found if _is_candidate(name)})
+            return Listing(tuple(self._listed()))
+        names, known = [], suffixes()
+        for name in sorted({*found}):
+            kind = self._kind(name, known)
+            if kind:
+                passed.append((kind, name))
+            else:
+                names.append(name)
         if not names:
             raise UsageError(
                 f"{self.root}: no images among its {len(found)} files; wanted some of "
-                f"{' '.join(SUFFIXES)}; check the path"
+                f"{' '.join(known)}; check the path"
             )
-        return names
+        return Listing(tuple(names), tuple(passed))
+
+    def _kind(self, name: str, known: tuple[str, ...]) -> str:
+        """Why a file is passed over, as in `Listing`; "" of an image."""
+        path = PurePosixPath(name)
+        if any(p.startswith(".") and p not in (".", "..") for p in path.parts):
+            return "hidden"
+        suffix = path.suffix.lower()
+        if suffix in ("", "."):
+            return "" if kind_of(self._head(name)) in readable() else "no suffix"
+        return "" if suffix in known else suffix
+
+    def _head(self, name: str) -> bytes:
+        """The first bytes of a file; none of one that cannot be read."""
+        try:
+            if self._archive is not None:
+                return self._archive.read(name, HEAD)
+            path = self._path(name)
+            if not is_file(path):
+                return b""
+            with open(path, "rb") as file:
+                return file.read(HEAD)
+        except Exception:  # its reason is told when the image is read, if it ever is
+            return b""
 
     def _listed(self) -> list[str]:
         try:
-            lines = self.root.read_text("utf-8-sig").splitlines()
+            data = self.root.read_bytes()
+            if b"\0" in data:
+                raise ValueError("it holds zero bytes")
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"{self.root}: cannot read the list ({error}); wanted UTF-8 text, one path a line"
             ) from None
-        numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+        text = data.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape")
+        lines = [line.strip() for line in text.splitlines()]
+        numbered = [(n, record_name(line)) for n, line in enumerate(lines, 1) if line]
         if not numbered:
             raise UsageError(f"{self.root}: an empty list; wanted one path a line; fill it")
-        missing = [(n, name) for n, name in numbered if not (self._base / name).exists()]
+        missing = [(n, name) for n, name in numbered if not self._path(name).exists()]
         if missing:
             n, name = missing[0]
             raise UsageError(
@@ -120,6 +179,13 @@ class Source:
                 f"{n}: {name}; wanted paths relative to {self._base}; correct the list"
             )
         return sorted({name for _, name in numbered})
+
+    def _path(self, name: str) -> Path:
+        """Where a file lies. In a list, people write "./a.jpg", too, and mean it as it stands."""
+        plain = self._base / name
+        if not self.root.is_dir() and os.path.lexists(plain):
+            return plain
+        return self._base / file_name(name)
 
     def read(self, name: str) -> bytes:
         """The bytes of one file.
@@ -143,20 +209,21 @@ class Source:
         return data
 
     def _read_file(self, name: str) -> bytes:
-        path = self._base / name
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block for ever
+        path = self._path(name)
+        if not is_file(path):
             raise OSError(errno.EINVAL, "not a regular file")
         with open(path, "rb") as file:
             return file.read(MAX_BYTES + 1)
 
     def _read_member(self, name: str) -> bytes:
         assert self._archive is not None
-        if _is_unsafe(name):
+        if self._closed:
+            raise OSError(errno.EBADF, "the source is closed")
+        if is_unsafe(name):
             raise BadImage(
                 "unsafe name", f"{name}: absolute or with '..'; pack it again by relative paths"
             )
-        with self._archive.open(name) as file:
-            return file.read(MAX_BYTES + 1)
+        return self._archive.read(name, MAX_BYTES + 1)
 
     def image(self, record: FaceRecord) -> Image.Image:
         """The decoded source of a record, upright 8-bit RGB.
@@ -193,7 +260,7 @@ def source_of(part: Part) -> Source:
     """
     if "render" in part.stages():
         return Source(part.root)
-    return Source(Path(part.stage_info("ingest")["settings"]["source"]))
+    return Source(Path(file_name(part.stage_info("ingest")["settings"]["source"])))
 
 
 def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
@@ -212,36 +279,6 @@ def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
     source = Source(part_or_root) if isinstance(part_or_root, Path) else source_of(part_or_root)
     with source:
         return source.bytes_of(record)
-
-
-def _walk(root: Path, skip: Path | None) -> Iterator[str]:
-    """Files below a folder, as POSIX paths relative to it; parts within it are passed over."""
-    avoid = None if skip is None else skip.resolve()
-    for folder, folders, files in os.walk(root):
-        here = Path(folder)
-        folders[:] = [
-            f
-            for f in folders
-            if not f.startswith(".")
-            and (here / f).resolve() != avoid
-            and not (here / f / "part.json").is_file()
-        ]
-        for file in files:
-            name = (here / file).relative_to(root).as_posix()
-            # Records hold UTF-8 only; a file with another name is rejected as "source missing".
-            yield name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _is_candidate(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(p.startswith(".") and p not in (".", "..") for p in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
-
-
-def _is_unsafe(name: str) -> bool:
-    posix, windows = PurePosixPath(name), PureWindowsPath(name)
-    rooted = posix.is_absolute() or bool(windows.anchor)
-    return rooted or ".." in posix.parts or ".." in windows.parts
 
 
 def _one_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ import itertools
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -44,7 +44,8 @@ def run_stage(
     """Bring a stage to its end, wherever an earlier run left it.
 
     A stage about faces does those that it has said nothing of yet. One that must see all faces at
-    once is done again when what it read has changed.
+    once is done again when what it read has changed. A source that has grown extends its part by
+    new shards, which the stages after it then do as well.
 
     Args:
         stage: what to run.
@@ -76,16 +77,20 @@ def run_stage(
             "selected_by": job.selection(part),
             "writes": list(stage.written()),
         }
+        if stage.kind == "about" and stage.scope == "part":
+            info["sees"] = len(part.shards(job.faces))
         if redo:
             lineage.drop(part, stage.name)
-        done = claim(stage, part, info)
+        done = claim(job, part, info)
         if done is not None:
+            _note_passed_over(stage, part)
             return done
         part.upgrade()
         if stage.kind == "about" and stage.scope == "part":
             _run_whole(job, part, on_shard)
-        elif seeds is not None:
-            _run_shards(job, part, _seeded(seeds, shard_size), workers, on_shard)
+        elif seeds is not None and isinstance(stage, SourceStage):
+            taken = {*part.shards(stage.name)} if stage.grows else set()
+            _run_shards(job, part, _seeded(seeds, shard_size, taken), workers, on_shard)
         else:
             units = (_Unit(shard) for shard in part.shards(job.faces))
             _run_shards(job, part, units, workers, on_shard)
@@ -93,7 +98,16 @@ def run_stage(
         shards = len(part.shards(stage.name))
         ended = {**info, "complete": True, "shards": shards, "counts": counts.to_dict()}
         part.write_stage_info(stage.name, ended)
+        _note_passed_over(stage, part)
         return counts
+
+
+def _note_passed_over(stage: Stage[Any], part: Part) -> None:
+    """Say in `records/<stage>.json` which files a source holds that were not taken."""
+    passed = stage.passed_over(part) if isinstance(stage, SourceStage) else {}
+    info = part.stage_info(stage.name)
+    if passed != info.get("passed_over", {}):
+        part.write_stage_info(stage.name, {**info, "passed_over": passed})
 
 
 def _sweep(part: Part) -> None:
@@ -118,8 +132,12 @@ class _Unit:
     seeds: tuple[FaceRecord, ...] = ()
 
 
-def _seeded(seeds: Iterator[FaceRecord], shard_size: int) -> Iterator[_Unit]:
+def _seeded(
+    seeds: Iterator[FaceRecord], shard_size: int, taken: Collection[int]
+) -> Iterator[_Unit]:
     for shard in itertools.count():
+        if shard in taken:
+            continue
         chunk = tuple(itertools.islice(seeds, shard_size))
         if not chunk:
             return

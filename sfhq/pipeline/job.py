@@ -14,7 +14,7 @@ from sfhq.parts.join import join_shard
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.counts import Counts
-from sfhq.pipeline.stage import Stage
+from sfhq.pipeline.stage import SourceStage, Stage
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,13 @@ def job_of(stage: Stage[Any], part: Part) -> Job:
     return Job(stage, part.root, faces, tuple(s for s in known if s in read), tuple(selecting))
 
 
-def claim(stage: Stage[Any], part: Part, info: dict[str, Any]) -> Counts | None:
+def claim(job: Job, part: Part, info: dict[str, Any]) -> Counts | None:
     """Say under which settings a stage runs here; its counts where nothing is left to do.
 
     Raises:
-        UsageError: it ran with other settings, or read something else.
+        UsageError: it ran with other settings, read something else, or its source has lost images.
     """
+    stage = job.stage
     name, beginning = stage.name, {**info, "complete": False}
     if name not in part.stages():
         # Shards without a description are what a redo left that was killed: of other settings.
@@ -98,23 +99,35 @@ def claim(stage: Stage[Any], part: Part, info: dict[str, Any]) -> Counts | None:
         return None
     _refuse_other_settings(stage, part, there, info)
     whole = there["complete"] and len(part.shards(name)) == there["shards"]
+    new = _new_faces(job, part)
     if there.get("format") == 1:
-        if whole:
+        if whole and not new:
             return Counts.of(there["counts"])
         raise UsageError(
-            f"{part.root}: {name} was begun by an older version; "
+            f"{part.root}: {name} was {'made' if whole else 'begun'} by an older version"
+            f"{', and there is more for it to do' if whole else ''}; "
             f"run: sfhq {name} {part.root} --redo"
         )
-    if there["inputs"] != info["inputs"]:
-        if stage.kind == "about" and stage.scope == "part":
+    one_piece = stage.kind == "about" and stage.scope == "part"
+    now = info.get("sees")
+    grown = one_piece and now != there.get("sees", there.get("shards", now))
+    if there["inputs"] != info["inputs"] or grown:
+        if one_piece:
             lineage.drop(part, name)
             part.write_stage_info(name, beginning)
             return None
         _refuse_other_inputs(stage, part, there, info)
-    if whole and there.get("selected_by") == info["selected_by"]:
+    if whole and not new and there.get("selected_by") == info["selected_by"]:
         return Counts.of(there["counts"])
     part.write_stage_info(name, {**beginning, "inputs": {**info["inputs"], **there["inputs"]}})
     return None
+
+
+def _new_faces(job: Job, part: Part) -> bool:
+    """Whether there are faces that a stage has no shard of: its source has grown."""
+    if isinstance(job.stage, SourceStage):
+        return job.stage.more(part)
+    return not {*part.shards(job.faces)} <= {*part.shards(job.stage.name)}
 
 
 def _refuse_other_inputs(

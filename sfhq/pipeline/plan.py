@@ -54,6 +54,10 @@ class Plan:
         for name in pipeline.names:
             stage = stages.load_stage(name)
             faces = stage.forecast(pipeline.recipe.table(stage), faces)
+            if name in done and stage.kind == "source" and faces is not None:
+                entered = opened.stage_info(name)["counts"]["entered"]
+                if faces > entered:  # the source has grown, so every stage has something to do
+                    done = set()
             planned.append(Planned(name, name in done, faces))
         return cls(part, tuple(planned))
 
@@ -67,7 +71,9 @@ class Plan:
         }
 
     def __str__(self) -> str:
-        head = f"{self.stages[0].faces} images, at most {self.stages[-1].faces} photos"
+        head = f"{self.stages[0].faces} images, "
+        most = self.stages[-1].faces
+        head += "any number of photos" if most is None else f"at most {most} photos"
         lines = [
             f"{s.name:<10} {'done' if s.done else 'to do':<5} {s.faces or '':>8}"
             for s in self.stages

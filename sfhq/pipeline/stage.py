@@ -121,13 +121,31 @@ class Stage(ABC, Generic[S]):
 
 
 class SourceStage(Stage[S]):
-    """A stage that starts a part: it makes its own records to begin with."""
+    """A stage that starts a part: it makes its own records to begin with.
+
+    Attributes:
+        grows: its seeds are those that no finished shard holds; they go to shards whose numbers are
+            free, so that a part can be extended. Else they are always the same ones.
+    """
 
     kind: ClassVar[Kind] = "source"
+    grows: ClassVar[bool] = False
 
     @abstractmethod
     def seeds(self, part: Part) -> Iterator[FaceRecord]:
         """Cheap records to be filled in by `__call__`, always the same ones in one order."""
+
+    def more(self, part: Part) -> bool:
+        """Whether a part that this stage has ended in can be extended now.
+
+        Raises:
+            UsageError: what the part was made from is not there any more.
+        """
+        return False
+
+    def passed_over(self, part: Part) -> dict[str, int]:
+        """Kind -> number of the files that it found and did not take."""
+        return {}
 
 
 def positive(name: str, value: int, what: str) -> None:
