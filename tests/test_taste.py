@@ -159,6 +159,29 @@ def test_groups_stay_whole_in_folds() -> None:
     assert set(folds) == set(range(5))
 
 
+@pytest.mark.parametrize("alike", ["all", "kept", "rejected"])
+def test_faces_of_one_group_cannot_be_judged(alike: str) -> None:
+    """Whatever fold is left out, nothing is left to learn from, or nothing to test on."""
+    blocks, y = faces(60)
+    groups = np.arange(60)
+    groups[{"all": y | ~y, "kept": y, "rejected": ~y}[alike]] = 0
+    with pytest.raises(UsageError, match="come from one inspiration, or are near-dup") as caught:
+        fit_taste(blocks, y, groups, QUICKER)
+    assert "\n" not in str(caught.value)
+    if alike != "all":
+        assert f"{int((y if alike == 'kept' else ~y).sum())} {alike} faces" in str(caught.value)
+    with pytest.raises(UsageError, match="come from one inspiration"):
+        evaluate_taste(blocks, y, groups, QUICKER, 3)
+
+
+def test_a_curve_passes_over_faces_of_one_group() -> None:
+    """Two groups of each kind: of some of the faces too few groups may be left."""
+    blocks, y = faces(160)
+    groups = np.where(y, 0, 2) + np.arange(160) % 2
+    found = evaluate_taste(blocks, y, groups, replace(QUICKER, folds=2), 4)
+    assert len(found.scores) == 160
+
+
 def test_copies_are_one_group_and_do_not_flatter() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((40, 32)).astype(np.float32)

@@ -14,6 +14,7 @@ from curation.taste.learners import Labels
 from curation.taste.model import FEWEST, TasteSettings, check_labels, fit_taste
 from curation.taste.reduction import Blocks
 from curation.taste.stack import fold_numbers
+from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Json
 
 BINS = 10
@@ -110,7 +111,8 @@ def evaluate_taste(
         say: takes a line of progress.
 
     Raises:
-        UsageError: too few labels of one kind: without one fold a model cannot be fitted.
+        UsageError: too few labels of one kind, or all of one group: without one fold a model cannot
+            be fitted.
     """
     settings = settings or TasteSettings()
     y = np.asarray(labels, dtype=np.bool_)
@@ -169,7 +171,10 @@ def _curve(
         some = rest[: int(share * len(rest))]
         if min(int(y[some].sum()), int((~y[some]).sum())) < 10:
             continue
-        model = fit_taste(_rows(blocks, some), y[some], groups[some], settings)
+        try:
+            model = fit_taste(_rows(blocks, some), y[some], groups[some], settings)
+        except UsageError:  # these few are of one group
+            continue
         auc = auc_with_interval(model.score(_rows(blocks, test)), y[test])
         found.append((len(some), *auc))
     return tuple(found)
