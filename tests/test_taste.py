@@ -15,7 +15,7 @@ from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingCla
 from sklearn.metrics import roc_auc_score
 
 from curation.score import Score
-from curation.taste.judge import auc_with_interval, evaluate_taste, near_groups
+from curation.taste.judge import _curve, auc_with_interval, evaluate_taste, near_groups
 from curation.taste.model import TasteModel, TasteSettings, fit_taste
 from curation.taste.report import taste_page
 from curation.taste.stack import fit_stack, fold_numbers, thresholds
@@ -175,11 +175,13 @@ def test_faces_of_one_group_cannot_be_judged(alike: str) -> None:
 
 
 def test_a_curve_passes_over_faces_of_one_group() -> None:
-    """Two groups of each kind: of some of the faces too few groups may be left."""
-    blocks, y = faces(160)
-    groups = np.where(y, 0, 2) + np.arange(160) % 2
-    found = evaluate_taste(blocks, y, groups, replace(QUICKER, folds=2), 4)
-    assert len(found.scores) == 160
+    """All rejected faces but a few are of one group: of a tenth of them the few are missing."""
+    blocks, y = faces(200)
+    groups = np.where(y, np.arange(200), 200)
+    groups[np.nonzero(~y)[0][:6]] = np.arange(6) + 300
+    outer = np.arange(200) % 5
+    outer[np.nonzero(~y)[0][:6]] = 0
+    assert _curve(blocks, y, groups, QUICKER, outer) == ()
 
 
 def test_copies_are_one_group_and_do_not_flatter() -> None:
