@@ -35,7 +35,8 @@ THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
 WORST = float("inf")
 
 Order = npt.NDArray[np.int64]
-Rank = tuple[float, float, int, float, str]  # -score, prior distance, -pixels, -sharpness, face id
+# -score, prior distance, -pixels, -sharpness, length of the source's path, face id
+Rank = tuple[float, float, int, float, int, str]
 
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class Dedup(Stage[DedupSettings]):
     """Keeps the best of every group of near-duplicates.
 
     Best is the highest `score`; without scores, the smallest `prior_distance`; without both, the
-    source of most pixels, and of equally large ones the sharpest photo. Ties go by face id.
+    source of most pixels, and of equally large ones the sharpest photo. Ties go by the length of
+    the source's path, because names of copies are mostly longer, then by face id.
     The audit table, `audit/dedup.parquet` with `dropped`, `kept`, `similarity` and, where the
     kept one is in a published part, that `part`, names for every dropped photo the one that
     stays in its stead. A search that was killed goes on where it last saved.
@@ -179,8 +181,10 @@ class Dedup(Stage[DedupSettings]):
             blind = [i for i in near if i in unjudged]
             seen = photo_sharpness(part, [unjudged[i] for i in blind])
             for i, sharp in zip(blind, seen, strict=True):
-                score, distance, pixels, _, face_id = ranks[i - frozen]
-                ranks[i - frozen] = (score, distance, pixels, -(sharp or 0.0), face_id)
+                detail = float(
+                    f"{sharp or 0.0:.4g}"
+                )  # a mirrored photo is as sharp, but for rounding
+                ranks[i - frozen] = (*ranks[i - frozen][:3], -detail, *ranks[i - frozen][4:])
             dropped = greedy_best_first(
                 vectors.rows, ordered(near), threshold, self.block, frozen, self.way
             )
@@ -224,13 +228,10 @@ def rank(record: FaceRecord) -> Rank:
     """What near-duplicates are compared by; the smallest one stays. Sharpness is not known yet."""
     score = record.about.get("score")
     distance = record.prior_distance
-    return (
-        WORST if score is None else -score,
-        WORST if distance is None else distance,
-        -record.width * record.height,
-        0.0,
-        record.face_id,
-    )
+    known = (WORST if score is None else -score, WORST if distance is None else distance)
+    if known != (WORST, WORST):
+        return (*known, 0, 0.0, 0, record.face_id)
+    return (*known, -record.width * record.height, 0.0, len(record.source), record.face_id)
 
 
 def _photo_only(record: FaceRecord) -> FaceRecord:

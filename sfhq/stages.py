@@ -1,4 +1,4 @@
-"""The table of stages, in the order of a run, and of networks that stages ask for by name.
+"""The table of stages, in the order of a run, and what lower packages ask upper ones for by name.
 
 A row names a stage, its class and one line of help. Everything else about a stage is declared by
 its class (`sfhq.pipeline.stage.Stage`): what it reads and writes, its settings with their help.

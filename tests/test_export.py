@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from tiny import embedded_part, finish, finish_about, tiny_pixels, tree, unit
 
+import cli
 from curation.labels.events import Action, LabelEvent
 from curation.labels.store import FILE, LabelStore
 from curation.labels.verdict import part_labels
@@ -461,6 +463,21 @@ def test_what_people_rejected_stays_behind(part: Part, tmp_path: Path) -> None:
     assert (done.images, done.left_out) == (5, 0)
     labels |= {"f0002": "reject", "f0005": "reject"}
     assert {r["face_id"]: r["label"] for r in manifest(tmp_path / "all")} == labels
+
+
+def test_the_command_says_how_many_stayed_behind(part: Part, tmp_path: Path) -> None:
+    say(part, ("f0002", "reject", "ann"))
+
+    def line(*words: object) -> str:
+        result = CliRunner().invoke(cli.main, ["export", *map(str, words)])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    out = tmp_path / "out"
+    said = line(part.root, out)
+    left = "left out: 1 that people rejected (--rejected exports them, too)"
+    assert said == f"export 4 photos in {out} {left}"
+    assert line(part.root, out, "--rejected", "--replace") == f"export 5 photos in {out}"
 
 
 def test_other_labels_are_another_export(part: Part, tmp_path: Path) -> None:

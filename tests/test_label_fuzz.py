@@ -24,7 +24,7 @@ from sfhq.errors import SfhqError
 
 FACES = {"f0": "a" * 64, "f1": "b" * 64}
 SOURCES = {"f0": "a/1.jpg", "f1": "b/1.jpg"}
-EXAMPLES = 600  # for each of four kinds of files
+EXAMPLES = 500  # for each of four kinds of files
 HEADINGS: tuple[str, ...] = (
     "face_id",
     "image_hash",
