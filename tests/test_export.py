@@ -374,6 +374,18 @@ def test_a_run_does_not_replace_what_export_wrote(part: Part, tmp_path: Path) ->
     export(part, tmp_path / "out", by="run")  # of the same settings it is as good as its own
 
 
+def test_a_run_replaces_what_a_run_of_an_older_version_wrote(part: Part, tmp_path: Path) -> None:
+    """Those said neither who exported nor which faces."""
+    export(part, tmp_path / "out")
+    path = tmp_path / "out" / "export.json"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("by", "faces")}
+    path.write_text(json.dumps(old))
+    with pytest.raises(UsageError, match="holds an export of other settings"):
+        export(part, tmp_path / "out")
+    assert export(part, tmp_path / "out", by="run").images == 5
+    assert json.loads(path.read_text())["by"] == "run"
+
+
 def test_a_replacement_that_was_stopped_leaves_the_old_export(part: Part, tmp_path: Path) -> None:
     out = tmp_path / "out"
     export(part, out)
