@@ -113,9 +113,8 @@ def taste_evaluate(
         ("accepted are kept", found.accepted),
         ("rejected are not", found.rejected),
     ):
-        click.echo(
-            f"{name:<18} {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.count}"
-        )
+        value = f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.count}"
+        click.echo(f"{name:<18} {value if share.count else 'no face'}")
     click.echo(f"calibration error  {found.calibration_error:.3f}")
     if report is not None:
         click.echo(f"page: {report}")

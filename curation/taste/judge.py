@@ -83,10 +83,18 @@ class TasteReport:
     disputed: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Json]:
-        """For JSON; without the scores."""
+        """For JSON; without the scores. What is not defined is None: JSON has no NaN."""
         found = asdict(self)
         del found["scores"]
-        return found
+        return {name: _without_nan(value) for name, value in found.items()}
+
+
+def _without_nan(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _rows(blocks: Blocks, rows: npt.NDArray[np.int64]) -> dict[str, Array]:
