@@ -20,6 +20,7 @@ from curation.pairs.search import (
     greedy_best_first,
     search_key,
 )
+from curation.sharpness import photo_sharpness
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 from sfhq.parts.lineage import require_complete
@@ -31,6 +32,11 @@ from sfhq.pipeline.stage import Scope, Stage
 # A threshold means nothing without its encoder. 0.92 is what SFHQ states for CLIP ViT-L/14@336;
 # dlib's was set where augmented copies of a face end and other people begin (docs/dedup.md).
 THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
+WORST = float("inf")
+
+Order = npt.NDArray[np.int64]
+# -score, prior distance, -pixels, -sharpness, length of the source's path, face id
+Rank = tuple[float, float, int, float, int, str]
 
 
 if TYPE_CHECKING:
@@ -64,7 +70,9 @@ class DedupSettings:
 class Dedup(Stage[DedupSettings]):
     """Keeps the best of every group of near-duplicates.
 
-    Best is the highest `score`; without scores, the smallest `prior_distance`; ties go by face id.
+    Best is the highest `score`; without scores, the smallest `prior_distance`; without both, the
+    source of most pixels, and of equally large ones the sharpest photo. Ties go by the length of
+    the source's path, because names of copies are mostly longer, then by face id.
     The audit table, `audit/dedup.parquet` with `dropped`, `kept`, `similarity` and, where the
     kept one is in a published part, that `part`, names for every dropped photo the one that
     stays in its stead. A search that was killed goes on where it last saved.
@@ -144,14 +152,22 @@ class Dedup(Stage[DedupSettings]):
         for other in published_parts(part, self.published):
             names.extend((other.name, face_id) for face_id in vectors.add_published(other))
         frozen = len(names)
-        ranks: list[tuple[float, float, str]] = []
+        ranks: list[Rank] = []
+        unjudged: dict[int, FaceRecord] = {}  # index -> what its photo is found by
         for record in records:  # of each only what ranking needs
             vectors.add(record.shard, record.rows["embedding"])
             names.append(("", record.face_id))
             ranks.append(rank(record))
+            if ranks[-1][:2] == (WORST, WORST):
+                unjudged[frozen + len(ranks) - 1] = _photo_only(record)
             shards.append(record.shard)
-        ranked = sorted(range(len(ranks)), key=ranks.__getitem__)
-        order = np.asarray([*range(frozen), *(frozen + i for i in ranked)], dtype=np.int64)
+
+        def ordered(indices: Iterable[int]) -> Order:
+            """Published photos, then these, best first."""
+            best = sorted(indices, key=lambda i: ranks[i - frozen])
+            return np.asarray([*range(frozen), *best], dtype=np.int64)
+
+        order = ordered(range(frozen, len(names)))
         progress = Progress(
             part.root / "audit" / "dedup.progress.npz",
             search_key(vectors.rows, order, threshold, frozen, self.block),
@@ -160,6 +176,18 @@ class Dedup(Stage[DedupSettings]):
         dropped = greedy_best_first(
             vectors.rows, order, threshold, self.block, frozen, self.way, progress=progress
         )
+        if unjudged.keys() & dropped.keys():
+            near = self._with_neighbours(vectors, order, threshold, frozen, dropped)
+            blind = [i for i in near if i in unjudged]
+            seen = photo_sharpness(part, [unjudged[i] for i in blind])
+            for i, sharp in zip(blind, seen, strict=True):
+                detail = float(
+                    f"{sharp or 0.0:.4g}"
+                )  # a mirrored photo is as sharp, but for rounding
+                ranks[i - frozen] = (*ranks[i - frozen][:3], -detail, *ranks[i - frozen][4:])
+            dropped = greedy_best_first(
+                vectors.rows, ordered(near), threshold, self.block, frozen, self.way
+            )
         _write_audit(part, names, dropped)
         progress.finish()
         for index, shard in enumerate(shards, start=frozen):
@@ -176,16 +204,43 @@ class Dedup(Stage[DedupSettings]):
             else:
                 yield record
 
+    def _with_neighbours(
+        self,
+        vectors: Vectors,
+        order: Order,
+        threshold: float,
+        frozen: int,
+        dropped: Mapping[int, tuple[int, float]],
+    ) -> list[int]:
+        """All indices from `frozen` on that have a near-duplicate from `frozen` on, or are dropped.
 
-def rank(record: FaceRecord) -> tuple[float, float, str]:
-    """What near-duplicates are compared by; the smallest one stays."""
-    worst = float("inf")
+        Kept ones have dropped neighbours only, so these are looked for among the dropped. An order
+        within the others decides nothing, and photos need not be read to make one.
+        """
+        gone = [i for i in order.tolist() if i in dropped]
+        stayed = [i for i in order[frozen:].tolist() if i not in dropped]
+        turned = np.asarray([*gone, *stayed], dtype=np.int64)
+        near = greedy_best_first(vectors.rows, turned, threshold, self.block, len(gone), self.way)
+        return sorted([*gone, *near])
+
+
+def rank(record: FaceRecord) -> Rank:
+    """What near-duplicates are compared by; the smallest one stays. Sharpness is not known yet."""
     score = record.about.get("score")
     distance = record.prior_distance
-    return (
-        worst if score is None else -score,
-        worst if distance is None else distance,
+    known = (WORST if score is None else -score, WORST if distance is None else distance)
+    if known != (WORST, WORST):
+        return (*known, 0, 0.0, 0, record.face_id)
+    return (*known, -record.width * record.height, 0.0, len(record.source), record.face_id)
+
+
+def _photo_only(record: FaceRecord) -> FaceRecord:
+    """Of a record only what its photo is found by."""
+    return FaceRecord(
         record.face_id,
+        source=record.source,
+        source_sha256=record.source_sha256,
+        hashes=record.hashes,
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of stages, in the order of a run, and of networks that stages ask for by name.
+"""The table of stages, in the order of a run, and what lower packages ask upper ones for by name.
 
 A row names a stage, its class and one line of help. Everything else about a stage is declared by
 its class (`sfhq.pipeline.stage.Stage`): what it reads and writes, its settings with their help.
@@ -97,6 +97,8 @@ NETWORKS = {
     "image encoder": "encoders.embed:image_encoder",
 }
 
+READERS = {"labels": "curation.labels.verdict:part_labels"}
+
 
 def resolve(where: str) -> Any:
     """What "module:name" names."""
@@ -125,6 +127,11 @@ def load_stage(name: str) -> Any:
 def network(name: str) -> Any:
     """The function that loads a network of `NETWORKS`."""
     return resolve(NETWORKS[name])
+
+
+def reader(name: str) -> Any:
+    """The function of `READERS` that reads something of a part that an upper package stores."""
+    return resolve(READERS[name])
 
 
 def names() -> tuple[str, ...]:

@@ -200,7 +200,9 @@ def test_stages_one_by_one_are_the_run(
         assert out["stage"] == step[0]
         assert out["rejected"] == {}
     assert "photos in" in works("export", part, part / "export")
-    assert tree(part) == tree(whole)
+    found, wanted = tree(part), tree(whole)
+    assert found.pop("export/export.json") != wanted.pop("export/export.json")  # says who wrote it
+    assert found == wanted
     assert works("dedup", part, "--verify").startswith(f"{2 * COUNT} photos, no two")
     assert json.loads(works("dedup", part, "--verify", "--json"))["photos"] == 2 * COUNT
 
@@ -238,6 +240,21 @@ def test_export_elsewhere(whole: Path, tmp_path: Path) -> None:
     assert line.split()[1:3] == [str(2 * COUNT), "photos"]
     assert (target / "images" / "X_00000000.png").is_file()
     fails(2, "export", whole, target, "--name", "Y", says="holds an export of other settings")
+    works("export", whole, target, "--name", "Y", "--replace", "--sample", 2)
+    assert (target / "images" / "Y_00000000.jpg").is_file()
+    assert not (target / "images" / "X_00000000.png").exists()
+    assert len(list((target / "tiny sample (2 images)").iterdir())) == 2
+
+
+def test_a_run_done_again_with_other_settings_replaces_its_export(
+    copy: Path, art: Path, run_flags: list[str]
+) -> None:
+    (copy / "export" / "mine.txt").write_text("mine")
+    works("run", art, copy, *run_flags, "--licence", "CC0-1.0", "--redo")
+    text = (copy / "export" / "manifest.csv").read_text()
+    assert text.count("CC0-1.0") == 2 * COUNT
+    assert (copy / "export" / "mine.txt").read_text() == "mine"
+    assert not list(copy.glob("export.*"))
 
 
 def test_a_part_whose_name_is_no_file_name(art: Path, run_flags: list[str], tmp_path: Path) -> None:
@@ -520,7 +537,7 @@ def test_stages_out_of_order(art: Path, flags: list[str], whole: Path, tmp_path:
     fails(2, "dedup", part, "--threshold", "0.9", says=absent)
     fails(2, "dedup", part, "--verify", says="no dedup records yet")
     fails(2, "sheet", part, says="no images to show yet")
-    fails(2, "export", part, tmp_path / "out", says="no photo stayed")
+    fails(2, "export", part, tmp_path / "out", says="its faces have no photos yet")
 
 
 def test_other_settings_need_redo(copy: Path, art: Path, run_flags: list[str]) -> None:

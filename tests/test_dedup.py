@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tracemalloc
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from tiny import embedded_part, finish, tree, unit
+from PIL import Image, ImageFilter
+from tiny import embedded_part, finish, finish_about, tree, unit
 
+import curation.dedup
 import curation.pairs.cosines
 from curation.dedup import Dedup, verify
 from curation.pairs.search import exact_cosine, first_violation, greedy_best_first, neighbours_above
+from curation.sharpness import sharpness
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.ingest import Ingest
 from sfhq.parts.join import history
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, FaceRecord
@@ -224,13 +229,120 @@ def test_ties_go_by_face_id(tmp_path: Path) -> None:
     assert set(audit(part)) == {"b", "c"}
 
 
+def copies_part(root: Path, sizes: list[int], blurred: list[int]) -> Part:
+    """Photos of one person without score and distance, of sources of some sizes."""
+    part = Part.create(root)
+    rng = np.random.default_rng(0)
+    sharp = Image.fromarray(rng.integers(0, 256, (32, 32, 3)).astype(np.uint8))
+    records = []
+    for i, size in enumerate(sizes):
+        image = sharp.filter(ImageFilter.GaussianBlur(1)) if i in blurred else sharp
+        record = FaceRecord(f"f{i:04d}", width=size, height=size)
+        records.append(record.with_image("aligned", np.asarray(image)))
+    finish(part, "align", [records])
+    vectors = [FaceRecord(r.face_id).with_array("embedding", SAME[0]) for r in records]
+    finish_about(part, "embed", [vectors], encoder="toy", digest="0" * 64)
+    return part
+
+
+@pytest.mark.parametrize(
+    ("sizes", "blurred", "stays"),
+    [
+        ([64, 64, 64], [0, 1], "f0002"),
+        ([64, 64, 64], [0, 2], "f0001"),
+        ([64, 80, 64], [1], "f0001"),  # the size comes first
+        ([64, 64, 64], [], "f0000"),
+    ],
+)
+def test_without_scores_and_distances_the_undamaged_photo_stays(
+    tmp_path: Path, sizes: list[int], blurred: list[int], stays: str
+) -> None:
+    part = copies_part(tmp_path / "part", sizes, blurred)
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == [stays]
+    assert {kept for kept, _ in audit(part).values()} == {stays}
+
+
+def test_of_equal_photos_the_one_of_the_shorter_name_stays(tmp_path: Path) -> None:
+    """Mirrored without loss, a photo is as sharp as it was."""
+    art = tmp_path / "art"
+    art.mkdir()
+    pixels = np.random.default_rng(2).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    for name, some in (("x (1)", pixels[:, ::-1]), ("x", pixels), ("copy of x", pixels[::-1])):
+        Image.fromarray(np.ascontiguousarray(some)).save(art / f"{name}.png")
+    part = Part.create(tmp_path / "part")
+    run_stage(Ingest(str(art)), part)
+    said = [FaceRecord(r.face_id).with_array("embedding", SAME[0]) for r in part.records("ingest")]
+    finish_about(part, "embed", [said], encoder="toy", digest="0" * 64)
+    stayed = [r.source for r in dedup(part, Dedup(0.9)).values() if r.alive]
+    assert stayed == ["x.png"]
+
+
+def test_a_damaged_file_does_not_win(tmp_path: Path) -> None:
+    part = copies_part(tmp_path / "part", [64, 64], [])
+    part.image_path("aligned", "f0000").write_bytes(b"damaged")
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0001"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_photos_with_neighbours_are_read_and_the_choice_is_the_whole_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """As if the sharpness of every photo had been known from the start."""
+    vectors = clustered(80, 16, 0.3, seed)
+    known = np.random.default_rng(seed + 50).permutation(80).astype(float)
+    read: list[int] = []
+
+    def seen(part: Part, records: Sequence[FaceRecord]) -> list[float]:
+        read.extend(int(r.face_id[1:]) for r in records)
+        return [float(known[int(r.face_id[1:])]) for r in records]
+
+    monkeypatch.setattr(curation.dedup, "photo_sharpness", seen)
+    part = embedded_part(tmp_path / "part", vectors, shard_size=9)
+    found = dedup(part, Dedup(0.92, block=7))
+    wanted = oracle(vectors, np.argsort(-known, kind="stable"), 0.92)
+    assert [i for i, r in enumerate(found.values()) if not r.alive] == sorted(wanted)
+    assert audit(part) == {f"f{i:04d}": (f"f{k:04d}", cosine) for i, (k, cosine) in wanted.items()}
+    cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    np.fill_diagonal(cosines, -1)
+    assert sorted(read) == np.nonzero(cosines.max(axis=1) > 0.92)[0].tolist()
+
+
+def test_photos_with_a_score_or_a_distance_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curation.dedup, "photo_sharpness", lambda *_: pytest.fail("read"))
+    for name, how in (("a", {"score": [0.5] * 3}), ("b", {"prior_distance": [0.5] * 3})):
+        part = embedded_part(tmp_path / name, SAME, **how)  # type: ignore[arg-type]
+        assert sum(r.alive for r in dedup(part, Dedup(0.9)).values()) == 1
+
+
+def test_sharpness() -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.integers(60, 120, (64, 64, 3)).astype(np.uint8)
+    image = Image.fromarray(noise)
+    whole = sharpness(noise)
+    values = np.asarray(image.convert("L"), np.float64)
+    around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
+    assert whole == pytest.approx((around - 4 * values[1:-1, 1:-1]).var() / values.var(), rel=1e-4)
+    assert sharpness(noise * 2) == pytest.approx(whole, rel=0.02)
+    assert sharpness(np.asarray(image.filter(ImageFilter.GaussianBlur(1)))) < 0.5 * whole
+    small = image.resize((48, 48), Image.Resampling.LANCZOS).resize((64, 64))
+    assert sharpness(np.asarray(small)) < 0.8 * whole
+    assert sharpness(np.full((9, 9, 3), 7, np.uint8)) == sharpness(noise[:2]) == 0.0
+
+
 def test_the_order_of_faces_does_not_matter(tmp_path: Path) -> None:
     vectors = clustered(40, 8, 0.4, seed=9)
     ids = [f"id{i:02d}" for i in range(40)]
     shuffled = np.random.default_rng(1).permutation(40)
-    one = embedded_part(tmp_path / "one", vectors, ids=ids)
+    same = [0.5] * 40
+    one = embedded_part(tmp_path / "one", vectors, ids=ids, prior_distance=same)
     two = embedded_part(
-        tmp_path / "two", vectors[shuffled], ids=[ids[i] for i in shuffled], shard_size=7
+        tmp_path / "two",
+        vectors[shuffled],
+        ids=[ids[i] for i in shuffled],
+        prior_distance=same,
+        shard_size=7,
     )
     first, second = dedup(one, Dedup(0.9)), dedup(two, Dedup(0.9))
     assert {i for i, r in first.items() if r.alive} == {i for i, r in second.items() if r.alive}

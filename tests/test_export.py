@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from PIL import Image
-from tiny import embedded_part, finish, finish_about, tree, unit
+from tiny import embedded_part, finish, finish_about, tiny_pixels, tree, unit
 
+import cli
+from curation.labels.events import Action, LabelEvent
+from curation.labels.store import FILE, LabelStore
+from curation.labels.verdict import part_labels
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.export.sfhq_layout import Exported, export_sfhq
 from sfhq.parts import lineage
@@ -38,8 +45,10 @@ COLUMNS = [
     "params",
     "prior_distance",
     "score",
+    "label",
     "sha256",
     "has_landmarks",
+    "has_segmentation",
     "digital_source_type",
 ]
 
@@ -110,6 +119,7 @@ def test_layout(part: Part, tmp_path: Path, image_format: str) -> None:
         *(f"images/{s}.{image_format}" for s in stems),
         *(f"landmarks/{s}.npz" for s in with_points),
         *(f"pretrained_features/{s}.npz" for s in stems),
+        *(f"pretrained_features/{s}.pickle" for s in stems),
     }
     check_sums(tmp_path / "out")
 
@@ -127,7 +137,7 @@ def test_the_manifest_says_where_each_photo_came_from(part: Part, tmp_path: Path
         assert (row["parent_id"], row["source"]) == (record.parent_id, record.source)
         assert json.loads(row["params"]) == {"ladder": [0.85, 0.75, 0.5]}
         assert (row["candidate"], row["prior_distance"], row["score"]) == ("strict", 0.5, None)
-        assert (row["seed"], row["psi"]) == (None, None)
+        assert (row["seed"], row["psi"], row["label"]) == (None, None, "")
         assert row["digital_source_type"] == "trainedAlgorithmicMedia"
     with open(tmp_path / "out" / "manifest.csv", newline="") as file:
         lines = list(csv.DictReader(file))
@@ -203,6 +213,20 @@ def test_what_was_damaged_is_written_again(part: Part, tmp_path: Path) -> None:
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("folder", ["images", "landmarks", "pretrained_features"])
+def test_a_file_that_no_digest_vouches_for_is_compared_with_the_part(
+    part: Part, tmp_path: Path, folder: str
+) -> None:
+    """Without SHA256SUMS, whatever lies there would be signed."""
+    export(part, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    damaged = sorted((tmp_path / "out" / folder).iterdir())[1]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    (tmp_path / "out" / "SHA256SUMS").unlink()
+    assert export(part, tmp_path / "out").written == 1
+    assert tree(tmp_path / "out") == before
+
+
 def test_an_export_that_was_stopped_goes_on(part: Part, tmp_path: Path) -> None:
     export(part, tmp_path / "whole")
     left = 3
@@ -216,7 +240,9 @@ def test_an_export_that_was_stopped_goes_on(part: Part, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         export(part, tmp_path / "out", on_image=stop)
     assert not (tmp_path / "out" / "manifest.csv").exists()
-    assert export(part, tmp_path / "out").written == 2
+    damaged = tmp_path / "out" / "images" / "X_pt1_00000001.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert export(part, tmp_path / "out").written == 3
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
@@ -310,6 +336,272 @@ def test_a_lost_shard_is_not_passed_over(part: Part, tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=r"1 of 2 shards in records/dedup; run: sfhq dedup"):
         export(part, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+ALL_SETTINGS: list[dict[str, Any]] = [
+    {"name": "Y"},
+    {"image_format": "png"},
+    {"quality": 80},
+    {"samples": (2,)},
+]
+
+
+@pytest.mark.parametrize("change", ALL_SETTINGS, ids=str)
+@pytest.mark.parametrize("how", [{"replace": True}, {"by": "run"}], ids=str)
+def test_an_export_is_replaced_whole_and_files_of_others_stay(
+    part: Part, tmp_path: Path, change: dict[str, Any], how: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    export(part, out, by="run")
+    export(part, tmp_path / "wanted", by="run", **change)
+    for mine in ("notes.txt", "images/mine.jpg", "boards/a/b.txt"):
+        (out / mine).parent.mkdir(parents=True, exist_ok=True)
+        (out / mine).write_text(mine)
+    export(part, out, **{"by": "run", **how}, **change)
+    found = tree(out)
+    for mine in ("notes.txt", "images/mine.jpg", "boards/a/b.txt"):
+        assert (out / mine).read_text() == mine
+        del found[mine]
+    assert found == tree(tmp_path / "wanted")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "part", "wanted"]
+
+
+def test_a_run_does_not_replace_what_export_wrote(part: Part, tmp_path: Path) -> None:
+    export(part, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["by"] == "export"
+    with pytest.raises(UsageError, match="sfhq export --replace"):
+        export(part, tmp_path / "out", by="run", quality=80)
+    export(part, tmp_path / "out", by="run")  # of the same settings it is as good as its own
+
+
+def test_a_run_replaces_what_a_run_of_an_older_version_wrote(part: Part, tmp_path: Path) -> None:
+    """Those said neither who exported nor which faces."""
+    export(part, tmp_path / "out")
+    path = tmp_path / "out" / "export.json"
+    old = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("by", "faces")}
+    path.write_text(json.dumps(old))
+    with pytest.raises(UsageError, match="holds an export of other settings"):
+        export(part, tmp_path / "out")
+    assert export(part, tmp_path / "out", by="run").images == 5
+    assert json.loads(path.read_text())["by"] == "run"
+
+
+def test_a_replacement_that_was_stopped_leaves_the_old_export(part: Part, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(part, out)
+    before = tree(out)
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(part, out, quality=80, replace=True, on_image=stop)
+    assert tree(out) == before
+    assert export(part, out, quality=80, replace=True).written == 4  # and goes on
+    export(part, tmp_path / "wanted", quality=80)
+    assert tree(out) == tree(tmp_path / "wanted")
+    with pytest.raises(KeyboardInterrupt):
+        export(part, out, quality=70, replace=True, on_image=stop)
+    export(part, out, name="Z", replace=True)  # of yet other settings
+    assert {p.name[:2] for p in (out / "images").iterdir()} == {"Z_"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "part", "wanted"]
+
+
+def test_a_swap_that_was_stopped_half_way_goes_on(part: Part, tmp_path: Path) -> None:
+    export(part, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / "out.old")
+    assert export(part, tmp_path / "out").written == 0
+    assert tree(tmp_path / "out") == before
+    assert not (tmp_path / "out.old").exists()
+
+
+def test_a_finished_export_beside_is_not_taken(part: Part, tmp_path: Path) -> None:
+    export(part, tmp_path / "out")
+    export(part, tmp_path / "out.new", name="Mine")
+    before = tree(tmp_path / "out.new")
+    with pytest.raises(UsageError, match="in the way"):
+        export(part, tmp_path / "out", quality=80, replace=True)
+    assert tree(tmp_path / "out.new") == before
+
+
+def test_an_unfinished_export_claims_nothing(part: Part, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    part.image_path("images", "f0003").rename(tmp_path / "aside")
+    with pytest.raises(IntegrityError, match=r"f0003\.png: missing"):
+        export(part, out)
+    assert len(list((out / "images").iterdir())) == 2
+    (tmp_path / "aside").rename(part.image_path("images", "f0003"))
+    export(part, out, name="Y")
+    export(part, tmp_path / "wanted", name="Y")
+    assert tree(out) == tree(tmp_path / "wanted")
+
+
+def test_an_export_that_failed_at_once_leaves_nothing(part: Part, tmp_path: Path) -> None:
+    part.image_path("images", "f0000").unlink()
+    with pytest.raises(IntegrityError, match=r"f0000\.png: missing"):
+        export(part, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(IntegrityError, match=r"f0000\.png: missing"):
+        export(part, tmp_path / "empty")
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def say(part: Part, *events: tuple[str, str, str]) -> None:
+    """Store labels: face, action, person."""
+    with LabelStore(part.root / FILE) as store:
+        start = len(store.events())
+        store.append(
+            [
+                LabelEvent(face, "", Action(action), who, "s", f"c{start + i}", 1.0)
+                for i, (face, action, who) in enumerate(events)
+            ]
+        )
+
+
+def test_what_people_rejected_stays_behind(part: Part, tmp_path: Path) -> None:
+    say(part, ("f0000", "keep", "ann"), ("f0002", "reject", "ann"), ("f0003", "flag", "ann"))
+    say(part, ("f0004", "reject", "ann"), ("f0004", "keep", "bob"))  # a tie is no label
+    for who in ("ann", "bob", "cyd"):
+        say(part, ("f0005", "keep" if who == "ann" else "reject", who))
+    done = export(part, tmp_path / "out")
+    assert (done.images, done.left_out) == (3, 2)
+    labels = {"f0000": "keep", "f0003": "flag", "f0004": ""}
+    assert {r["face_id"]: r["label"] for r in manifest(tmp_path / "out")} == labels
+    assert [r["name"] for r in manifest(tmp_path / "out")] == [f"X_pt1_{i:08d}" for i in range(3)]
+    check_sums(tmp_path / "out")
+    done = export(part, tmp_path / "all", rejected=True)
+    assert (done.images, done.left_out) == (5, 0)
+    labels |= {"f0002": "reject", "f0005": "reject"}
+    assert {r["face_id"]: r["label"] for r in manifest(tmp_path / "all")} == labels
+
+
+def test_the_command_says_how_many_stayed_behind(part: Part, tmp_path: Path) -> None:
+    say(part, ("f0002", "reject", "ann"))
+
+    def line(*words: object) -> str:
+        result = CliRunner().invoke(cli.main, ["export", *map(str, words)])
+        assert result.exit_code == 0, result.output
+        return " ".join(result.output.split())
+
+    out = tmp_path / "out"
+    said = line(part.root, out)
+    left = "left out: 1 that people rejected (--rejected exports them, too)"
+    assert said == f"export 4 photos in {out} {left}"
+    assert line(part.root, out, "--rejected", "--replace") == f"export 5 photos in {out}"
+
+
+def test_other_labels_are_another_export(part: Part, tmp_path: Path) -> None:
+    """A number in a file name would mean another face."""
+    export(part, tmp_path / "out", by="run")
+    say(part, ("f0000", "keep", "ann"))  # the same photos: only the manifest is new
+    assert export(part, tmp_path / "out").written == 0
+    assert manifest(tmp_path / "out")[0]["label"] == "keep"
+    say(part, ("f0000", "reject", "ann"))
+    with pytest.raises(UsageError, match="holds an export of other settings"):
+        export(part, tmp_path / "out")
+    assert export(part, tmp_path / "out", by="run").images == 4
+    for row in manifest(tmp_path / "out"):
+        with np.load(tmp_path / "out" / f"pretrained_features/{row['name']}.npz") as archive:
+            record = next(r for r in part.faces() if r.face_id == row["face_id"])
+            assert np.array_equal(archive["toy"], part.row("embedding", record)[None])
+
+
+def test_everything_rejected(part: Part, tmp_path: Path) -> None:
+    say(part, *((r.face_id, "reject", "ann") for r in part.faces()))
+    with pytest.raises(UsageError, match="people rejected all 5 photos"):
+        export(part, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_label_of_a_face_that_moved_goes_along(part: Part, tmp_path: Path) -> None:
+    record = next(part.faces())
+    event = LabelEvent("was", record.hashes["images"], Action.REJECT, "ann", "s", "c", 1.0)
+    with LabelStore(part.root / FILE) as store:
+        store.append([event])
+    assert part_labels(part) == {record.face_id: "reject"}
+    assert export(part, tmp_path / "out").left_out == 1
+
+
+def test_samples(part: Part, tmp_path: Path) -> None:
+    done = export(part, tmp_path / "out", samples=(2, 550))
+    assert done.images == 5
+    tiny = sorted(p.name for p in (tmp_path / "out" / "tiny sample (2 images)").iterdir())
+    assert tiny == ["X_pt1_00000000.jpg", "X_pt1_00000002.jpg"]
+    small = tmp_path / "out" / "small sample (5 images)"
+    assert len(list(small.iterdir())) == 5
+    for path in small.iterdir():
+        assert path.read_bytes() == (tmp_path / "out" / "images" / path.name).read_bytes()
+    check_sums(tmp_path / "out")
+    assert export(part, tmp_path / "out", samples=(550, 2)).written == 0
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Builds arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        assert (module, name) in {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("_codecs", "encode"),
+        }
+        return super().find_class(module, name)
+
+
+def test_the_published_script_finds_its_features(tmp_path: Path) -> None:
+    """It reads pretrained_features/<name>.pickle, a dict, by the name of OpenAI's ViT-L/14@336."""
+    vectors = unit(np.random.default_rng(1).standard_normal((3, 768)))
+    part = embedded_part(tmp_path / "part", vectors, images=True, encoder="clip")
+    nothing = np.full((68, 2), np.nan, np.float32)
+    ids = [r.face_id for r in part.faces()]
+    finish_about(part, "detect", [[FaceRecord(i).with_array("landmarks_68", nothing) for i in ids]])
+    export(part, tmp_path / "out")
+    for row, vector in zip(manifest(tmp_path / "out"), vectors, strict=True):
+        data = (tmp_path / "out" / f"pretrained_features/{row['name']}.pickle").read_bytes()
+        assert data[:2] == b"\x80\x02"  # protocol 2
+        found = PlainUnpickler(io.BytesIO(data)).load()
+        assert list(found) == ["CLIP_ViTL_14@336"]
+        assert found["CLIP_ViTL_14@336"].shape == (1, 768)
+        assert np.array_equal(found["CLIP_ViTL_14@336"][0], vector)
+
+
+def test_rendered_heads_bring_exact_labels(tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "heads")
+    rng = np.random.default_rng(2)
+    points = rng.uniform(0, 32, (3, 110, 3)).astype(np.float32)
+    points[:, :, 2] = rng.integers(0, 3, (3, 110))
+    masks = rng.integers(0, 19, (3, 32, 32)).astype(np.uint8)
+    records = [
+        FaceRecord(f"head{i}", seed=i, licence="CC0-1.0")
+        .with_image("renders", pixels)
+        .with_image("segmentations", masks[i])
+        .with_array("render_landmarks", points[i])
+        for i, pixels in enumerate(tiny_pixels(3))
+    ]
+    finish(part, "render", [records])
+    export(part, tmp_path / "out", image_format="png")
+    check_sums(tmp_path / "out")
+    for i, row in enumerate(manifest(tmp_path / "out")):
+        assert row["digital_source_type"] == "algorithmicMedia"
+        assert row["has_landmarks"] and row["has_segmentation"]
+        with np.load(tmp_path / "out" / f"landmarks/{row['name']}.npz") as archive:
+            assert np.array_equal(archive["landmarks"], points[i, :, :2])
+            assert np.array_equal(archive["visibility"], points[i, :, 2])
+        with Image.open(tmp_path / "out" / f"segmentations/{row['name']}.png") as image:
+            assert image.mode == "L"
+            assert b"digitalsourcetype/algorithmicMedia" in image.info["xmp"]
+            assert np.array_equal(np.asarray(image.convert("L")), masks[i])
+        with Image.open(tmp_path / "out" / row["file_name"]) as image:
+            assert np.array_equal(np.asarray(image), tiny_pixels(3)[i])
+
+
+def test_faces_without_photos_are_not_said_to_have_gone(tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part")
+    finish(part, "ingest", [[FaceRecord("a", source="a.png")]])
+    with pytest.raises(UsageError, match="its faces have no photos yet"):
+        export(part, tmp_path / "out")
 
 
 def test_a_photo_that_went_missing(part: Part, tmp_path: Path) -> None:

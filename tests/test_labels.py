@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,8 @@ from curation.labels.agreement import (
 )
 from curation.labels.database import sqlite_errors
 from curation.labels.events import Action, LabelEvent
-from curation.labels.exchange import export_labels, import_labels, read_rows
+from curation.labels.exchange import Imported, export_labels, import_labels
+from curation.labels.reading import read_rows
 from curation.labels.store import LabelStore
 from sfhq.errors import DiskFull, IntegrityError, SfhqError, UsageError
 
@@ -293,8 +295,9 @@ def test_out_and_in_again(tmp_path: Path, kind: str) -> None:
         one.append([*events, event('f5,"\n', Action.KEEP)])
         file = tmp_path / f"labels.{kind}"
         assert export_labels(one, file) == 6
-        assert import_labels(two, file, faces, "bob") == (5, 1)  # one face is of another part
-        assert import_labels(two, file, faces, "bob") == (5, 1)
+        # One face is of another part.
+        assert import_labels(two, file, faces, "bob") == Imported(5, 0, 1)
+        assert import_labels(two, file, faces, "bob") == Imported(0, 5, 1)
         assert [s.event for s in two.events()] == events
         assert len(read_rows(file)) == 6
 
@@ -311,7 +314,7 @@ def test_folders_of_the_taste_approximator(tmp_path: Path) -> None:
             faces[f"{folder[0]}{i}"] = hashlib.sha256(data).hexdigest()
     del faces["p2"]
     with LabelStore(tmp_path / "labels.sqlite") as store:
-        assert import_labels(store, tmp_path / "vta", faces, "david") == (4, 1)
+        assert import_labels(store, tmp_path / "vta", faces, "david") == Imported(4, 0, 1)
         assert store.labels() == {"p0": True, "p1": True, "n0": False, "n1": False}
     with LabelStore(tmp_path / "x.sqlite") as store, pytest.raises(UsageError, match="no folder"):
         import_labels(store, tmp_path, faces, "david")
@@ -320,8 +323,20 @@ def test_folders_of_the_taste_approximator(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "face_id,label\nf0,maybe\n", "row 1 says 'maybe'"),
-        ("a.csv", "face_id,action\nf0,undo\n", "row 1 is an undo"),
+        ("a.csv", "face_id,label\nf0,maybe\n", "row 1: says 'maybe'"),
+        ("a.csv", "face_id,action\nf0,undo\n", "row 1: is an undo"),
+        ("a.csv", "name,label\nf0,keep\n", "has the columns label, name; wanted one of face_id"),
+        ("a.csv", "face_id,keep\nf0,1\n", "and action or label"),
+        ("a.csv", "face_id,label\nf0,keep,x\n", "row 1 has more cells than the heading"),
+        ("a.csv", "face_id,label,at\nf0,keep,yesterday\n", "row 1: at is 'yesterday'; wanted sec"),
+        ("a.csv", "face_id,label,at\nf0,keep,1969-01-01\n", "wanted a time from 1970 to 9999"),
+        ("a.csv", "face_id,label,at\nf0,keep,-5\n", "row 1: at is '-5'"),
+        ("a.csv", "face_id,label,score\nf0,keep,7\n", "score is '7'; wanted a number from 0 to 1"),
+        ("a.csv", "face_id,label,score\nf0,keep,inf\n", "score is 'inf'"),
+        ("a.csv", "face_id,label,reaction_ms\nf0,keep,1e99\n", "reaction_ms is '1e99'"),
+        ("a.jsonl", '{"face_id": "f0", "label": "keep", "model": "\\ud800"}', "model is not text"),
+        ("a.jsonl", '[{"face_id": "f0", "label": "keep"}, 3]', "row 2 is 3; wanted an object"),
+        ("a.jsonl", '"f0"', "row 1 is 'f0'; wanted an object"),
         ("a.jsonl", "{", "cannot be read as jsonl"),
         ("a.txt", "", "cannot tell the format"),
     ],
@@ -332,6 +347,170 @@ def test_files_that_cannot_be(tmp_path: Path, name: str, text: str, message: str
         with pytest.raises(SfhqError, match=message):
             import_labels(store, tmp_path / name, {"f0": ""}, "ann")
         assert store.events() == []
+
+
+FACES = {"f0": "a" * 64, "f1": "b" * 64}
+
+
+def imported(store: LabelStore, path: Path, text: str, **how: Any) -> Imported:
+    path.write_text(text)
+    return import_labels(store, path, how.get("faces", FACES), "ann", how.get("sources"))
+
+
+def test_a_change_of_mind_is_imported(tmp_path: Path, store: LabelStore) -> None:
+    """The third file says the same as the first; between them something else counted."""
+    path = tmp_path / "a.csv"
+    for word in ("keep", "reject", "keep", "flag", "reject", "keep"):
+        assert imported(store, path, f"face_id,label\nf0,{word}\n") == Imported(1, 0, 0)
+        assert imported(store, path, f"face_id,label\nf0,{word}\n") == Imported(0, 1, 0)
+        said = [s.event.action for s in store.current()]
+        assert said == [word]
+    assert len(store.events()) == 6
+
+
+def test_an_old_export_counts_again(tmp_path: Path, store: LabelStore) -> None:
+    store.append([event("f0"), event("f1")])
+    export_labels(store, tmp_path / "old.csv")
+    store.append([event("f0", Action.REJECT)])
+    assert import_labels(store, tmp_path / "old.csv", FACES, "x") == Imported(1, 1, 0)
+    assert store.labels("ann") == {"f0": True, "f1": True}
+    assert import_labels(store, tmp_path / "old.csv", FACES, "x") == Imported(0, 2, 0)
+
+
+def test_of_one_face_the_last_row_counts(tmp_path: Path, store: LabelStore) -> None:
+    text = "face_id,label\nf0,keep\nf0,reject\nf0,keep\nf0,reject\nf1,skip\nf1,skip\n"
+    assert imported(store, tmp_path / "a.csv", text) == Imported(5, 1, 0)
+    assert store.labels() == {"f0": False}
+    assert imported(store, tmp_path / "a.csv", text) == Imported(0, 6, 0)
+
+
+def test_an_export_of_events_is_imported_whole(tmp_path: Path, store: LabelStore) -> None:
+    events = [event("f0"), event("f0", Action.REJECT), event("f0", client="again", reason="repeat")]
+    events += [event("f0", Action.REJECT, client="twice"), event("f1", Action.SKIP)]
+    store.append(events)
+    file = tmp_path / "events.parquet"
+    export_labels(store, file, current=False)
+    with LabelStore(tmp_path / "two.sqlite") as two:
+        assert import_labels(two, file, FACES, "x") == Imported(5, 0, 0)
+        assert [s.event.client_id for s in two.events()] == [e.client_id for e in events]
+        assert import_labels(two, file, FACES, "x") == Imported(0, 5, 0)
+
+
+def test_a_moved_file_takes_its_label_along(tmp_path: Path, store: LabelStore) -> None:
+    """The face id holds the file's name; the digest of the image stays."""
+    store.append([replace(event("f0", Action.REJECT), image_hash="a" * 64)])
+    export_labels(store, tmp_path / "a.csv")
+    moved = {"g0": "a" * 64, "f1": "b" * 64}
+    assert import_labels(store, tmp_path / "a.csv", moved, "x") == Imported(1, 0, 0)
+    assert store.labels()["g0"] is False
+    assert import_labels(store, tmp_path / "a.csv", moved, "x") == Imported(0, 1, 0)
+    swapped = {"f0": "b" * 64, "f1": "a" * 64}  # the ids are there, but show other images
+    assert import_labels(store, tmp_path / "a.csv", swapped, "x") == Imported(1, 0, 0)
+    assert store.labels()["f1"] is False
+
+
+SOURCES = {"f0": "a/1.jpg", "f1": "b/1.jpg", "f2": "2.jpg", "f3": "x/c/3.jpg", "f4": "y/c/3.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("file", "face"),
+    [
+        ("a/1.jpg", "f0"),
+        ("b/1.jpg", "f1"),
+        ("b\\1.jpg", "f1"),
+        ("./b/1.jpg", "f1"),
+        ("/data/photos/b/1.jpg", "f1"),
+        ("2.jpg", "f2"),
+        ("anywhere/2.jpg", "f2"),
+        ("x/c/3.jpg", "f3"),
+        ("c/1.jpg", None),
+        ("z/c/3.jpg", None),
+        ("4.jpg", None),
+    ],
+)
+def test_a_file_is_found_by_its_path(
+    tmp_path: Path, store: LabelStore, file: str, face: str | None
+) -> None:
+    faces = {name: f"{name:0>64}" for name in SOURCES}
+    text = f"file,label\n{file},keep\n"
+    found = imported(store, tmp_path / "a.csv", text, faces=faces, sources=SOURCES)
+    assert found == (Imported(1, 0, 0) if face else Imported(0, 0, 1))
+    assert store.labels() == ({face: True} if face else {})
+
+
+@pytest.mark.parametrize(
+    ("file", "both"), [("1.jpg", ("a/1.jpg", "b/1.jpg")), ("c/3.jpg", ("x/c/3.jpg", "y/c/3.jpg"))]
+)
+def test_a_name_that_two_faces_have_is_an_error(
+    tmp_path: Path, store: LabelStore, file: str, both: tuple[str, str]
+) -> None:
+    faces = {name: f"{name:0>64}" for name in SOURCES}
+    text = f"file,label\n2.jpg,keep\n{file},keep\n"
+    with pytest.raises(UsageError, match=r"row 2: .* fits 2 faces") as caught:
+        imported(store, tmp_path / "a.csv", text, faces=faces, sources=SOURCES)
+    assert all(path in str(caught.value) for path in both)
+    assert store.events() == []
+
+
+def test_folders_with_the_same_names_inside(tmp_path: Path, store: LabelStore) -> None:
+    """The bytes differ from those of the part, so only paths are left."""
+    for path in ("positive/a/1.jpg", "negative/b/1.jpg"):
+        (tmp_path / "pair" / path).parent.mkdir(parents=True)
+        (tmp_path / "pair" / path).write_bytes(path.encode())
+    sources = {"f0": "a/1.jpg", "f1": "b/1.jpg"}
+    assert import_labels(store, tmp_path / "pair", FACES, "ann", sources) == Imported(2, 0, 0)
+    assert store.labels() == {"f0": True, "f1": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "face_id;label;score\nf0;keep;0,5\nf1;reject;0.25\n"),
+        ("a.csv", "face_id\tlabel\tscore\nf0\tkeep\t0.5\nf1\treject\t0.25\n"),
+        ("a.csv", " Face_ID , LABEL,Score\r\nf0, Keep ,0.5\r\nf1,REJECT,0.25\r\n"),
+        ("a.csv", "\ufeffface id,label,score,\nf0,1.0,0.5,\nf1,0.0,0.25,\n"),
+        ("a.json", '[{"face_id": "f0", "label": true, "score": 0.5},\n'
+                   ' {"face_id": "f1", "label": false, "score": 0.25}]'),
+        ("a.jsonl", '{"face_id": "f0", "label": 1, "score": 0.5}\n\n'
+                    '{"face_id": "f1", "label": 0, "score": 0.25}'),
+    ],
+)  # fmt: skip
+def test_files_of_spreadsheets_and_other_tools(
+    tmp_path: Path, store: LabelStore, name: str, text: str
+) -> None:
+    assert imported(store, tmp_path / name, text) == Imported(2, 0, 0)
+    assert store.labels() == {"f0": True, "f1": False}
+    assert [s.event.score for s in store.events()] == [0.5, 0.25]
+    (tmp_path / name).write_bytes(text.removeprefix("\ufeff").encode("utf-16"))
+    assert import_labels(store, tmp_path / name, FACES, "ann") == Imported(0, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("at", "seconds"),
+    [
+        ("2024-05-06T07:08:09Z", 1714979289.0),
+        ("2024-05-06T09:08:09.250+02:00", 1714979289.25),
+        ("2024-05-06 07:08:09", 1714979289.0),
+        ("2024-05-06", 1714953600.0),
+        ("1714979289.5", 1714979289.5),
+    ],
+)
+def test_dates(tmp_path: Path, store: LabelStore, at: str, seconds: float) -> None:
+    assert imported(store, tmp_path / "a.csv", f"face_id,label,at\nf0,keep,{at}\n").new == 1
+    assert store.events()[0].event.at == seconds
+
+
+def test_timestamps_of_parquet(tmp_path: Path, store: LabelStore) -> None:
+    import datetime
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    moment = datetime.datetime(2024, 5, 6, 7, 8, 9)
+    rows = {"face_id": ["f0"], "label": [True], "at": [moment], "score": [float("nan")]}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    assert import_labels(store, tmp_path / "a.parquet", FACES, "ann") == Imported(1, 0, 0)
+    assert (store.events()[0].event.at, store.events()[0].event.score) == (1714979289.0, None)
 
 
 def test_kappa_is_that_of_scikit_learn() -> None:

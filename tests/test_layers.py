@@ -54,7 +54,7 @@ ROOMS = {
         "commands",
     ),
     "curation": (
-        "faces labels",
+        "faces labels sharpness",
         "pairs",
         "taste",
         "dedup page score",

@@ -15,7 +15,7 @@ from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingCla
 from sklearn.metrics import roc_auc_score
 
 from curation.score import Score
-from curation.taste.judge import auc_with_interval, evaluate_taste, near_groups
+from curation.taste.judge import _curve, auc_with_interval, evaluate_taste, near_groups
 from curation.taste.model import TasteModel, TasteSettings, fit_taste
 from curation.taste.report import taste_page
 from curation.taste.stack import fit_stack, fold_numbers, thresholds
@@ -157,6 +157,31 @@ def test_groups_stay_whole_in_folds() -> None:
     folds = fold_numbers(y, groups, 5, 0)
     assert all(len(set(folds[groups == g])) == 1 for g in range(40))
     assert set(folds) == set(range(5))
+
+
+@pytest.mark.parametrize("alike", ["all", "kept", "rejected"])
+def test_faces_of_one_group_cannot_be_judged(alike: str) -> None:
+    """Whatever fold is left out, nothing is left to learn from, or nothing to test on."""
+    blocks, y = faces(60)
+    groups = np.arange(60)
+    groups[{"all": y | ~y, "kept": y, "rejected": ~y}[alike]] = 0
+    with pytest.raises(UsageError, match="come from one inspiration, or are near-dup") as caught:
+        fit_taste(blocks, y, groups, QUICKER)
+    assert "\n" not in str(caught.value)
+    if alike != "all":
+        assert f"{int((y if alike == 'kept' else ~y).sum())} {alike} faces" in str(caught.value)
+    with pytest.raises(UsageError, match="come from one inspiration"):
+        evaluate_taste(blocks, y, groups, QUICKER, 3)
+
+
+def test_a_curve_passes_over_faces_of_one_group() -> None:
+    """All rejected faces but a few are of one group: of a tenth of them the few are missing."""
+    blocks, y = faces(200)
+    groups = np.where(y, np.arange(200), 200)
+    groups[np.nonzero(~y)[0][:6]] = np.arange(6) + 300
+    outer = np.arange(200) % 5
+    outer[np.nonzero(~y)[0][:6]] = 0
+    assert _curve(blocks, y, groups, QUICKER, outer) == ()
 
 
 def test_copies_are_one_group_and_do_not_flatter() -> None:

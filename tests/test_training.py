@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor
 
+from cli import main
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4eConfig
 from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
@@ -96,6 +98,74 @@ class TestPhotos:
         Image.new("RGB", (20, 20)).save(tmp_path / "small.png")
         with pytest.raises(UsageError, match=r"small\.png: has 20 x 20"):
             load_photos([tmp_path], 32)
+
+    def test_photos_of_one_name_in_two_folders_are_all_read(self, tmp_path: Path) -> None:
+        for place, folder in enumerate(("x/aligned", "y/aligned")):
+            (tmp_path / folder).mkdir(parents=True)
+            for i in range(1, 4):
+                grey = (100 * place + 10 * i,) * 3
+                Image.new("RGB", (32, 32), grey).save(tmp_path / folder / f"{i}.png")
+        Image.new("RGB", (32, 32), (250,) * 3).save(tmp_path / "y/aligned/4.png")
+        folders = [tmp_path / "x/aligned", tmp_path / "y/aligned"]
+        photos = load_photos([*folders, tmp_path / "x/../x/aligned"], 32)
+        both = [f"{f}/{i}.png" for f in ("x/aligned", "y/aligned") for i in (1, 2, 3)]
+        assert photos.names == ("4.png", *both)
+        assert photos.pixels[:, 0, 0, 0].tolist() == [250, 10, 20, 30, 110, 120, 130]
+        assert load_photos(folders[::-1], 32).names == photos.names
+        held = {n for n in photos.names if is_held_out(n)}
+        assert {Path(n).name for n in held} == {n for n in ("1.png", "2.png", "3.png", "4.png")
+                                                if is_held_out(n)}  # fmt: skip
+
+    def test_rotated_and_16_bit_photos_are_read_as_they_look(self, tmp_path: Path) -> None:
+        ramp = np.tile(np.arange(32, dtype=np.uint8) * 8, (32, 1))
+        exif = Image.Exif()
+        exif[0x0112] = 6  # stored on its side
+        Image.fromarray(ramp).save(tmp_path / "a.png", exif=exif)
+        Image.fromarray(ramp.astype(np.uint16) * 257).save(tmp_path / "b.png")
+        pixels = load_photos([tmp_path], 32).pixels[:, 0].numpy()
+        assert np.array_equal(pixels[0], ramp.T)
+        assert np.array_equal(pixels[1], ramp)
+
+    def test_photos_that_are_not_square(self, tmp_path: Path) -> None:
+        """The middle of a photo that is nearly square; others are refused, never squeezed."""
+        wide = np.zeros((100, 104, 3), np.uint8)
+        wide[:, 2:-2] = 200
+        Image.fromarray(wide).save(tmp_path / "a.png")
+        assert load_photos([tmp_path], 100).pixels.unique().tolist() == [200]
+        Image.new("RGB", (100, 150)).save(tmp_path / "b.png")
+        with pytest.raises(UsageError, match=r"b\.png: has 100 x 150 pixels; wanted a square"):
+            load_photos([tmp_path], 32)
+        (tmp_path / "b.png").write_bytes(b"no image")
+        with pytest.raises(UsageError, match=r"b\.png: not an image: .*; remove the file"):
+            load_photos([tmp_path], 32)
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (["generator", "--seed", "-1"], "is not in the range"),
+            (["generator", "--minutes", "nan"], "nan is not a number in the range x>0"),
+            (["generator", "--minutes", "0"], "is not in the range"),
+            (["generator", "--batch", "1"], "is not in the range"),
+            (["generator", "--resolution", "-8"], "is not in the range"),
+            (["generator", "--channel-base", "0"], "is not in the range"),
+            (["generator", "--channel-max", "0"], "is not in the range"),
+            (["generator", "--adversarial-from", "-1"], "is not in the range"),
+            (["generator", "--device", "gpu"], "--device gpu: wanted cpu, cuda"),
+            (["generator", "--device", "cuda:99"], "CUDA devices; use --device cpu"),
+            (["e4e", "--images", "0"], "is not in the range"),
+            (["e4e", "--head-width", "-1"], "is not in the range"),
+            (["e4e", "--widths", "24,0,96,192"], "wanted four numbers from 1 to 4096"),
+            (["e4e", "--depths", "1,2,2,-1"], "wanted four numbers from 1 to 4096"),
+            (["evaluate", "--psi", "nan"], "nan is not a number in the range 0<=x<=10"),
+            (["evaluate", "--count", "-3"], "is not in the range"),
+        ],
+    )
+    def test_options_that_cannot_be(self, tmp_path: Path, words: list[str], says: str) -> None:
+        out = [] if words[0] == "evaluate" else ["--out", str(tmp_path / "out")]
+        result = CliRunner().invoke(main, ["train", *words, str(tmp_path), *out])
+        assert result.exit_code == 2
+        assert result.stderr.count("\n") == 1 and says in result.stderr
+        assert not (tmp_path / "out").exists()
 
 
 class TestFeatures:

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import click
 
+from sfhq.commands.numbers import SEED, Finite, not_blank
 from sfhq.console import FOLDER, Command
+
+SHARE = Finite(0, 1)
 
 
 @click.command()
 @click.argument("part", type=FOLDER)
-@click.option("--port", default=0, show_default="a free one", help="Port on the loopback address.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="a free one",
+    help="Port on the loopback address.",
+)
 @click.option(
     "--model", "model_file", type=FOLDER, help="Taste to start with, a file of sfhq taste fit."
 )
@@ -20,27 +29,34 @@ from sfhq.console import FOLDER, Command
 )
 @click.option(
     "--random-share",
+    type=SHARE,
     default=0.08,
     show_default=True,
     help="Share of faces that are drawn at random.",
 )
 @click.option(
     "--repeat-share",
+    type=SHARE,
     default=0.03,
     show_default=True,
     help="Share of faces that are shown twice, unannounced.",
 )
 @click.option(
-    "--overlap", default=0.1, show_default=True, help="Share of faces that every person gets."
+    "--overlap",
+    type=SHARE,
+    default=0.1,
+    show_default=True,
+    help="Share of faces that every person gets.",
 )
 @click.option(
     "--retrain",
+    type=click.IntRange(1),
     default=25,
     show_default=True,
     help="Number of labels between two trainings of the model.",
 )
 @click.option("--blind", is_flag=True, help="Never show scores to the person who labels.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the order of faces.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the order of faces.")
 def curate(
     part: Path,
     port: int,
@@ -123,13 +139,15 @@ def labels_export(part: Path, target: Path, events: bool) -> None:
     "--annotator",
     default="import",
     show_default=True,
+    callback=not_blank,
     help="Name of the person who made the labels.",
 )
 def labels_import(part: Path, source: Path, annotator: str) -> None:
-    """Store the labels of SOURCE in PART.
+    """Store the labels of SOURCE in PART that differ from those that count now.
 
-    SOURCE is a .csv, .jsonl or .parquet file with face_id, image_hash or file and with
-    action or label, or a folder with positively_labeled and negatively_labeled.
+    SOURCE is a .csv, .jsonl, .json or .parquet file with face_id, image_hash or file and with
+    action or label, or a folder with positively_labeled and negatively_labeled. A file is found by
+    its path below the source of PART, or by its name where only one face has it.
 
     \b
     Example:
@@ -142,7 +160,12 @@ def labels_import(part: Path, source: Path, annotator: str) -> None:
 
     faces = Faces.of(Part.open(part), everything=True)
     hashes = {r.face_id: faces.hash_of(i) for i, r in enumerate(faces.records)}
-    names = {Path(r.source).name: r.face_id for r in faces.records if r.source and not r.parent_id}
+    sources = {r.face_id: r.source for r in faces.records if r.source and not r.parent_id}
     with LabelStore(part / FILE) as store:
-        stored, unknown = import_labels(store, source, hashes, annotator, names)
-    click.echo(f"{stored} labels stored" + (f", {unknown} name no face here" if unknown else ""))
+        done = import_labels(store, source, hashes, annotator, sources)
+    line = f"{done.new} {'label' if done.new == 1 else 'labels'} stored"
+    if done.known:
+        line += f", {done.known} known before"
+    if done.unmatched:
+        line += f", {done.unmatched} name{'s' if done.unmatched == 1 else ''} no face here"
+    click.echo(line)

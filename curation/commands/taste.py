@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click
 
+from sfhq.commands.numbers import Finite
 from sfhq.console import FOLDER, Command
+
+precision_option = click.option(
+    "--precision",
+    type=Finite(0, 1, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Least precision of accepted and of rejected faces.",
+)
 
 
 @click.group(cls=Command)
@@ -19,12 +29,7 @@ def taste() -> None:
 @click.argument("part", type=FOLDER)
 @click.option("--out", type=FOLDER, help="[default: PART/curation/taste.safetensors]")
 @click.option("--annotator", help="Person whose labels count; default: the majority of all.")
-@click.option(
-    "--precision",
-    default=0.95,
-    show_default=True,
-    help="Least precision of accepted and of rejected faces.",
-)
+@precision_option
 def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: float) -> None:
     """Learn a taste from the labels of PART.
 
@@ -45,18 +50,29 @@ def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: fl
     auc = auc_with_interval(model.out_of_fold, known.liked)
     click.echo(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
     click.echo(f"cross-validated AUC {auc[0]:.3f} ({auc[1]:.3f} to {auc[2]:.3f})")
-    click.echo(f"accept from {model.accept:.3f}, reject up to {model.reject:.3f}")
+    for line in _thresholds(model.accept, model.reject, precision):
+        click.echo(line)
+
+
+def _thresholds(accept: float, reject: float, precision: float) -> list[str]:
+    """What the thresholds are; where one is infinite, what that means and what to do."""
+    sides = ((accept, "accept", f"from {accept:.3f}"), (reject, "reject", f"up to {reject:.3f}"))
+    lines = [", ".join(f"{verb} {where}" for value, verb, where in sides if math.isfinite(value))]
+    missing = [verb for value, verb, _ in sides if not math.isfinite(value)]
+    if missing:
+        verbs = " or ".join(missing)
+        lines.append(
+            f"no threshold reaches a precision of {precision:g}, so this taste will {verbs} "
+            "nothing; label more faces, give a lower --precision, or compute more features: "
+            "sfhq embed PART --features geometry,efficientnet --redo"
+        )
+    return [line for line in lines if line]
 
 
 @taste.command("evaluate")
 @click.argument("part", type=FOLDER)
 @click.option("--annotator", help="Person whose labels count; default: the majority of all.")
-@click.option(
-    "--precision",
-    default=0.95,
-    show_default=True,
-    help="Least precision of accepted and of rejected faces.",
-)
+@precision_option
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @click.option("--report", type=FOLDER, help="Write a page with plots here.")
 def taste_evaluate(
@@ -97,9 +113,8 @@ def taste_evaluate(
         ("accepted are kept", found.accepted),
         ("rejected are not", found.rejected),
     ):
-        click.echo(
-            f"{name:<18} {share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.count}"
-        )
+        value = f"{share.value:.3f} ({share.low:.3f} to {share.high:.3f}), {share.count}"
+        click.echo(f"{name:<18} {value if share.count else 'no face'}")
     click.echo(f"calibration error  {found.calibration_error:.3f}")
     if report is not None:
         click.echo(f"page: {report}")
@@ -109,12 +124,7 @@ def taste_evaluate(
 @click.argument("part", type=FOLDER)
 @click.option("--out", type=FOLDER, help="[default: PART/curation/taste.html]")
 @click.option("--annotator", help="Person whose labels count; default: the majority of all.")
-@click.option(
-    "--precision",
-    default=0.95,
-    show_default=True,
-    help="Least precision of accepted and of rejected faces.",
-)
+@precision_option
 @click.pass_context
 def taste_report(
     ctx: click.Context, part: Path, out: Path | None, annotator: str | None, precision: float

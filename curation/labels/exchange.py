@@ -1,4 +1,4 @@
-"""Labels in and out: folders of the visual taste approximator, CSV, JSON lines, Parquet."""
+"""Labels in and out: folders of the visual taste approximator, CSV, JSON, Parquet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import hashlib
 import io
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curation.labels.events import COLUMNS, Action, LabelEvent, StoredEvent, now
+from curation.labels.events import COLUMNS, JUDGED, Action, LabelEvent, StoredEvent, now
+from curation.labels.matching import KnownFaces
+from curation.labels.reading import Row, moment_of, number_of, read_rows, text_of, whole_of
 from curation.labels.store import LabelStore
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import UsageError
 from sfhq.images import write_atomic
 
 FORMATS = ("csv", "jsonl", "parquet")
@@ -88,32 +90,6 @@ def export_labels(store: LabelStore, target: Path, current: bool = True) -> int:
     return len(rows)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV, JSONL or Parquet file.
-
-    Raises:
-        UsageError: it is missing or of no known format.
-        IntegrityError: it is damaged.
-    """
-    kind = format_of(path)
-    try:
-        if kind == "parquet":
-            import pyarrow.parquet as pq
-
-            rows: list[dict[str, Any]] = pq.read_table(path, partitioning=None).to_pylist()
-            return rows
-        text = path.read_text(encoding="utf-8-sig")
-        if kind == "csv":
-            return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except Exception as error:
-        raise IntegrityError(
-            f"{path}: cannot be read as {kind} ({type(error).__name__}: {error})"
-        ) from None
-
-
 def folder_labels(root: Path) -> Iterator[tuple[Path, bool]]:
     """Images of a labelled folder pair, as the visual taste approximator keeps them.
 
@@ -130,8 +106,23 @@ def folder_labels(root: Path) -> Iterator[tuple[Path, bool]]:
                 f"{root}: no folder {names[0]}; wanted {POSITIVE[0]} and {NEGATIVE[0]}"
             )
         for file in sorted(found[0].rglob("*")):
-            if file.suffix.lower() in SUFFIXES:
+            if file.suffix.lower() in SUFFIXES and file.is_file():
                 yield file, kept
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of the rows of a source.
+
+    Attributes:
+        new: labels that were stored.
+        known: rows that say what counts already, or that were stored before.
+        unmatched: rows that name no face of the part.
+    """
+
+    new: int
+    known: int
+    unmatched: int
 
 
 def import_labels(
@@ -139,9 +130,12 @@ def import_labels(
     source: Path,
     faces: Mapping[str, str],
     annotator: str,
-    names: Mapping[str, str] | None = None,
-) -> tuple[int, int]:
-    """Store labels from elsewhere; importing the same source twice changes nothing.
+    sources: Mapping[str, str] | None = None,
+) -> Imported:
+    """Store labels from elsewhere: those that differ from what counts now.
+
+    So importing the same source twice changes nothing, and importing it after a change of mind
+    makes it count again.
 
     Args:
         store: where to.
@@ -150,91 +144,133 @@ def import_labels(
             `action`.
         faces: face_id -> sha256 of its image, or of its source's bytes.
         annotator: who made the labels, if the source does not say.
-        names: file name -> face_id, for sources that name files.
+        sources: face_id -> path of the file it was made from, for rows that name files.
 
-    Returns:
-        Number of labels stored now or before, and number of rows that name no face of this part.
+    Raises:
+        UsageError: a row cannot be a label, or names a file that several faces have; nothing is
+            stored.
+        IntegrityError: the source is damaged.
     """
-    by_hash = {digest: face for face, digest in faces.items() if digest}
-    events: list[LabelEvent] = []
-    unknown = 0
+    known = KnownFaces(faces, sources or {})
     session = f"import-{uuid.uuid5(uuid.NAMESPACE_URL, str(source.name)).hex[:8]}"
-    if source.is_dir():
-        for file, kept in folder_labels(source):
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()
-            face = by_hash.get(digest) or (names or {}).get(file.name)
-            if face is None:
-                unknown += 1
-                continue
-            action = Action.KEEP if kept else Action.REJECT
-            events.append(_imported(face, faces.get(face, ""), action, annotator, session))
-    else:
-        events, unknown = _events_of(
-            read_rows(source), source, faces, by_hash, names or {}, annotator, session
+    events: list[LabelEvent] = []
+    unmatched = 0
+    found = _of_folder(source, known) if source.is_dir() else _of_file(source, known)
+    for event in found:
+        if event is None:
+            unmatched += 1
+            continue
+        event = replace(event, annotator=event.annotator or annotator)
+        events.append(replace(event, session=event.session or session))
+    differing = _differing(store, events)
+    store.append(differing)
+    return Imported(len(differing), len(events) - len(differing), unmatched)
+
+
+def _of_folder(root: Path, known: KnownFaces) -> Iterator[LabelEvent | None]:
+    for file, kept in folder_labels(root):
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        name = file.relative_to(root).parts[1:]  # below the folder of its label
+        face = known.find("", digest, "/".join(name))
+        if face is None:
+            yield None
+            continue
+        action = Action.KEEP if kept else Action.REJECT
+        yield LabelEvent(
+            face, known.digests.get(face, ""), action, "", "", "", now(), reason="import"
         )
-    store.append(events)
-    return len(events), unknown
-
-
-def _imported(face: str, digest: str, action: Action, annotator: str, session: str) -> LabelEvent:
-    client = uuid.uuid5(uuid.NAMESPACE_OID, f"{session}\0{annotator}\0{face}\0{action}").hex
-    return LabelEvent(face, digest, action, annotator, session, client, now(), reason="import")
 
 
 WORDS = {
-    **dict.fromkeys(("keep", "kept", "positive", "1", "true", "yes"), Action.KEEP),
-    **dict.fromkeys(("reject", "rejected", "negative", "0", "false", "no"), Action.REJECT),
+    **dict.fromkeys(("keep", "kept", "positive", "1", "1.0", "true", "yes"), Action.KEEP),
+    **dict.fromkeys(("reject", "rejected", "negative", "0", "0.0", "false", "no"), Action.REJECT),
     "flag": Action.FLAG,
     "skip": Action.SKIP,
 }
+NAMING = ("face_id", "image_hash", "file")
 
 
-def _events_of(
-    rows: list[dict[str, Any]],
-    source: Path,
-    faces: Mapping[str, str],
-    by_hash: Mapping[str, str],
-    names: Mapping[str, str],
-    annotator: str,
-    session: str,
-) -> tuple[list[LabelEvent], int]:
-    events, unknown = [], 0
+def _of_file(source: Path, known: KnownFaces) -> Iterator[LabelEvent | None]:
+    rows = read_rows(source)
+    columns = {name for row in rows for name in row}
+    if rows and not (columns & {*NAMING} and columns & {"action", "label"}):
+        have = ", ".join(sorted(columns))[:200]
+        raise UsageError(
+            f"{source}: has the columns {have}; wanted one of {', '.join(NAMING)}, and action "
+            "or label"
+        )
     for line, row in enumerate(rows, start=1):
-        word = str(row.get("action", row.get("label", ""))).strip().lower()
-        if word == "undo":
-            raise UsageError(
-                f"{source}: row {line} is an undo; import what counts now: sfhq labels export"
-            )
-        if word not in WORDS:
-            raise UsageError(
-                f"{source}: row {line} says {word!r}; wanted an action or label keep or reject"
-            )
-        face = str(row.get("face_id") or "")
-        if face not in faces:
-            named = names.get(Path(str(row.get("file") or "")).name)
-            face = by_hash.get(str(row.get("image_hash") or ""), "") or named or ""
-        if face not in faces:
-            unknown += 1
-            continue
-        who = str(row.get("annotator") or annotator)
-        action = WORDS[word]
-        client = (
-            str(row.get("client_id") or "") or _imported(face, "", action, who, session).client_id
-        )
-        score, reaction = row.get("score"), row.get("reaction_ms")
-        events.append(
-            LabelEvent(
-                face_id=face,
-                image_hash=str(row.get("image_hash") or faces[face]),
-                action=action,
-                annotator=who,
-                session=str(row.get("session") or session),
-                client_id=client,
-                at=float(row.get("at") or now()),
-                score=float(score) if score not in (None, "") else None,
-                model=str(row.get("model") or ""),
-                reason=str(row.get("reason") or "import"),
-                reaction_ms=int(reaction) if reaction not in (None, "") else None,
-            )
-        )
-    return events, unknown
+        try:
+            yield _event(row, known)
+        except (ValueError, UsageError) as error:
+            raise UsageError(f"{source}: row {line}: {error}") from None
+
+
+def _event(row: Row, known: KnownFaces) -> LabelEvent | None:
+    """The event of a row; annotator, session and client id are empty where it has none."""
+    word = (text_of(row, "action") or text_of(row, "label")).lower()
+    if word == "undo":
+        raise ValueError("is an undo; import what counts now: sfhq labels export")
+    if word not in WORDS:
+        raise ValueError(f"says {word!r:.60}; wanted an action or label keep or reject")
+    digest = text_of(row, "image_hash")
+    face = known.find(text_of(row, "face_id"), digest.lower(), text_of(row, "file"))
+    at = moment_of(row, "at")
+    event = LabelEvent(
+        face_id=face or "",
+        image_hash=digest or known.digests.get(face or "", ""),
+        action=WORDS[word],
+        annotator=text_of(row, "annotator"),
+        session=text_of(row, "session"),
+        client_id=text_of(row, "client_id"),
+        at=now() if at is None else at,
+        score=number_of(row, "score", 0, 1),
+        model=text_of(row, "model"),
+        reason=text_of(row, "reason") or "import",
+        reaction_ms=whole_of(row, "reaction_ms"),
+    )
+    return None if face is None else event
+
+
+def _differing(store: LabelStore, events: Sequence[LabelEvent]) -> list[LabelEvent]:
+    """The events that change what counts, and what leads up to them; each with an id of its own.
+
+    Of one person and one face the last decision counts, so the earlier ones are stored only if
+    the last one is. A skip or a hidden repeat decides nothing; it is stored once.
+    """
+    counts = {(s.event.annotator, s.event.face_id): _said(s.event) for s in store.current()}
+    stored = store.events()
+    used = {s.event.client_id for s in stored}
+    base = stored[-1].number if stored else 0
+    last = {(e.annotator, e.face_id): _said(e) for e in events if _decides(e)}
+    running = dict(counts)
+    found = []
+    for place, event in enumerate(events):
+        key = (event.annotator, event.face_id)
+        told = f"{event.session}\0{event.annotator}\0{event.face_id}\0{event.action}"
+        client = event.client_id
+        if not _decides(event):
+            client = client or uuid.uuid5(uuid.NAMESPACE_OID, told).hex
+            if client in used:
+                continue
+        else:
+            if last[key] == counts.get(key):
+                continue
+            if not client or client in used:  # stored before, and another decision since
+                if _said(event) == running.get(key):
+                    continue
+                client = uuid.uuid5(uuid.NAMESPACE_OID, f"{told}\0{base}\0{place}").hex
+            running[key] = _said(event)
+        used.add(client)
+        found.append(replace(event, client_id=client))
+    return found
+
+
+def _decides(event: LabelEvent) -> bool:
+    """Whether an event can be what counts: see the view `current` of the labels' file."""
+    return event.action in (*JUDGED, Action.FLAG) and event.reason != "repeat"
+
+
+def _said(event: LabelEvent) -> tuple[Action, bool]:
+    """What was decided, and whether it settles a disagreement."""
+    return event.action, event.reason == "review"

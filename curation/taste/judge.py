@@ -14,6 +14,7 @@ from curation.taste.learners import Labels
 from curation.taste.model import FEWEST, TasteSettings, check_labels, fit_taste
 from curation.taste.reduction import Blocks
 from curation.taste.stack import fold_numbers
+from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Json
 
 BINS = 10
@@ -82,10 +83,18 @@ class TasteReport:
     disputed: tuple[int, ...]
 
     def to_dict(self) -> dict[str, Json]:
-        """For JSON; without the scores."""
+        """For JSON; without the scores. What is not defined is None: JSON has no NaN."""
         found = asdict(self)
         del found["scores"]
-        return found
+        return {name: _without_nan(value) for name, value in found.items()}
+
+
+def _without_nan(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _rows(blocks: Blocks, rows: npt.NDArray[np.int64]) -> dict[str, Array]:
@@ -110,7 +119,8 @@ def evaluate_taste(
         say: takes a line of progress.
 
     Raises:
-        UsageError: too few labels of one kind: without one fold a model cannot be fitted.
+        UsageError: too few labels of one kind, or all of one group: without one fold a model cannot
+            be fitted.
     """
     settings = settings or TasteSettings()
     y = np.asarray(labels, dtype=np.bool_)
@@ -169,7 +179,10 @@ def _curve(
         some = rest[: int(share * len(rest))]
         if min(int(y[some].sum()), int((~y[some]).sum())) < 10:
             continue
-        model = fit_taste(_rows(blocks, some), y[some], groups[some], settings)
+        try:
+            model = fit_taste(_rows(blocks, some), y[some], groups[some], settings)
+        except UsageError:  # these few are of one group
+            continue
         auc = auc_with_interval(model.score(_rows(blocks, test)), y[test])
         found.append((len(some), *auc))
     return tuple(found)

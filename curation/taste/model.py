@@ -263,7 +263,7 @@ def fit_taste(
         settings: how to fit; None for the defaults.
 
     Raises:
-        UsageError: fewer than 8 labels of one kind.
+        UsageError: fewer than 8 labels of one kind, or all of one kind in one group.
     """
     settings = settings or TasteSettings()
     y = np.asarray(labels, dtype=np.bool_)

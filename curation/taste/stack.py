@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.special import betainc
 
 from curation.taste.learners import Labels, Line, sigmoid
+from sfhq.errors import UsageError
 from sfhq.parts.records import Array
 
 # Many scores are tried as a threshold, and the one that accepts most is taken; its precision on
@@ -16,11 +17,19 @@ SURE = 0.6
 
 
 def fold_numbers(y: Labels, groups: npt.NDArray[np.int64], folds: int, seed: int) -> Array:
-    """(N,) fold of each face. Groups are never divided; both kinds are spread evenly."""
+    """(N,) fold of each face. Groups are never divided; both kinds are spread evenly.
+
+    Raises:
+        UsageError: all faces of one kind are of one group, so that no fold can be left out.
+    """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     numbers = np.zeros(len(y), dtype=np.int64)
-    folds = max(min(folds, *(len(np.unique(groups[y == kept])) for kept in (True, False))), 2)
+    found = {kept: len(np.unique(groups[y == kept])) for kept in (True, False)}
+    for kept, count in found.items():
+        if count < 2:
+            raise _one_group("kept" if kept else "rejected", int((y == kept).sum()))
+    folds = max(min(folds, *found.values()), 2)
     # The same if every group is one face, but quicker.
     if len(np.unique(groups)) == len(groups):
         split = StratifiedKFold(folds, shuffle=True, random_state=seed).split(y, y)
@@ -28,7 +37,20 @@ def fold_numbers(y: Labels, groups: npt.NDArray[np.int64], folds: int, seed: int
         split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(y, y, groups)
     for number, (_, test) in enumerate(split):
         numbers[test] = number
+    for number in range(folds):
+        left = y[numbers != number]
+        for kept in (True, False):
+            if not (left == kept).any():
+                raise _one_group("kept" if kept else "rejected", int((y == kept).sum()))
     return numbers
+
+
+def _one_group(kind: str, count: int) -> UsageError:
+    return UsageError(
+        f"the {count} {kind} faces come from one inspiration, or are near-duplicates of each "
+        "other, so a model cannot be tested on faces it has not seen; label faces of other "
+        "inspirations"
+    )
 
 
 def fit_stack(odds: Array, y: Labels) -> Line:

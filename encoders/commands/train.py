@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from sfhq.commands.train import train_options
+from sfhq.commands.numbers import Finite
+from sfhq.commands.train import check_device, train_options
 from sfhq.console import FOLDER
 from sfhq.errors import UsageError
 
@@ -19,10 +20,18 @@ from sfhq.errors import UsageError
     "--codes", type=FOLDER, help="codes.pt of the generator's run: the latents of its photos."
 )
 @click.option(
-    "--images", default=60000, show_default=True, help="Number of images to encode in all."
+    "--images",
+    type=click.IntRange(1),
+    default=60000,
+    show_default=True,
+    help="Number of images to encode in all.",
 )
 @click.option(
-    "--head-width", default=96, show_default=True, help="Channels of the encoder's heads."
+    "--head-width",
+    type=click.IntRange(1, 4096),
+    default=96,
+    show_default=True,
+    help="Channels of the encoder's heads.",
 )
 @click.option(
     "--widths", default="24,48,96,192", show_default=True, help="Channels of the backbone's stages."
@@ -66,9 +75,8 @@ def train_e4e(
     from sfhq.weights.checkpoints import load_generator
 
     torch.set_flush_denormal(True)
+    check_device(device)
     check_precision(precision, device)
-    if batch < 2:
-        raise UsageError(f"--batch {batch}: wanted 2 or more")
     network, digest = load_generator(generator)
     backbone = BackboneConfig(_four(widths, "--widths"), _four(depths, "--depths"))
     config = E4eConfig(
@@ -96,8 +104,12 @@ def train_e4e(
 def _four(text: str, option: str) -> tuple[int, int, int, int]:
     try:
         a, b, c, d = (int(part) for part in text.split(","))
+        if min(a, b, c, d) < 1 or max(a, b, c, d) > 4096:
+            raise ValueError
     except ValueError:
-        raise UsageError(f"{option} {text}: wanted four numbers, such as 24,48,96,192") from None
+        raise UsageError(
+            f"{option} {text}: wanted four numbers from 1 to 4096, such as 24,48,96,192"
+        ) from None
     return a, b, c, d
 
 
@@ -139,9 +151,12 @@ def train_pack(generator: Path, e4e: Path, out: Path) -> None:
 @click.argument("folders", type=FOLDER, nargs=-1, required=True)
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option("--e4e", "e4e", type=FOLDER, help="e4e weights; default: embedded pack.")
-@click.option("--psi", default=1.0, show_default=True, help="Truncation of the samples.")
+@click.option(
+    "--psi", type=Finite(0, 10), default=1.0, show_default=True, help="Truncation of the samples."
+)
 @click.option(
     "--count",
+    type=click.IntRange(8, 100_000),
     default=240,
     show_default=True,
     help="Number of samples, and of photos to compare with.",

@@ -111,6 +111,15 @@ def table(
 @click.option("--name", help="Prefix of the file names; default: the part's name.")
 @click.option("--image-format", type=click.Choice(["jpg", "png"]), help="[default: jpg]")
 @click.option("--quality", type=click.IntRange(1, 100), help="Quality of JPEG.  [default: 95]")
+@click.option("--rejected", is_flag=True, help="Also photos that people rejected.")
+@click.option(
+    "--sample",
+    "samples",
+    type=click.IntRange(1),
+    multiple=True,
+    help="Also a folder with copies of this many photos. May be repeated.",
+)
+@click.option("--replace", is_flag=True, help="Write an export of other settings in TARGET anew.")
 def export_command(
     part: Path,
     target: Path,
@@ -118,14 +127,20 @@ def export_command(
     name: str | None,
     image_format: str | None,
     quality: int | None,
+    rejected: bool,
+    samples: tuple[int, ...],
+    replace: bool,
 ) -> None:
-    """Write the photos of PART that stayed to TARGET, with labels and a manifest.
+    """Write the photos of PART that stayed to TARGET, with a manifest that has their labels.
 
-    Landmarks come from the stage detect, which runs first where it has not yet.
+    Photos that people rejected stay behind. Landmarks come from the stage detect, which runs first
+    where it has not yet; rendered heads bring exact ones, and segmentations. --replace leaves files
+    alone that no export wrote.
 
     \b
-    Example:
+    Examples:
       sfhq export part-05 SFHQ_part5 --name SFHQ_pt5
+      sfhq export part-05 SFHQ_part5 --name SFHQ_pt5 --sample 30 --sample 550 --replace
     """
     del layout
     recipe = read_recipe(
@@ -133,7 +148,8 @@ def export_command(
         export__image_format=image_format,
         export__quality=quality,
     )
-    click.echo(write_export(part, target, recipe))
+    how: dict[str, Any] = {"rejected": rejected, "samples": samples, "replace": replace}
+    click.echo(write_export(part, target, recipe, "export", **how))
 
 
 def _file_name(name: str) -> str:
@@ -142,20 +158,28 @@ def _file_name(name: str) -> str:
     return kept.lstrip("._-")[:64] or "part"
 
 
-def write_export(root: Path, target: Path, recipe: Recipe) -> str:
-    """Write the photos of a part that stayed, with a progress bar; the line that says so."""
+def write_export(root: Path, target: Path, recipe: Recipe, by: str = "run", **how: Any) -> str:
+    """Write the photos of a part that stayed, with a progress bar; the line that says so.
+
+    Args:
+        root: folder of the part.
+        target: folder to write.
+        recipe: name, format and quality.
+        by: "run", whose exports a later run replaces, or "export".
+        how: further arguments of `export_sfhq`.
+    """
     from tqdm import tqdm
 
-    from sfhq.export.sfhq_layout import export_sfhq, require_photos
+    from sfhq.export.sfhq_layout import export_sfhq, has_points, require_photos
     from sfhq.faces.found import POINTS
-    from sfhq.parts.lineage import faces_stage, provider, writer_of
+    from sfhq.parts.lineage import writer_of
     from sfhq.parts.part import Part
     from sfhq.pipeline import Pipeline
 
     part = Part.open(root)
     require_photos(part)
     maker = writer_of(POINTS)
-    if provider(part, POINTS, faces_stage(part)) is None and maker is not None:
+    if not has_points(part) and maker is not None:
         click.echo(f"{maker}: {root} has no landmarks yet", err=True)
         Pipeline.from_recipe(recipe, [maker]).run(part, progress=progress_bar)
     settings = recipe.export
@@ -166,9 +190,14 @@ def write_export(root: Path, target: Path, recipe: Recipe) -> str:
             name=settings.name or _file_name(part.name),
             image_format=settings.image_format,
             quality=settings.quality,
+            by=by,
             on_image=lambda: bar.update(1) and None,
+            **how,
         )
-    return f"export     {done.images:>7} photos in {done.root}"
+    line = f"export     {done.images:>7} photos in {done.root}"
+    if done.left_out:
+        line += f"   left out: {done.left_out} that people rejected (--rejected exports them, too)"
+    return line
 
 
 @click.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sfhq.commands.numbers import SEED, Finite
 from sfhq.console import FOLDER, Command, options
 from sfhq.errors import UsageError
 
@@ -23,12 +24,22 @@ train_options = options(
         required=True,
         help="Folder of the run; an earlier run in it is resumed.",
     ),
-    click.option("--seed", default=0, show_default=True),
-    click.option("--minutes", type=float, help="Stop after this many minutes; run again to go on."),
+    click.option("--seed", type=SEED, default=0, show_default=True),
+    click.option(
+        "--minutes",
+        type=Finite(0, min_open=True),
+        help="Stop after this many minutes; run again to go on.",
+    ),
     click.option(
         "--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda."
     ),
-    click.option("--batch", default=16, show_default=True, help="Photos per step."),
+    click.option(
+        "--batch",
+        type=click.IntRange(2, 4096),
+        default=16,
+        show_default=True,
+        help="Photos per step.",
+    ),
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16"]),
@@ -39,17 +50,38 @@ train_options = options(
 )
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that is not there.
+
+    Raises:
+        UsageError: not cpu, cuda or cuda:NUMBER, or this machine has no such GPU.
+    """
+    import torch
+
+    kind, colon, number = device.partition(":")
+    if device != "cpu" and (kind != "cuda" or (colon and not number.isdecimal())):
+        raise UsageError(f"--device {device}: wanted cpu, cuda, or cuda:0 and so on")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UsageError(f"--device {device}: found {found} CUDA devices; use --device cpu")
+
+
 @train.command("generator")
 @train_options
-@click.option("--resolution", default=128, show_default=True)
+@click.option("--resolution", type=click.IntRange(32, 1024), default=128, show_default=True)
 @click.option(
     "--channel-base",
+    type=click.IntRange(1, 2**20),
     default=4096,
     show_default=True,
     help="Channels of a layer times its resolution.",
 )
 @click.option(
-    "--channel-max", default=256, show_default=True, help="Largest number of channels of a layer."
+    "--channel-max",
+    type=click.IntRange(1, 4096),
+    default=256,
+    show_default=True,
+    help="Largest number of channels of a layer.",
 )
 @click.option(
     "--phases",
@@ -59,6 +91,7 @@ train_options = options(
 )
 @click.option(
     "--adversarial-from",
+    type=click.IntRange(0),
     default=20000,
     show_default=True,
     help="Images after which the adversarial loss begins.",
@@ -79,7 +112,9 @@ def train_generator(
 ) -> None:
     """Train a generator on FOLDERS of aligned faces; ends with OUT/generator.safetensors.
 
-    A tenth of the photos, chosen by the hash of the file name, is never trained on.
+    A tenth of the photos, chosen by the hash of the file name, is never trained on. Of photos that
+    are up to 5 % wider or higher the middle square is taken; others that are not square are
+    refused.
 
     \b
     Example:
@@ -102,9 +137,8 @@ def train_generator(
     from stylegan2_ops.generator import GeneratorConfig
 
     torch.set_flush_denormal(True)
+    check_device(device)
     check_precision(precision, device)
-    if batch < 2:
-        raise UsageError(f"--batch {batch}: wanted 2 or more")
     try:
         config = GeneratorConfig(
             resolution=resolution,

@@ -1,9 +1,13 @@
 """Export in the layout of the published SFHQ parts, with the manifest they lack.
 
 images/<name>.jpg|png              marked as synthetic
-landmarks/<name>.npz               key `landmarks`, (68, 2) pixels of the image, of the stage detect
-pretrained_features/<name>.npz     one array an encoder, (1, D)
-manifest.parquet, manifest.csv     one row a photo: where it came from and how it was made
+landmarks/<name>.npz               key `landmarks`: (68, 2) pixels of the image, found by detect;
+                                   of rendered heads (110, 2), with `visibility`
+segmentations/<name>.png           ids of the classes as greys, where the part has them
+pretrained_features/<name>.pickle  one (1, D) array an encoder, by the published names
+pretrained_features/<name>.npz     the same, for readers that open no pickles
+small sample (550 images)/         copies of some photos, where they are asked for
+manifest.parquet, manifest.csv     one row a photo: where it came from, how it was made, its label
 SHA256SUMS                         digests of all of the above
 """
 
@@ -12,28 +16,27 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sfhq.errors import IntegrityError, UsageError
+from sfhq import stages
+from sfhq.errors import UsageError
+from sfhq.export.face_files import LAYOUT, MASK_FOLDER, RENDER_POINTS, face_files, photo_folder
+from sfhq.export.target import Place, claimed, digest_of
 from sfhq.faces.found import POINTS
-from sfhq.images import encode_image, mark_of, write_atomic
+from sfhq.images import mark_of, write_atomic
 from sfhq.lock import folder_lock
-from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
-from sfhq.parts.lineage import faces_stage, require
+from sfhq.parts.lineage import faces_stage, provider, require
 from sfhq.parts.part import Part
-from sfhq.parts.photos import read_pixels
-from sfhq.parts.records import Array, FaceRecord, Json, canonical_json
+from sfhq.parts.records import FaceRecord, Json, canonical_json
 from sfhq.parts.table import about_types
 
-FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER)  # the first that a face has is exported
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LAYOUT_REVISION = 2  # raised when the same settings give other files
+TINY = 200  # photos; larger samples are called small
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ class Exported:
     Attributes:
         root: the folder.
         images: photos in it.
-        written: photos that this run had to write; the rest was there already.
+        written: photos of which this run had to write some file; the rest was there already.
+        left_out: photos that people rejected, and that stayed behind for it.
     """
 
     root: Path
     images: int
     written: int
+    left_out: int = 0
 
 
 def export_sfhq(
@@ -58,21 +63,35 @@ def export_sfhq(
     name: str,
     image_format: str = "jpg",
     quality: int = 95,
+    rejected: bool = False,
+    samples: Sequence[int] = (),
+    replace: bool = False,
+    by: str = "export",
+    labels: Mapping[str, str] | None = None,
     on_image: Callable[[], None] = lambda: None,
 ) -> Exported:
     """Write the photos that stayed, or go on where an earlier export stopped.
 
+    A file that is there is kept if its digest is the one that was noted when it was written; else
+    it is compared with the part.
+
     Args:
-        part: a part whose stages have ended, `detect` among them.
+        part: a part whose stages have ended, `detect` among them unless its heads were rendered.
         target: folder to write; created.
         name: prefix of the file names, which are `<name>_<8 digits>`.
         image_format: "jpg" or "png".
         quality: of JPEG.
+        rejected: also photos that people rejected.
+        samples: numbers of photos; each gives a folder with copies of so many.
+        replace: write an export of other settings anew, and put it in the place of the one there.
+            Files that no export wrote stay.
+        by: the command that exports; "run" replaces what a run exported.
+        labels: face_id -> "keep", "reject" or "flag"; None reads the part's own.
         on_image: called after each photo.
 
     Raises:
         UsageError: the target holds another export, a name is not usable, or `detect` has not run.
-        IntegrityError: photos or records are damaged or missing.
+        IntegrityError: photos, labels or records are damaged or missing.
     """
     if not NAME.fullmatch(name):
         raise UsageError(f"name {name!r}: wanted letters, digits, dot, dash and underscore")
@@ -80,152 +99,159 @@ def export_sfhq(
         raise UsageError(f"image format {image_format!r}: wanted jpg or png")
     if not 1 <= quality <= 100:
         raise UsageError(f"quality is {quality}; wanted 1 to 100")
+    if any(count < 1 for count in samples):
+        raise UsageError(f"a sample of {min(samples)} photos; wanted 1 or more")
     require_photos(part)
-    require(part, "export", (POINTS,), faces_stage(part))
-    stages = [s for s in part.stages() if part.stage_info(s)["complete"]]
-    types = about_types(part)
-    with folder_lock(part.root):
-        identity = {
-            "format": "sfhq",
-            "name": name,
-            "image_format": image_format,
-            "quality": quality if image_format == "jpg" else None,
-            "stages": {s: part.stage_info(s)["settings"] for s in stages},
-        }
-        _claim(target, _public(identity))
-        rows: list[dict[str, Json]] = []
-        written = 0
-        before = _sums(target)
-        for index, record in enumerate(_photos(part)):
-            stem = f"{name}_{index:08d}"
-            files, fresh = _write_face(part, target, stem, record, image_format, quality, before)
-            rows.append(_row(record, stem, files, list(types)))
-            written += fresh
-            on_image()
-        _write_manifest(target, rows, types)
-    return Exported(target, len(rows), written)
+    require_points(part)
+    if labels is None:
+        labels = stages.reader("labels")(part)
+    unwanted = set() if rejected else {face for face, word in labels.items() if word == "reject"}
+    stayed = [r.face_id for r in _photos(part)]
+    chosen = [face for face in stayed if face not in unwanted]
+    if not chosen:
+        raise UsageError(
+            f"{part.root}: people rejected all {len(stayed)} photos; to export them: "
+            "sfhq export --rejected"
+        )
+    ended = [s for s in part.stages() if part.stage_info(s)["complete"]]
+    identity = {
+        "format": "sfhq",
+        "layout": LAYOUT_REVISION,
+        "name": name,
+        "image_format": image_format,
+        "quality": quality if image_format == "jpg" else None,
+        "samples": sorted({*samples}),
+        "faces": hashlib.sha256("\n".join(chosen).encode()).hexdigest(),
+        "stages": {s: _public(part.stage_info(s)["settings"]) for s in ended},
+    }
+    with folder_lock(part.root), claimed(target, identity, by, replace) as place:
+        written = _write(part, place, name, identity, {*chosen}, labels, on_image)
+    return Exported(target, len(chosen), written, len(stayed) - len(chosen))
+
+
+def _write(
+    part: Part,
+    place: Place,
+    name: str,
+    identity: dict[str, Json],
+    chosen: set[str],
+    labels: Mapping[str, str],
+    on_image: Callable[[], None],
+) -> int:
+    """Write all files; the number of photos that were not there yet."""
+    image_format, quality = identity["image_format"], identity["quality"] or 0
+    samples = _samples(identity["samples"], len(chosen))
+    types = {k: v for k, v in about_types(part).items() if k != "label"}
+    rows: list[dict[str, Json]] = []
+    written = 0
+    for index, record in enumerate(r for r in _photos(part) if r.face_id in chosen):
+        stem = f"{name}_{index:08d}"
+        copies = [folder for folder, members in samples.items() if index in members]
+        files, fresh = _write_face(part, place, stem, record, image_format, quality, copies)
+        rows.append(_row(record, stem, files, list(types), labels.get(record.face_id, "")))
+        written += fresh
+        on_image()
+    place.finish(_write_manifest(place.folder, rows, types))
+    return written
+
+
+def _samples(wanted: Sequence[int], total: int) -> dict[str, set[int]]:
+    """Folder of copies -> numbers of its photos, spread evenly."""
+    found = {}
+    for count in wanted:
+        some = min(count, total)
+        word = "tiny" if count < TINY else "small"
+        plural = "image" if some == 1 else "images"
+        members = {i * total // some for i in range(some)}
+        found[f"{word} sample ({some} {plural})"] = members
+    return found
 
 
 def require_photos(part: Part) -> None:
     """Refuse a part without a photo to export.
 
     Raises:
-        UsageError: nothing has run to its end, or no photo stayed.
+        UsageError: nothing has run to its end, no photo stayed, or none was made.
     """
-    if next(_photos(part), None) is None:
+    if next(_photos(part), None) is not None:
+        return
+    left = next(iter(part.faces()), None)
+    if left is None:
         raise UsageError(
             f"{part.root}: no photo stayed, so there is nothing to export; "
             f"see: sfhq show {part.root}"
         )
+    raise UsageError(
+        f"{part.root}: its faces have no photos yet, so there is nothing to export; run: "
+        f"sfhq run SOURCE {part.root}, or sfhq synthesize {part.root}"
+    )
+
+
+def require_points(part: Part) -> None:
+    """Refuse a part without landmarks.
+
+    Raises:
+        UsageError: `detect` has not run, and the heads were not rendered.
+    """
+    if not has_points(part):
+        require(part, "export", (POINTS,), faces_stage(part))
+
+
+def has_points(part: Part) -> bool:
+    """Whether the photos of a part have landmarks: found, or exact ones of rendered heads."""
+    faces = faces_stage(part)
+    rendered = faces == "render" and provider(part, RENDER_POINTS, faces) is not None
+    return rendered or provider(part, POINTS, faces) is not None
 
 
 def _photos(part: Part) -> Iterator[FaceRecord]:
-    return (r for r in part.faces() if _folder(r))
+    return (r for r in part.faces() if photo_folder(r))
 
 
-def _folder(record: FaceRecord) -> str:
-    """Where the photo of a face lies; empty where it has none."""
-    return next((f for f in FOLDERS if f in record.hashes), "")
-
-
-def _public(identity: dict[str, Json]) -> dict[str, Json]:
-    """The identity without paths of the machine it was made on."""
-    stages = {
-        stage: {k: v for k, v in settings.items() if k not in ("source", "shard_size")}
-        for stage, settings in identity["stages"].items()
-    }
-    return {**identity, "stages": stages}
-
-
-def _claim(target: Path, identity: dict[str, Json]) -> None:
-    path = target / "export.json"
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError:
-            raise IntegrityError(f"{path}: damaged; export to another folder") from None
-        if before != identity:
-            raise UsageError(
-                f"{target}: holds an export of other settings; give another folder, or delete it"
-            )
-        return
-    if target.exists() and any(target.iterdir()):
-        raise UsageError(f"{target}: not empty and not an export; give a new folder")
-    target.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, (json.dumps(identity, sort_keys=True, indent=1) + "\n").encode())
+def _public(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """Settings of a stage without paths of the machine it ran on."""
+    return {k: v for k, v in settings.items() if k not in ("source", "shard_size")}
 
 
 def _write_face(
     part: Part,
-    target: Path,
+    place: Place,
     stem: str,
     record: FaceRecord,
     image_format: str,
     quality: int,
-    before: dict[str, str],
+    copies: Sequence[str],
 ) -> tuple[dict[str, str], bool]:
     """Relative path -> sha256 of a face's files, and whether any had to be written."""
-    folders = [
-        ("images", f"{stem}.{image_format}"),
-        ("landmarks", f"{stem}.npz"),
-        ("pretrained_features", f"{stem}.npz"),
-    ]
-    paths = [target / folder / filename for folder, filename in folders]
-    named = [f"{folder}/{filename}" for folder, filename in folders]
-    # Landmarks are written first; a photo that is there without them has none to be found.
-    fresh = not all(p.is_file() for p in paths[::2]) or any(
-        before.get(n) not in (None, _digest(p)) for n, p in zip(named, paths, strict=True)
-    )
-    if fresh:
-        folder = _folder(record)
-        pixels = read_pixels(part, record, folder)
-        for path in paths:
+    files = face_files(part, record, stem, image_format, quality)
+    photo = place.folder / "images" / f"{stem}.{image_format}"
+    for folder in copies:  # the photo itself lies there by then
+        files[f"{folder}/{stem}.{image_format}"] = photo.read_bytes
+    digests: dict[str, str] = {}
+    fresh = False
+    for relative, make in files.items():
+        path = place.folder / relative
+        digests[relative] = digest_of(path)
+        if digests[relative] and digests[relative] == place.known.get(relative):
+            continue
+        data = make()
+        found = hashlib.sha256(data).hexdigest()
+        if found != digests[relative]:
             path.parent.mkdir(exist_ok=True)
-        points = part.row(POINTS, record)
-        if np.isfinite(points).all():
-            write_atomic(paths[1], _npz(landmarks=points.astype(np.float32)))
-        else:
-            paths[1].unlink(missing_ok=True)
-        kind = "JPEG" if image_format == "jpg" else "PNG"
-        write_atomic(paths[0], encode_image(pixels, kind, mark_of(folder), quality))
-        if "embedding" in record.rows:
-            encoder = str(part.stage_info("embed")["settings"]["encoder"])
-            vector = part.row("embedding", record)[None]
-            write_atomic(paths[2], _npz(**{encoder: vector}))
-        else:
-            write_atomic(paths[2], _npz())
-    digests = {n: _digest(p) for n, p in zip(named, paths, strict=True) if p.is_file()}
+            write_atomic(path, data)
+            digests[relative], fresh = found, True
+    for folder in LAYOUT:  # what an earlier try left of a face that has no such file
+        for suffix in ("npz", "png", "pickle"):
+            if f"{folder}/{stem}.{suffix}" not in files and folder != "images":
+                (place.folder / folder / f"{stem}.{suffix}").unlink(missing_ok=True)
+    if any(place.known.get(path) != digest for path, digest in digests.items()):
+        place.add(digests)
     return digests, fresh
 
 
-def _digest(path: Path) -> str:
-    """sha256 of a file; empty where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def _sums(target: Path) -> dict[str, str]:
-    """Relative path -> sha256 of what an earlier run finished; empty where none did."""
-    path = target / "SHA256SUMS"
-    if not path.is_file():
-        return {}
-    lines = (line.split("  ", 1) for line in path.read_text(errors="replace").splitlines())
-    return {line[1]: line[0] for line in lines if len(line) == 2}
-
-
-def _npz(**arrays: Array) -> bytes:
-    """An .npz whose bytes depend on its arrays alone."""
-    import zipfile
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in sorted(arrays.items()):
-            data = io.BytesIO()
-            np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), data.getvalue())
-    return buffer.getvalue()
-
-
-def _row(record: FaceRecord, stem: str, files: dict[str, str], about: list[str]) -> dict[str, Json]:
+def _row(
+    record: FaceRecord, stem: str, files: dict[str, str], about: list[str], label: str
+) -> dict[str, Json]:
     image = next(path for path in files if path.startswith("images/"))
     return {
         "file_name": image,
@@ -244,22 +270,28 @@ def _row(record: FaceRecord, stem: str, files: dict[str, str], about: list[str])
         "prior_distance": record.prior_distance,
         "score": record.about.get("score"),
         **{name: record.about.get(name) for name in about},
+        "label": label,
         "sha256": files[image],
         "has_landmarks": f"landmarks/{stem}.npz" in files,
-        "digital_source_type": mark_of(_folder(record)),
+        "has_segmentation": f"{MASK_FOLDER}/{stem}.png" in files,
+        "digital_source_type": mark_of(photo_folder(record)),
         "_files": files,
     }
 
 
-def _write_manifest(target: Path, rows: list[dict[str, Json]], about: dict[str, Any]) -> None:
+def _write_manifest(
+    target: Path, rows: list[dict[str, Json]], about: dict[str, Any]
+) -> dict[str, str]:
+    """Write both manifests; path -> sha256 of every file of the export."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sums = {path: digest for row in rows for path, digest in row.pop("_files").items()}
     columns: dict[str, list[Any]] = {key: [row[key] for row in rows] for key in rows[0]}
     number = pa.float64()
-    kinds = {"seed": pa.int64(), "has_landmarks": pa.bool_(), "score": number, "psi": number}
-    kinds |= {"prior_distance": number, **about}
+    kinds = {"seed": pa.int64(), "has_landmarks": pa.bool_(), "has_segmentation": pa.bool_()}
+    kinds |= {"score": number, "psi": number, "prior_distance": number, **about}
+    kinds |= {"label": pa.string()}
     schema = pa.schema([(key, kinds.get(key, pa.string())) for key in columns])
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pydict(columns, schema=schema), buffer, compression="zstd")
@@ -275,5 +307,4 @@ def _write_manifest(target: Path, rows: list[dict[str, Json]], about: dict[str, 
     ):
         write_atomic(target / filename, data)
         sums[filename] = hashlib.sha256(data).hexdigest()
-    lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
-    write_atomic(target / "SHA256SUMS", lines.encode())
+    return sums

@@ -14,9 +14,11 @@ from PIL import Image
 from torch import Tensor
 
 from sfhq.errors import UsageError
+from sfhq.images import BadImage, read_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 HELD_OUT_ONE_IN = 10
+MOST_OBLONG = 1.05  # longer side over shorter side of a photo whose middle is taken
 
 
 def is_held_out(name: str) -> bool:
@@ -34,7 +36,7 @@ class Photos:
 
     Attributes:
         pixels: (N, 3, R, R) uint8.
-        names: N file names, sorted.
+        names: N file names, sorted; with folders where files of several folders share a name.
     """
 
     pixels: Tensor
@@ -82,32 +84,64 @@ class Photos:
 def load_photos(folders: Iterable[Path], resolution: int) -> Photos:
     """Read all aligned faces of some folders as squares of one size.
 
+    EXIF rotation is applied, 16-bit images are converted, and the middle square is cut from photos
+    that are a little wider or higher. Photos of one name in several folders are all read; each is
+    then named with as many of its folders as tell them apart.
+
     Args:
         folders: folders of aligned faces, for example the `images/` of a part.
         resolution: height and width to which images are reduced.
 
     Raises:
-        UsageError: a folder is missing, no image was found, or an image is smaller than
-            `resolution`.
+        UsageError: a folder is missing, no image was found, or an image is damaged, smaller than
+            `resolution` or far from square.
     """
-    paths: dict[str, Path] = {}
+    paths: dict[Path, None] = {}  # each file once, however it was named
     for folder in folders:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder; wanted a folder of aligned faces")
         for path in folder.iterdir():
-            if path.suffix.lower() in SUFFIXES:
-                paths[path.name] = path
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                paths[folder.resolve() / path.name] = None
     if not paths:
         raise UsageError("found no image to train on; wanted folders of aligned .png or .jpg faces")
-    arrays = []
-    for name in sorted(paths):
-        with Image.open(paths[name]) as image:
-            if min(image.size) < resolution:
-                raise UsageError(
-                    f"{paths[name]}: has {image.width} x {image.height} pixels; wanted at least "
-                    f"{resolution}; lower --resolution or remove the file"
-                )
-            rgb = image.convert("RGB").resize((resolution, resolution), Image.Resampling.LANCZOS)
-            arrays.append(np.asarray(rgb))
+    named = _distinct_names(paths)
+    names = sorted(named)
+    arrays = [np.asarray(_square(named[name], resolution)) for name in names]
     pixels = torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).contiguous()
-    return Photos(pixels, tuple(sorted(paths)))
+    return Photos(pixels, tuple(names))
+
+
+def _distinct_names(paths: Iterable[Path]) -> dict[str, Path]:
+    """Name -> path: the file's name, with the folders above it where others have the same name."""
+    alike: dict[str, list[Path]] = {}
+    for path in paths:
+        alike.setdefault(path.name, []).append(path)
+    named = {}
+    for group in alike.values():
+        depth = 1
+        while len({p.parts[-depth:] for p in group}) < len(group):
+            depth += 1
+        named.update({"/".join(p.parts[-depth:]): p for p in group})
+    return named
+
+
+def _square(path: Path, resolution: int) -> Image.Image:
+    try:
+        image = read_image(path.read_bytes())
+    except BadImage as error:
+        raise UsageError(f"{path}: {error.reason}: {error}; remove the file") from None
+    short, long = min(image.size), max(image.size)
+    if long > MOST_OBLONG * short:
+        raise UsageError(
+            f"{path}: has {image.width} x {image.height} pixels; wanted a square: an aligned "
+            "face, as in the aligned/ of a part; remove the file, or align it with: sfhq align"
+        )
+    if short < resolution:
+        raise UsageError(
+            f"{path}: has {image.width} x {image.height} pixels; wanted at least "
+            f"{resolution}; lower --resolution or remove the file"
+        )
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    image = image.crop((left, top, left + short, top + short))
+    return image.resize((resolution, resolution), Image.Resampling.LANCZOS)

@@ -1,0 +1,136 @@
+"""The files of one face in the published layout: photo, landmarks, classes, features."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sfhq.faces.found import POINTS
+from sfhq.images import encode_image, mark_of, source_type_xmp
+from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
+from sfhq.parts.part import Part
+from sfhq.parts.photos import read_mask, read_pixels
+from sfhq.parts.records import Array, FaceRecord
+
+PHOTO_FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER)  # the first that a face has is exported
+MASK_FOLDER = "segmentations"
+RENDER_POINTS = "render_landmarks"  # array: (110, 3) x, y and a flag, known exactly
+FEATURES = "features_"  # begins the names of arrays that hold a feature set
+# What the published pickles call a feature set; others keep our name.
+PUBLISHED_NAMES = {
+    "clip": "CLIP_ViTL_14@336",
+    "clip-vit-l-14": "CLIP_ViTL_14",
+    "clip-rn50x64": "CLIP_ResNet50x64",
+}
+LAYOUT = ("images", "landmarks", MASK_FOLDER, "pretrained_features")
+
+Files = dict[str, Callable[[], bytes]]  # path below the export -> its bytes, made when asked for
+
+
+def photo_folder(record: FaceRecord) -> str:
+    """Where the photo of a face lies; empty where it has none."""
+    return next((f for f in PHOTO_FOLDERS if f in record.hashes), "")
+
+
+def face_files(part: Part, record: FaceRecord, stem: str, image_format: str, quality: int) -> Files:
+    """The files that a face has, the photo last.
+
+    Args:
+        part: where it is read from.
+        record: a face with a photo.
+        stem: of the files' names.
+        image_format: "jpg" or "png".
+        quality: of JPEG.
+
+    Raises:
+        IntegrityError: when bytes are asked for that are missing or damaged in the part.
+    """
+    files: Files = {}
+    points = landmark_arrays(part, record)
+    if points:
+        files[f"landmarks/{stem}.npz"] = lambda: npz(points)
+    if MASK_FOLDER in record.hashes:
+        files[f"{MASK_FOLDER}/{stem}.png"] = lambda: _classes(part, record)
+    vectors = feature_arrays(part, record)
+    if vectors:
+        files[f"pretrained_features/{stem}.npz"] = lambda: npz(vectors)
+        files[f"pretrained_features/{stem}.pickle"] = lambda: plain_pickle(vectors)
+    folder = photo_folder(record)
+    kind = "JPEG" if image_format == "jpg" else "PNG"
+
+    def photo() -> bytes:
+        pixels = read_pixels(part, record, folder)
+        return encode_image(pixels, kind, mark_of(folder), quality)
+
+    files[f"images/{stem}.{image_format}"] = photo
+    return files
+
+
+def landmark_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
+    """The landmarks of a face by their names in the .npz; empty where it has none.
+
+    Returns:
+        `landmarks`, float32 pixels of the photo, (110, 2) of rendered heads and (68, 2) else; and
+        of rendered heads `visibility`, (110,) uint8: 0 missing or outside, 1 hidden, 2 visible.
+    """
+    if RENDER_POINTS in record.rows and photo_folder(record) == RENDER_FOLDER:
+        exact = np.asarray(part.row(RENDER_POINTS, record), np.float32)
+        return {"landmarks": exact[:, :2], "visibility": exact[:, 2].astype(np.uint8)}
+    if POINTS not in record.rows:
+        return {}
+    points = np.asarray(part.row(POINTS, record), np.float32)
+    return {"landmarks": points} if np.isfinite(points).all() else {}
+
+
+def feature_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
+    """(1, D) of each feature set of a face, by its name in the published pickles."""
+    found: dict[str, Array] = {}
+    for array in sorted(record.rows):
+        if array == "embedding":
+            name = str(part.stage_info("embed")["settings"]["encoder"])
+        elif array.startswith(FEATURES):
+            name = array.removeprefix(FEATURES)
+        else:
+            continue
+        vector = np.asarray(part.row(array, record), np.float32).reshape(1, -1)
+        found.setdefault(PUBLISHED_NAMES.get(name, name), vector)
+    return found
+
+
+def _classes(part: Part, record: FaceRecord) -> bytes:
+    """The map of classes as greys that are the ids: the published files have no palette."""
+    info = PngInfo()
+    mark = mark_of(photo_folder(record))
+    if mark is not None:
+        info.add_itxt("XML:com.adobe.xmp", source_type_xmp(mark).decode())
+    buffer = io.BytesIO()
+    ids = np.ascontiguousarray(read_mask(part, record, MASK_FOLDER), np.uint8)
+    Image.fromarray(ids).save(buffer, "PNG", pnginfo=info, compress_level=4)
+    return buffer.getvalue()
+
+
+def npz(arrays: dict[str, Array]) -> bytes:
+    """An .npz whose bytes depend on its arrays alone."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, array in sorted(arrays.items()):
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), data.getvalue())
+    return buffer.getvalue()
+
+
+def plain_pickle(arrays: dict[str, Array]) -> bytes:
+    """Arrays as the published pickles hold them: a dict, in protocol 2.
+
+    It names numpy's arrays and dtypes and nothing else, so a reader that runs no code accepts it;
+    and it names them as all versions of numpy since 1.0 know them.
+    """
+    data = pickle.dumps({k: np.ascontiguousarray(v) for k, v in arrays.items()}, 2)
+    return data.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n", 1)
