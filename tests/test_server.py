@@ -252,7 +252,7 @@ def test_keys_and_names_are_kept_in_the_part(tmp_path: Path) -> None:
             given = {"annotator": name, "keys": keys}
             assert client.ask("POST", "/api/keys", given)[1]["keys"] == keys
         assert client.ask("POST", "/api/keys", {"annotator": "bob", "keys": {}})[0] == 200
-        for wrong in (
+        wrongs: tuple[object, ...] = (
             None,
             [],
             {"keep": "k"},
@@ -262,7 +262,8 @@ def test_keys_and_names_are_kept_in_the_part(tmp_path: Path) -> None:
             {"keep": ["k"] * 11},
             {"keep": ["k" * 21]},
             {"keep": ["\ud800"]},
-        ):
+        )
+        for wrong in wrongs:
             assert client.ask("POST", "/api/keys", {"annotator": "ann", "keys": wrong})[0] == 400
     with serving(part) as (client, _, _):
         assert client.ask("POST", "/api/start", {"annotator": "ann"})[1]["keys"] == keys

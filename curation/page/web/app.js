@@ -69,6 +69,11 @@ async function refill() {
   try {
     const { cards } = await ask(path);
     state.ended = cards.length === 0;
+    if (state.ended) {
+      // Another page may hold faces that it gives back.
+      clearTimeout(again);
+      again = setTimeout(() => { state.ended = false; refill(); }, 10000);
+    }
     state.queue.push(...cards);
     for (const card of cards) images.get(card.face);
   } catch (problem) {

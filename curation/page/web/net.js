@@ -128,7 +128,7 @@ export class Outbox {
     }
     // An undo of what was not stored: nothing is missing.
     const known = [...this.refused, ...lost];
-    const moot = new Set(lost.map((one) => one.answer?.undo).filter((id) => known.some((k) => k.answer?.client === id)));
+    const moot = new Set(lost.map((one) => one.answer?.undo).filter((id) => id && known.some((k) => k.answer?.client === id)));
     const kept = known.filter(({ answer }) => !moot.has(answer?.undo) && !moot.has(answer?.client));
     this.#setRefused(kept); // before they leave the other list: at no time are they in neither
     this.waiting.splice(0, results.length);
@@ -217,6 +217,7 @@ export class Images {
       return known;
     }
     const image = new Image();
+    image.alt = ""; // until there is something to see
     const entry = { image };
     // An image that did not come is asked for again the next time.
     entry.ready = load(image, `/image/${encodeURIComponent(face)}?size=${size}`).then((why) => {
