@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from curating import faces_to_judge, liked
+from tiny import finish, tiny_pixels
 
 import cli
 from curation.labels.events import Action, LabelEvent
 from curation.labels.store import FILE, LabelStore
 from sfhq.errors import UsageError
 from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord
 
 
 @contextmanager
@@ -77,11 +79,19 @@ def test_what_reads_a_part_works(part: Part, tmp_path: Path) -> None:
             (part.root / "new").touch()
         run("show", part.root)
         run("table", part.root, "--out", tmp_path / "table.parquet")
-        run("sheet", part.root, "--out", tmp_path / "sheet.png")
         assert "60 rows" in run("labels", "export", part.root, tmp_path / "out.csv")
         assert "AUC" in run("taste", "fit", part.root, "--out", tmp_path / "taste.safetensors")
         assert json.loads(run("taste", "evaluate", part.root, "--json"))["auc"][0] > 0.7
     assert contents(part.root) == before
+
+
+def test_sheets_are_drawn_elsewhere(tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part")
+    faces = [FaceRecord(f"s{i}").with_image("images", p) for i, p in enumerate(tiny_pixels(3))]
+    finish(part, "sample", [faces])
+    with read_only(part.root):
+        run("sheet", part.root, "--out", tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 0
 
 
 def test_what_writes_a_part_says_that_it_cannot(part: Part) -> None:

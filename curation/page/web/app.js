@@ -583,7 +583,11 @@ function askName(why = "") {
     const choice = document.createElement("option");
     choice.value = name;
     return choice;
-  }))).catch((problem) => say(problem.message, true));
+  }))).catch((problem) => {
+    say(problem.message, true);
+    $("name-problem").hidden = false;
+    $("name-problem").textContent = problem.message;
+  });
   $("who").showModal();
 }
 
