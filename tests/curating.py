@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from curation.labels.store import FILE, LabelStore
 from curation.page.server import application, free_port
 from curation.page.session import Session, SessionSettings
 from sfhq.parts.part import Part
-from sfhq.web.guard import cookie_name
+from sfhq.web.guard import TOKEN_HEADER, page_address
 
 TOKEN = "t" * 32
 
@@ -44,9 +47,9 @@ class Client:
     def __init__(self, port: int) -> None:
         self.port = port
 
-    def cookie(self, token: str = TOKEN) -> dict[str, str]:
+    def key(self, token: str = TOKEN) -> dict[str, str]:
         """The header by which the page shows that it knows a token."""
-        return {"Cookie": f"{cookie_name(self.port)}={token}"}
+        return {TOKEN_HEADER: token}
 
     def ask(
         self,
@@ -58,7 +61,7 @@ class Client:
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, parsed body, headers; `plain` adds nothing of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        sent = {} if plain else {**self.cookie(), "Sec-Fetch-Site": "same-origin"}
+        sent = {} if plain else {**self.key(), "Sec-Fetch-Site": "same-origin"}
         data = None
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -87,20 +90,68 @@ def serving(
     settings: SessionSettings | None = None,
     blind: bool = False,
     token: str = TOKEN,
+    port: int = 0,
+    without: Collection[str] = (),
 ) -> Iterator[tuple[Client, Session, str]]:
-    """A client, the session behind it, and the page's address."""
-    with LabelStore(part.root / FILE) as store, free_port() as sock:
-        session = Session(Faces.of(part), store, settings)
+    """A client, the session behind it, and the page's address; on a given or any free port, and
+    without some of the faces.
+    """
+    with LabelStore(part.root / FILE) as store, free_port(port) as sock:
+        faces = Faces.of(part)
+        left = tuple(r for r in faces.records if r.face_id not in without)
+        session = Session(replace(faces, records=left), store, settings)
         port = sock.getsockname()[1]
-        config = uvicorn.Config(application(session, port, token, blind), log_level="error")
+        config = uvicorn.Config(application(session, token, blind), log_level="error")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
         try:
-            yield Client(port), session, f"http://127.0.0.1:{port}/?token={token}"
+            yield Client(port), session, page_address(port, token)
         finally:
             server.should_exit = True
-            thread.join(10)
+            thread.join(60)
             session.close()
+
+
+@contextmanager
+def forwarding(target: int) -> Iterator[int]:
+    """A port of this machine whose connections go on to another one, as with `ssh -L`."""
+    stop = threading.Event()
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        for one in (source, sink):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def connect(near: socket.socket) -> None:
+        with (
+            near,
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", target)) as far,
+        ):
+            back = threading.Thread(target=pump, args=(far, near), daemon=True)
+            back.start()
+            pump(near, far)
+            back.join()
+
+    def listen() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                near, _ = listener.accept()
+                near.settimeout(None)
+                threading.Thread(target=connect, args=(near,), daemon=True).start()
+
+    with free_port() as listener:
+        listener.settimeout(0.1)
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            stop.set()
+            thread.join(60)

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from curating import faces_to_judge, liked, serving
+from curating import faces_to_judge, forwarding, liked, serving
 
 from curation.labels.exchange import export_labels
 from curation.labels.store import FILE, LabelStore
 from curation.page.session import SessionSettings
 from sfhq.parts.part import Part
-from sfhq.web.guard import cookie_name
+from sfhq.web.guard import TOKEN_HEADER
+from sfhq.web.serving import place_of
 
 playwright_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -35,6 +36,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE = 90_000  # ms; only a failing test waits as long, whatever else runs beside it
 Open = Callable[..., Any]
 
 
@@ -46,6 +48,12 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
+def sign_in(page: Any, who: str, wait_for: str = "#photo img") -> None:
+    page.fill("#name", who)
+    page.press("#name", "Enter")
+    page.wait_for_selector(wait_for)
+
+
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
     """Opens the page as a person; fails on any word on the console or request elsewhere."""
@@ -54,10 +62,13 @@ def open_page(browser: Any) -> Iterator[Open]:
 
     def opened(url: str, who: str, wait_for: str = "#photo img") -> Any:
         context = browser.new_context(viewport={"width": 1280, "height": 800})
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
 
         def look(route: Any) -> None:
-            if route.request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+            if route.request.url.startswith(
+                ("http://127.0.0.1:", "http://localhost:", "data:", "blob:")
+            ):
                 route.continue_()
             else:
                 troubles.append(route.request.url)
@@ -67,9 +78,7 @@ def open_page(browser: Any) -> Iterator[Open]:
         page = context.new_page()
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.goto(url)
-        page.fill("#name", who)
-        page.press("#name", "Enter")
-        page.wait_for_selector(wait_for)
+        sign_in(page, who, wait_for)
         return page
 
     yield opened
@@ -81,6 +90,19 @@ def open_page(browser: Any) -> Iterator[Open]:
 def shown(page: Any) -> str:
     face: str = page.evaluate("document.querySelector('#photo').dataset.face")
     return face
+
+
+def arrived(page: Any, part: Part) -> None:
+    """Waits until a page that loads anew is that of a part."""
+    found = "place => document.querySelector('meta[name=sfhq-place]')?.content === place"
+    page.wait_for_function(found, arg=place_of(part.root))
+    page.wait_for_selector("#photo img")
+
+
+def ahead(page: Any) -> None:
+    """Waits until the next twelve images are there."""
+    page.wait_for_function("() => sfhq.state.queue.length >= 12 && !sfhq.state.asking")
+    page.evaluate("sfhq.ahead()")
 
 
 def drained(page: Any) -> None:
@@ -135,9 +157,7 @@ def test_undo_two_hundred_deep_and_after_a_restart(tmp_path: Path, open_page: Op
         page = open_page(url, "ann")
         for left in range(89, 9, -1):
             page.keyboard.press("Backspace")
-            for _ in range(200):
-                if len(session.store.labels()) == left:
-                    break
+            while len(session.store.labels()) > left:
                 page.wait_for_timeout(2)
         export_labels(session.store, tmp_path / "after.csv")
     assert (tmp_path / "before.csv").read_bytes() == (tmp_path / "after.csv").read_bytes()
@@ -151,7 +171,7 @@ def test_a_session_trains_a_model_that_finds_the_taste(part: Part, open_page: Op
             page.wait_for_selector("#photo img")
             page.keyboard.press("3" if taste[shown(page)] else "1")
         drained(page)
-        session.wait()
+        session.wait(PATIENCE / 1000)
         assert session.trainings >= 1
         page.wait_for_selector("#plot-pool rect.bar-pool")
         left = [f for f in taste if f not in session.store.labels()]
@@ -282,16 +302,17 @@ def test_the_page_says_why_no_training_begins(part: Part, open_page: Open) -> No
         drained(page)
         page.keyboard.press("t")
         page.locator("#status", has_text="Training").wait_for()
-        session.wait()
+        session.wait(PATIENCE / 1000)
         assert session.trainings == 1 and session.hindrance() == ""
         session.train()
         assert session.hindrance() == "a training is under way"
-        session.wait()
+        session.wait(PATIENCE / 1000)
 
 
 def test_decisions_wait_for_a_server_that_is_away(part: Part, open_page: Open) -> None:
     with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
         page = open_page(url, "ann")
+        ahead(page)
         page.context.set_offline(True)
         faces = []
         for _ in range(8):
@@ -321,9 +342,9 @@ def test_images_come_back_with_the_server_and_never_hide_what_is_unsaved(
         lost = page.locator("#photo .lost")
         faces = []
         while not lost.is_visible():
+            page.wait_for_selector("#photo img, #photo .lost")
             faces.append(shown(page))
             page.keyboard.press("a")
-            page.wait_for_timeout(50)
         assert "does not answer" in lost.inner_text()
         assert f"{len(faces)} unsaved" in page.locator("#status").inner_text()
         for path in away:
@@ -360,6 +381,7 @@ def test_two_parts_are_judged_in_one_browser(tmp_path: Path, browser: Any) -> No
     settings = SessionSettings(repeat_share=0.0)
     parts = [faces_to_judge(tmp_path / name, 20) for name in ("one", "two")]
     context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
     with (
         serving(parts[0], settings, token="a" * 32) as (_, first, url),
         serving(parts[1], settings, token="b" * 32) as (_, second, other),
@@ -368,9 +390,8 @@ def test_two_parts_are_judged_in_one_browser(tmp_path: Path, browser: Any) -> No
         for address in (url, other):
             page = context.new_page()
             page.goto(address)
-            page.fill("#name", "ann")
-            page.press("#name", "Enter")
-            page.wait_for_selector("#photo img")
+            sign_in(page, "ann")
+            assert page.url == address.partition("#")[0]  # the token leaves the address bar
             pages.append(page)
         for key, page in zip("ax", pages, strict=True):
             page.reload()  # a part of the page that is asked for anew: scripts, style, images
@@ -394,9 +415,10 @@ def test_axe_finds_nothing_serious(part: Part, open_page: Open) -> None:
                 session.answer(who, [one])
         page = open_page(url, "ann")
         page.evaluate(script.read_text(encoding="utf-8"))
-        for key in ("e", "g", "v", "?"):
+        places = ("#photo img", "#grid button img", ".conflict img", "#bindings kbd")
+        for key, there in zip("egv?", places, strict=True):
             page.keyboard.press(key)
-            page.wait_for_timeout(300)
+            page.wait_for_selector(there)
             found = page.evaluate("axe.run()")
             serious = [
                 (v["id"], [n["html"] for n in v["nodes"]][:2])
@@ -404,6 +426,284 @@ def test_axe_finds_nothing_serious(part: Part, open_page: Open) -> None:
                 if v["impact"] in ("serious", "critical")
             ]
             assert serious == [], key
+
+
+def test_what_the_server_refuses_stays_in_sight_and_the_rest_is_stored(
+    tmp_path: Path, open_page: Open
+) -> None:
+    """Keys are pressed while the server is away; two of the faces are gone when it is back."""
+    part, settings = faces_to_judge(tmp_path / "part", 40), SessionSettings(repeat_share=0.0)
+    with serving(part, settings) as (client, _, url):
+        page, port = open_page(url, "ann"), client.port
+        ahead(page)
+    faces = []
+    for _ in range(7):
+        faces.append(shown(page))
+        page.keyboard.press("a")
+    page.locator("#status", has_text="7 unsaved: the server does not answer").wait_for()
+    gone = {faces[0], faces[4]}
+    with serving(part, settings, port=port, without=gone) as (_, session, _):
+        drained(page)
+        assert [s.event.face_id for s in session.store.events()] == [
+            f for f in faces if f not in gone
+        ]
+        status = page.locator("#status")
+        assert status.inner_text() == f"2 not stored: face '{faces[4]}' is not in this part"
+        page.wait_for_selector("#photo img")
+        page.keyboard.press("x")
+        drained(page)
+        assert len(session.store.events()) == 6
+        assert "saved" not in status.inner_text().replace("unsaved", "")
+        # Of what is not there, nothing is undone: two undos take back the two last that are.
+        for _ in range(2):
+            page.keyboard.press("Backspace")
+        drained(page)
+        assert len(session.store.labels()) == 4
+        assert len(page.evaluate("sfhq.state.history")) == 4
+        page.reload()
+        page.wait_for_selector("#photo img")
+        page.click("#refused-button")
+        rows = page.locator("#refusals tr").all_inner_texts()
+        assert [r.split("\t")[:3] for r in rows] == [["ann", faces[i], "keep"] for i in (0, 4)]
+        assert "is not in this part" in rows[0]
+    with serving(part, settings, port=port) as (_, session, _):
+        page.click("#send-again")
+        drained(page)
+        assert gone <= set(session.store.labels())
+        assert page.locator("#refused-button").is_hidden()
+        assert status.inner_text() == "saved"
+
+
+def test_a_request_that_is_refused_whole_costs_no_other_decision(
+    part: Part, open_page: Open
+) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "ann")
+        page.evaluate(
+            """(face) => {
+              const entry = (answer, annotator = "ann") => ({ annotator, answer });
+              const place = document.querySelector("meta[name=sfhq-place]").content;
+              localStorage.setItem(`sfhq-unsent-${place}-old`, JSON.stringify([
+                entry({ face, action: "keep", client: "old-1" }), entry("no answer"),
+                entry({ face, action: "reject", client: "old-2" }),
+                entry({ face, action: "keep", client: "old-3" }, "a\\nb"),
+                entry({ undo: "old-4", client: "old-5" }),
+                entry({ face: "gone", action: "keep", client: "old-6" }),
+                entry({ undo: "old-6", client: "old-7" }),
+                entry({ face, action: "keep", client: "old-8" }),
+              ]));
+            }""",
+            "f0000",
+        )
+        page.reload()
+        page.wait_for_selector("#photo img")
+        drained(page)
+        stored = [s.event.client_id for s in session.store.events()]
+        assert stored == ["old-1", "old-2", "old-8"]
+        # What was undone before it could be stored is not missing.
+        assert page.locator("#status").inner_text().startswith("3 not stored: no event 'old-4'")
+        page.click("#refused-button")
+        page.click("#forget")
+        assert page.locator("#status").inner_text() == "saved"
+
+
+def test_a_server_that_is_started_anew_gets_what_an_old_page_has(
+    part: Part, open_page: Open
+) -> None:
+    settings = SessionSettings(repeat_share=0.0)
+    with serving(part, settings, token="a" * 32) as (client, _, url):
+        page, port = open_page(url, "ann"), client.port
+    faces = [shown(page)]
+    page.keyboard.press("a")
+    with serving(part, settings, token="b" * 32, port=port) as (_, session, url):
+        page.locator("#status", has_text="open the address that the command printed").wait_for()
+        assert session.store.events() == []
+        other = page.context.new_page()
+        other.goto(url)  # the new address in another page is enough for the old one
+        other.wait_for_selector("#photo img")
+        drained(page)
+        assert [s.event.face_id for s in session.store.events()] == faces
+
+
+def test_a_page_never_gives_its_decisions_to_another_part_on_its_port(
+    tmp_path: Path, open_page: Open
+) -> None:
+    settings = SessionSettings(repeat_share=0.0)
+    one, two = (faces_to_judge(tmp_path / name / "part", 60) for name in "ab")
+    with serving(one, settings, token="a" * 32) as (client, _, url):
+        page, port = open_page(url, "ann"), client.port
+    page.keyboard.press("a")
+    with serving(two, settings, token="b" * 32, port=port) as (_, session, url):
+        other = page.context.new_page()
+        other.goto(url)
+        other.wait_for_selector("#photo img")
+        drained(other)
+        page.goto(url)  # only what is behind the "#" differs: the old page loads anew
+        arrived(page, two)
+        drained(page)
+        assert session.store.events() == []
+    with serving(one, settings, token="c" * 32, port=port) as (_, session, url):
+        page.goto(url)
+        arrived(page, one)
+        drained(page)
+        assert len(session.store.events()) == 1
+
+
+def test_the_page_works_through_a_forwarded_port(part: Part, open_page: Open) -> None:
+    with (
+        serving(part, SessionSettings(repeat_share=0.0)) as (client, session, url),
+        forwarding(client.port) as port,
+    ):
+        for i, name in enumerate(("localhost", "127.0.0.1")):
+            page = open_page(url.replace(f"127.0.0.1:{client.port}", f"{name}:{port}"), "ann")
+            assert page.evaluate("document.querySelector('#photo img').naturalWidth") > 0
+            page.keyboard.press("a")
+            drained(page)
+            assert len(session.store.labels()) == i + 1
+            assert page.context.cookies() == []
+
+
+@pytest.mark.parametrize(
+    ("layout", "presses"),
+    [
+        ("Russian", [("ф", "KeyA", "keep"), ("ч", "KeyX", "reject"), ("Ч", "KeyX", "reject")]),
+        ("Greek", [("π", "KeyP", "keep"), ("χ", "KeyX", "reject"), ("φ", "KeyF", "flag")]),
+        ("Arabic", [("ش", "KeyA", "keep"), ("ء", "KeyX", "reject"), ("٣", "Digit3", "keep")]),
+        ("Hebrew", [("ש", "KeyA", "keep"), ("כ", "KeyF", "flag"), ("לא", "KeyP", "keep")]),
+        ("Thai", [("ฟ", "KeyA", "keep"), ("ี", "KeyU", "undo"), ("๑", "Digit1", "reject")]),
+        ("Japanese", [("Process", "KeyA", "keep"), ("Process", "KeyX", "reject")]),
+        (
+            "AZERTY",
+            [
+                ("a", "KeyQ", "keep"),
+                ("q", "KeyA", None),
+                ("w", "KeyZ", None),
+                ("é", "Digit2", None),
+                ("p", "KeyP", "keep"),
+            ],
+        ),
+        (
+            "Dvorak",
+            [
+                ("a", "KeyA", "keep"),
+                ("x", "KeyB", "reject"),
+                ("q", "KeyX", None),
+                ("'", "KeyQ", None),
+                (";", "KeyZ", None),
+                ("ö", "KeyX", None),
+            ],
+        ),
+        ("none", [("a", "", "keep"), ("Enter", "Enter", "commit"), ("ArrowUp", "ArrowUp", "up")]),
+    ],
+)
+def test_keys_of_every_layout(
+    part: Part, browser: Any, layout: str, presses: list[tuple[str, str, str | None]]
+) -> None:
+    context = browser.new_context()
+    context.set_default_timeout(PATIENCE)
+    with serving(part) as (_, _, url):
+        page = context.new_page()
+        page.goto(url)
+        for key, code, action in presses:
+            event = {"key": key, "code": code}
+            found = page.evaluate(
+                """async (e) => {
+                  const { actionOf } = await import("/web/keys.js");
+                  return actionOf(new KeyboardEvent("keydown", e)) ?? null;
+                }""",
+                event,
+            )
+            assert found == action, (layout, key, code)
+        context.close()
+
+
+def test_a_key_of_another_script_judges_the_face(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "ann")
+        press = """(e) => document.body.dispatchEvent(
+          new KeyboardEvent("keydown", { ...e, bubbles: true, cancelable: true }))"""
+        for key, code in (("ф", "KeyA"), ("q", "KeyA"), ("χ", "KeyX")):
+            page.evaluate(press, {"key": key, "code": code})
+        drained(page)
+        assert [str(s.event.action) for s in session.store.events()] == ["keep", "reject"]
+        # A key of that script can be chosen, and goes before the place of the key.
+        page.keyboard.press("?")
+        page.locator("#bindings tr").nth(1).get_by_role("button").click()
+        for key, code in (("Shift", "ShiftLeft"), ("ф", "KeyA")):
+            page.evaluate(press, {"key": key, "code": code})
+        page.click("#close-help")
+        page.evaluate(press, {"key": "ф", "code": "KeyA"})
+        drained(page)
+        assert session.store.events()[-1].event.action == "reject"
+
+
+def test_own_keys_come_with_the_name_in_any_browser(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, _, url):
+        page = open_page(url, "ann")
+        page.keyboard.press("?")
+        page.route("**/api/keys", lambda route: route.abort())
+        page.locator("#bindings tr").nth(0).get_by_role("button").click()
+        page.keyboard.press("k")
+        page.reload()  # before the server has them
+        page.unroute("**/api/keys")
+        page.wait_for_selector("#photo img")
+        page.wait_for_function(
+            "() => !Object.keys(localStorage).some((k) => k.startsWith('sfhq-keys-'))"
+        )
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        bob = open_page(url, "bob")
+        ann = open_page(url, "ann")
+        for page in (bob, ann):
+            page.keyboard.press("k")
+            drained(page)
+        assert session.store.annotators() == ["ann"]
+        ann.context.new_page().goto(url)
+        fresh = open_page(url, "cyd")
+        fresh.evaluate("localStorage.removeItem('sfhq-name')")
+        fresh.reload()
+        fresh.wait_for_selector("#people option", state="attached")
+        names = fresh.locator("#people option").evaluate_all("all => all.map(o => o.value)")
+        assert names == ["ann"]
+        sign_in(fresh, "ann")
+
+
+def test_a_name_that_is_refused_is_asked_for_again(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        page = open_page(url, "a\u202eb", wait_for="#name-problem")
+        assert "wanted a name" in page.locator("#name-problem").inner_text()
+        page.reload()
+        sign_in(page, "علی\u200cبیگ")
+        page.keyboard.press("a")
+        drained(page)
+        assert session.store.annotators() == ["علی\u200cبیگ"]
+        page.reload()
+        page.wait_for_selector("#photo img")
+
+
+def test_two_pages_of_a_person_show_different_faces(part: Part, open_page: Open) -> None:
+    with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
+        first = open_page(url, "ann")
+        second = first.context.new_page()
+        second.goto(url)
+        second.wait_for_selector("#photo img")
+        for _ in range(15):
+            for page in (first, second):
+                page.wait_for_selector("#photo img")
+                page.keyboard.press("a")
+        for page in (first, second):
+            drained(page)
+        judged = [s.event.face_id for s in session.store.events()]
+        assert len(judged) == 30 and len(set(judged)) == 30
+        # A closed page gives back what it showed.
+        held = set(second.evaluate("[sfhq.state.shown, ...sfhq.state.queue].map(c => c.face)"))
+        second.close()
+        dealt: set[str] = set()
+        for _ in range(600):  # less than a lease lasts
+            dealt |= {c.face_id for c in session.deal("ann", 50, tab="third")}
+            if held <= dealt:
+                break
+            first.wait_for_timeout(100)
+        assert held and held <= dealt
 
 
 SERVER = [sys.executable, "-m", "cli", "curate"]
@@ -464,7 +764,7 @@ def kill_and_count(part: Part, kills: int, seed: int) -> tuple[int, int]:
                         json.dumps({"annotator": "ann", "answers": [one]}),
                         {
                             "Content-Type": "application/json",
-                            "Cookie": f"{cookie_name(port)}={token}",
+                            TOKEN_HEADER: token,
                             "Sec-Fetch-Site": "same-origin",
                         },
                     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import logging
 import os
 import re
 import signal
@@ -14,37 +17,46 @@ from pathlib import Path
 
 import psutil
 import pytest
-from curating import TOKEN, Client, faces_to_judge, serving
+from curating import TOKEN, Client, faces_to_judge, forwarding, serving
 
 import curation.page
 from curation.page.server import free_port
 from curation.page.session import Session
+from sfhq.web.guard import TOKEN_HEADER
 
 Served = tuple[Client, Session, str]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    part = faces_to_judge(tmp_path_factory.mktemp("server") / "part", 30)
+    part = faces_to_judge(tmp_path_factory.mktemp("server") / "secret", 30)
     with serving(part) as found:
         yield found
 
 
-def test_the_address_gives_the_cookie_and_the_page(served: Served) -> None:
-    client, _, _ = served
-    status, _, headers = client.ask("GET", f"/?token={TOKEN}", plain=True)
-    assert status == 303 and headers["location"] == "/"
-    cookie = headers["set-cookie"].lower()
-    assert cookie.startswith(f"sfhq-{client.port}=")
-    assert "httponly" in cookie and "samesite=strict" in cookie and "path=/" in cookie
-    status, page, headers = client.ask("GET", "/")
+def test_the_page_comes_without_a_token_and_has_nothing_in_it(served: Served) -> None:
+    client, session, url = served
+    assert url == f"http://127.0.0.1:{client.port}/#token={TOKEN}"
+    status, page, headers = client.ask("GET", "/", plain=True)
     assert status == 200 and b"<title>sfhq curate</title>" in page
+    assert "set-cookie" not in headers
+    assert TOKEN.encode() not in page and session.faces.part.name.encode() not in page
     assert "default-src 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
+    for path in (
+        "/image/f0000",
+        "/mask/f0000",
+        "/api/points/f0000",
+        "/api/cards?annotator=ann",
+        "/api/figures?annotator=ann",
+        "/api/conflicts",
+        "/api/people",
+    ):
+        assert client.ask("GET", path, plain=True)[0] == 401
 
 
-HOSTS = ("own", "localhost", "evil.example", "127.0.0.1", "127.0.0.1.evil.example", "[::1]", "")
-ORIGINS = (None, "own", "http://evil.example", "null", "https://127.0.0.1")
+HOSTS = ("own", "localhost", "forwarded", "evil.example", "127.0.0.1.evil.example", "[::2]", "")
+ORIGINS = (None, "own", "host", "http://evil.example", "null", "https://127.0.0.1")
 SITES = (None, "same-origin", "none", "cross-site", "same-site")
 WAYS = (
     ("GET", "/api/figures?annotator=ann"),
@@ -53,32 +65,33 @@ WAYS = (
 )
 
 
-def test_four_hundred_and_more_requests_that_are_and_are_not_ours(served: Served) -> None:
+def test_hundreds_of_requests_that_are_and_are_not_ours(served: Served) -> None:
     client, session, _ = served
     before = len(session.store.events())
+    own = f"127.0.0.1:{client.port}"
+    hosts = {"own": own, "localhost": f"localhost:{client.port}", "forwarded": "localhost:4711"}
     tried = wrong = 0
-    for (method, path), host, origin, site, cookie in itertools.product(
+    for (method, path), host, origin, site, key in itertools.product(
         WAYS, HOSTS, ORIGINS, SITES, (True, False)
     ):
-        own = f"127.0.0.1:{client.port}"
-        sent_host = {"own": own, "localhost": f"localhost:{client.port}"}.get(host, host)
-        headers = {"Host": sent_host}
+        headers = {"Host": hosts.get(host, host)}
         if origin is not None:
-            headers["Origin"] = f"http://{own}" if origin == "own" else origin
+            named = {"own": f"http://{own}", "host": f"http://{headers['Host']}"}
+            headers["Origin"] = named.get(origin, origin)
         if site is not None:
             headers["Sec-Fetch-Site"] = site
-        if cookie:
-            headers |= client.cookie()
+        if key:
+            headers |= client.key()
         body = None
         if method == "POST":
             headers["Content-Type"] = "application/json"
             body = {"annotator": "ann", "answers": []}
         status, _, _ = client.ask(method, path, body, headers, plain=True)
         allowed = (
-            host in ("own", "localhost")
-            and origin in (None, "own")
+            host in hosts
+            and headers.get("Origin") in (None, f"http://{headers['Host']}")
             and site in (None, "same-origin", "none")
-            and cookie
+            and key
             and (method == "GET" or origin is not None or site is not None)
         )
         tried += 1
@@ -90,6 +103,23 @@ def test_four_hundred_and_more_requests_that_are_and_are_not_ours(served: Served
     assert tried >= 1000
     assert wrong == 0
     assert len(session.store.events()) == before
+
+
+def test_a_forwarded_port_serves_the_page(served: Served) -> None:
+    client, session, _ = served
+    with forwarding(client.port) as port:
+        outer = Client(port)
+        for name in ("localhost", "127.0.0.1", "[::1]"):
+            there = {"Host": f"{name}:{port}", "Origin": f"http://{name}:{port}"}
+            assert outer.ask("GET", "/", headers=there, plain=True)[0] == 200
+            one = {"face": "f0020", "action": "keep", "client": f"forwarded-{name}"}
+            given = {"annotator": "ann", "answers": [one]}
+            assert outer.ask("POST", "/api/labels", given, there)[0] == 200
+            assert (
+                outer.ask("POST", "/api/labels", given, {**there, "Origin": "http://a"})[0] == 403
+            )
+        assert outer.ask("GET", "/image/f0001")[1][:2] == b"\xff\xd8"
+    assert session.store.labels("ann")["f0020"] is True
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "POST"])
@@ -129,7 +159,7 @@ def test_scripts_and_style_come_with_their_types(served: Served) -> None:
         assert data == (Path(curation.page.__path__[0]) / "web" / name).read_bytes()
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
-        assert served[0].ask("GET", f"/web/{name}", plain=True)[0] == 401
+        assert served[0].ask("GET", f"/web/{name}", plain=True)[0] == 200
 
 
 def test_hundreds_of_spellings_reach_no_file(served: Served) -> None:
@@ -172,11 +202,13 @@ def test_bodies_that_cannot_be(
 
 
 def test_wrong_tokens(served: Served) -> None:
+    client = served[0]
     for token in ("", "t", TOKEN[:-1], TOKEN + "t", "%00"):
-        assert served[0].ask("GET", f"/?token={token}", plain=True)[0] == 401
-        cookie = served[0].cookie(token)
-        assert served[0].ask("GET", "/api/cards", headers=cookie, plain=True)[0] == 401
-    assert served[0].ask("GET", "/", plain=True)[0] == 401
+        assert client.ask("GET", "/api/people", headers=client.key(token), plain=True)[0] == 401
+        assert client.ask("GET", f"/api/people?token={TOKEN}", plain=True)[0] == 401
+        cookie = {"Cookie": f"sfhq-{client.port}={TOKEN}"}
+        assert client.ask("GET", "/api/people", headers=cookie, plain=True)[0] == 401
+    assert client.ask("GET", "/api/people", headers=client.key(), plain=True)[0] == 200
 
 
 def test_a_label_is_stored_before_it_is_acknowledged(served: Served) -> None:
@@ -184,9 +216,232 @@ def test_a_label_is_stored_before_it_is_acknowledged(served: Served) -> None:
     one = {"face": "f0003", "action": "keep", "client": "c-1", "reaction": 120}
     status, answer, _ = client.ask("POST", "/api/labels", {"annotator": "ann", "answers": [one]})
     assert status == 200
-    stored = [s for s in session.store.events() if s.number == answer["numbers"][0]]
+    stored = [s for s in session.store.events() if s.number == answer["results"][0]["number"]]
     assert stored[0].event.face_id == "f0003"
     assert stored[0].event.image_hash == session.faces.hash_of(3)
+
+
+def test_each_decision_of_a_batch_is_told_its_fate(served: Served) -> None:
+    client, session, _ = served
+    answers = [
+        {"face": "f0010", "action": "keep", "client": "batch-0"},
+        {"face": "gone", "action": "keep", "client": "batch-1"},
+        {"face": "f0011", "action": "keep", "client": "batch-0"},
+        {"undo": "batch-1", "client": "batch-3"},
+        {"face": "f0012", "action": "reject", "client": "batch-4"},
+    ]
+    given = {"annotator": "bea", "answers": answers}
+    for _ in range(2):  # sent twice, it is answered the same
+        status, answer, _ = client.ask("POST", "/api/labels", given)
+        results = answer["results"]
+        assert status == 207
+        assert [r["client"] for r in results] == [a["client"] for a in answers]
+        assert [r.get("status") for r in results] == [None, 400, 409, 400, None]
+        assert [("number" in r) != ("refused" in r) for r in results] == [True] * 5
+        assert session.store.labels("bea") == {"f0010": True, "f0012": False}
+    status, answer, _ = client.ask("POST", "/api/undo", {"annotator": "bea", "client": "batch-0"})
+    assert status == 409 and "another decision" in answer["error"]
+
+
+def test_keys_and_names_are_kept_in_the_part(tmp_path: Path) -> None:
+    part = faces_to_judge(tmp_path / "part", 12)
+    keys = {"keep": ["k"], "skip": [" ", "ф"]}
+    with serving(part) as (client, _, _):
+        assert client.ask("POST", "/api/start", {"annotator": "ann"})[1]["keys"] == {}
+        for name in ("ann", "bob"):
+            given = {"annotator": name, "keys": keys}
+            assert client.ask("POST", "/api/keys", given)[1]["keys"] == keys
+        assert client.ask("POST", "/api/keys", {"annotator": "bob", "keys": {}})[0] == 200
+        wrongs: tuple[object, ...] = (
+            None,
+            [],
+            {"keep": "k"},
+            {"keep": [""]},
+            {"keep": ["\n"]},
+            {"<b>": ["k"]},
+            {"keep": ["k"] * 11},
+            {"keep": ["k" * 21]},
+            {"keep": ["\ud800"]},
+        )
+        for wrong in wrongs:
+            assert client.ask("POST", "/api/keys", {"annotator": "ann", "keys": wrong})[0] == 400
+    with serving(part) as (client, _, _):
+        assert client.ask("POST", "/api/start", {"annotator": "ann"})[1]["keys"] == keys
+        assert client.ask("POST", "/api/start", {"annotator": "bob"})[1]["keys"] == {}
+        assert client.ask("GET", "/api/people")[1] == {"people": ["ann"]}
+    (part.root / "curation" / "people.json").write_text("{")
+    with serving(part) as (client, _, _):
+        assert client.ask("POST", "/api/start", {"annotator": "ann"})[1]["keys"] == {}
+
+
+@contextlib.contextmanager
+def errors_of_server() -> Iterator[list[str]]:
+    """What the log of a server that has started says of errors from now on."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(self.format(record))
+
+    listener = Listener()
+    logging.getLogger("uvicorn.error").addHandler(listener)
+    try:
+        yield said
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(listener)
+
+
+def nested(depth: int) -> object:
+    found: object = "x"
+    for i in range(depth):
+        found = [found] if i % 2 else {"a": found}
+    return found
+
+
+HOSTILE: tuple[object, ...] = (
+    *(
+        None,
+        True,
+        -1,
+        0.5,
+        10**400,
+        -(10**400),
+        10**4000,
+        float("nan"),
+        float("inf"),
+        "",
+        " ",
+        ".",
+        "x",
+    ),
+    *(
+        "\ud800",
+        "\udfff\ud800",
+        "\x00",
+        "\n",
+        "\u202e",
+        "\u200d",
+        "x" * 100_000,
+        "9" * 5000,
+        "../..",
+        "'; --",
+    ),
+    *([], {}, [None], {"": ""}, nested(100), nested(400)),
+)
+BODIES: dict[str, dict[str, object]] = {
+    "/api/start": {"annotator": "ann", "tab": "t"},
+    "/api/leave": {"annotator": "ann", "tab": "t"},
+    "/api/keys": {"annotator": "ann", "keys": {"keep": ["k"]}},
+    "/api/labels": {"annotator": "ann", "tab": "t", "answers": []},
+    "/api/undo": {"annotator": "ann", "tab": "t", "client": "u"},
+    "/api/train": {},
+}
+DECISIONS: tuple[dict[str, object], ...] = (
+    {"face": "f0001", "action": "keep", "client": "d", "reaction": 1, "review": False},
+    {"undo": "d", "client": "e"},
+)
+
+
+def hostile_bodies() -> Iterator[tuple[str, bytes]]:
+    """Every field of every request with every hostile value, and without it."""
+    for path, body in BODIES.items():
+        for field in (*body, "more"):
+            yield path, json.dumps({k: v for k, v in body.items() if k != field}).encode()
+            for value in HOSTILE:
+                yield path, json.dumps({**body, field: value}).encode()
+    for one in DECISIONS:
+        for field in one:
+            less = {k: v for k, v in one.items() if k != field}
+            changed = [{**one, field: value} for value in HOSTILE]
+            for answer in (less, *changed):
+                given = {"annotator": "ann", "answers": [answer]}
+                yield "/api/labels", json.dumps(given).encode()
+    fine = json.dumps({"annotator": "ann", "answers": [DECISIONS[0]]})
+    yield "/api/labels", fine.replace("1,", "9" * 5000 + ",").encode()
+    for encoding in ("utf-16", "utf-32-le", "utf-8-sig", "utf-7"):
+        yield "/api/labels", fine.encode(encoding)
+    for raw in (
+        b"",
+        b"null",
+        b"\xff",
+        b"\x00",
+        b'{"annotator": "\xed\xa0\x80"}',
+        b"{" * 1000,
+        b'"',
+    ):
+        for path in BODIES:
+            yield path, raw
+
+
+def test_no_body_makes_the_server_stumble(tmp_path: Path) -> None:
+    part = faces_to_judge(tmp_path / "part", 12)
+    count = 0
+    with serving(part) as (client, session, _), errors_of_server() as errors:
+        for path, body in hostile_bodies():
+            status, answer, _ = client.ask("POST", path, body)
+            assert status in (200, 207, 400, 409), (path, body[:200], answer)
+            count += 1
+        for name, value in itertools.product(
+            ("annotator", "count", "mode", "band", "tab", "size"),
+            (
+                "",
+                "%00",
+                "%ff",
+                "%ed%a0%80",
+                "9" * 5000,
+                "nan,nan",
+                "inf,1",
+                "1,0",
+                "-1",
+                "a&annotator=b",
+            ),
+        ):
+            for path in (
+                "/api/cards",
+                "/api/figures",
+                "/image/f0001",
+                "/image/%ed%a0%80",
+                "/api/points/%00",
+            ):
+                status = client.ask("GET", f"{path}?annotator=ann&{name}={value}")[0]
+                assert status in (200, 400), (path, name, value)
+                count += 1
+        assert len(session.store.events()) > 0
+        one = {"face": "f0003", "action": "keep", "client": "last"}
+        assert client.ask("POST", "/api/labels", {"annotator": "a", "answers": [one]})[0] == 200
+    assert count > 700
+    assert errors == []
+
+
+def test_bodies_that_end_early_or_late_are_no_errors(served: Served) -> None:
+    client, session, _ = served
+    before = len(session.store.events())
+    head = (
+        f"POST /api/labels HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n{TOKEN_HEADER}: {TOKEN}\r\n"
+        "Sec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\n"
+    )
+    with errors_of_server() as errors:
+        for more in (
+            "Content-Length: 1000\r\n\r\n",
+            'Content-Length: 1000\r\n\r\n{"annotator": ',
+            "Content-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2,\r\n",
+            "Transfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        ):
+            for _ in range(3):
+                with socket.create_connection(("127.0.0.1", client.port), timeout=60) as sock:
+                    sock.sendall((head + more).encode())
+        huge = "".join(f"{65536:x}\r\n{'a' * 65536}\r\n" for _ in range(20))
+        with socket.create_connection(("127.0.0.1", client.port), timeout=60) as sock:
+            sock.sendall(
+                (head + "Content-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n").encode()
+            )
+            assert b" 413 " in sock.recv(4096)
+            with contextlib.suppress(OSError):  # the server has hung up already
+                sock.sendall(huge.encode())
+        for _ in range(5):
+            assert client.ask("GET", "/api/conflicts")[0] == 200
+    assert errors == []
+    assert len(session.store.events()) == before
 
 
 def test_a_lost_image_is_said_and_labels_go_on(tmp_path: Path) -> None:
@@ -226,7 +481,7 @@ def test_no_process_outlives_a_server(tmp_path: Path, end: signal.Signals) -> No
     assert run.stdout is not None and run.stderr is not None
     children: list[psutil.Process] = []
     try:
-        found = re.fullmatch(r"(http\S+):(\d+)/\?token=(\S+)\n", run.stdout.readline())
+        found = re.fullmatch(r"(http\S+):(\d+)/#token=(\S+)\n", run.stdout.readline())
         assert found is not None
         client = Client(int(found[2]))
         answers = [
@@ -234,7 +489,7 @@ def test_no_process_outlives_a_server(tmp_path: Path, end: signal.Signals) -> No
             for i in range(24)
         ]
         given = {"annotator": "ann", "answers": answers}
-        assert client.ask("POST", "/api/labels", given, client.cookie(found[3]))[0] == 200
+        assert client.ask("POST", "/api/labels", given, client.key(found[3]))[0] == 200
         while len(children) < 2:  # the worker, and what multiprocessing tracks it with
             children = psutil.Process(run.pid).children(recursive=True)
         run.send_signal(end)

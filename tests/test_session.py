@@ -16,10 +16,12 @@ from curation.faces import Faces
 from curation.labels.events import Action
 from curation.labels.exchange import export_labels
 from curation.labels.store import FILE, LabelStore
+from curation.page.dealing import LEASE_SECONDS
+from curation.page.deciding import Reused
 from curation.page.figures import conflicts, figures
 from curation.page.order import next_faces, spread_out, worth
 from curation.page.session import Session, SessionSettings
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import DiskFull, IntegrityError, UsageError
 from sfhq.parts.part import Part
 
 
@@ -162,32 +164,162 @@ def test_an_undo_that_comes_twice_is_one(template: Part, tmp_path: Path) -> None
     session.answer("ann", [{"undo": "a", "client": "u"}])
     session.answer("ann", [{"undo": "a", "client": "u2"}])
     assert session.store.labels() == {}
-    with pytest.raises(UsageError, match="no event 'b' of ann"):
-        session.answer("ann", [{"undo": "b", "client": "u3"}])
+    found = session.answer("ann", [{"undo": "b", "client": "u3"}])["results"]
+    assert "no event 'b' of ann" in found[0]["refused"]
+
+
+def test_an_undo_that_is_asked_for_twice_takes_back_one(template: Part, tmp_path: Path) -> None:
+    session = open_session(template, tmp_path, repeat_share=0.0)
+    for i, card in enumerate(session.deal("ann", 3)):
+        session.answer("ann", [answer(card.face_id, "keep", f"a{i}")])
+    first = session.undo("ann", "u")
+    assert len(first) == 1 and session.undo("ann", "u") == first
+    assert len(session.store.labels()) == 2
+    with pytest.raises(Reused):
+        session.undo("ann", "a0")
+    assert len(session.store.labels()) == 2
+
+
+def test_a_page_is_undone_whole_or_not_at_all(template: Part, tmp_path: Path) -> None:
+    session = open_session(template, tmp_path, repeat_share=0.0)
+    faces = [c.face_id for c in session.deal("ann", 5, mode="grid")]
+    session.answer("ann", [answer(faces[4], "skip", "u.1")])
+    session.answer("ann", [answer(f, "keep", f"page.{i}") for i, f in enumerate(faces[:4])])
+    with pytest.raises(Reused, match=r"'u\.1' is that of another decision"):
+        session.undo("ann", "u")
+    assert len(session.store.labels()) == 4 and len(session.store.events()) == 5
+    assert len(session.undo("ann", "v")) == 4
+    assert session.store.labels() == {}
 
 
 @pytest.mark.parametrize(
-    ("one", "message"),
+    ("one", "status", "message"),
     [
-        ({"face": "../etc", "action": "keep", "client": "c"}, "not in this part"),
-        ({"face": "f0000", "action": "undo", "client": "c"}, "wanted keep, reject"),
-        ({"face": "f0000", "action": "keep", "client": ""}, "client id"),
-        ({"face": "f0000", "action": "keep", "client": "c" * 81}, "client id"),
+        ({"face": "../etc", "action": "keep", "client": "c"}, 400, "not in this part"),
+        ({"face": None, "action": "keep", "client": "c"}, 400, "not in this part"),
+        ({"face": "f0000", "action": "undo", "client": "c"}, 400, "wanted keep, reject"),
+        ({"face": "f0000", "action": ["keep"], "client": "c"}, 400, "wanted keep, reject"),
+        ({"face": "f0000", "action": "keep", "client": ""}, 400, "client id"),
+        ({"face": "f0000", "action": "keep"}, 400, "client id"),
+        ({"face": "f0000", "action": "keep", "client": "c" * 81}, 400, "client id"),
+        ({"face": "f0000", "action": "keep", "client": "\ud800"}, 400, "client id"),
+        ({"undo": "before"}, 400, "client id"),
+        ({"undo": ["before"], "client": "c"}, 400, "no event"),
+        ({"undo": "\ud800", "client": "c"}, 400, "no event"),
+        ({"face": "f0000", "action": "keep", "client": "before"}, 409, "of another decision"),
+        ({"face": "f0001", "action": "reject", "client": "before"}, 409, "of another decision"),
+        ({"undo": "before", "client": "before"}, 409, "of another decision"),
     ],
 )
-def test_answers_that_cannot_be(
-    template: Part, tmp_path: Path, one: dict[str, Any], message: str
+def test_what_cannot_be_is_refused_and_the_rest_is_stored(
+    template: Part, tmp_path: Path, one: dict[str, Any], status: int, message: str
 ) -> None:
     session = open_session(template, tmp_path)
-    with pytest.raises(UsageError, match=message):
-        session.answer("ann", [answer("f0001", "keep", "fine"), one])
-    assert session.store.events() == []
+    before = answer("f0001", "keep", "before")
+    found = session.answer("ann", [before, one, answer("f0002", "reject", "after")])["results"]
+    assert [r.get("number") for r in found] == [1, None, 2]
+    assert found[1]["status"] == status and message in found[1]["refused"]
+    assert found[1]["client"] == one.get("client")
+    assert session.store.labels() == {"f0001": True, "f0002": False}
+    again = session.answer("ann", [before])["results"]
+    assert again == [{"client": "before", "number": 1}]
 
 
-@pytest.mark.parametrize("name", ["", "  ", "x" * 65, "a\nb"])
+def test_a_batch_is_on_the_disk_whole_or_not_at_all(
+    template: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(template, tmp_path)
+    session.answer("ann", [answer("f0001", "keep", "a")])
+    append, calls = session.store.append, iter(range(10))
+
+    def fails_at_the_third(events: Any) -> list[int]:
+        if next(calls) == 2:
+            raise DiskFull("no room")
+        return append(events)
+
+    monkeypatch.setattr(session.store, "append", fails_at_the_third)
+    batch = [{"undo": "a", "client": "u"}, *(answer(f"f000{i}", "keep", f"b{i}") for i in (2, 3))]
+    with pytest.raises(DiskFull):
+        session.answer("ann", batch)
+    assert session.store.labels() == {"f0001": True} and len(session.store.events()) == 1
+    monkeypatch.undo()
+    session.answer("ann", batch)
+    assert session.store.labels() == {"f0002": True, "f0003": True}
+
+
+@pytest.mark.parametrize(
+    ("reaction", "stored"),
+    [
+        *((250, 250), (2.9, 2), (10**400, 3_600_000), (float("inf"), None), (float("nan"), None)),
+        *((-(10**400), None), (-1, None), (True, None), ("3", None), ([3], None), (None, None)),
+    ],
+)
+def test_a_reaction_that_cannot_be_costs_no_label(
+    template: Part, tmp_path: Path, reaction: object, stored: int | None
+) -> None:
+    session = open_session(template, tmp_path)
+    session.answer("ann", [{**answer("f0001", "keep", "a"), "reaction": reaction}])
+    assert [s.event.reaction_ms for s in session.store.events()] == [stored]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "x" * 65, "a\nb", "a\x00", "\ud800", "\u202eeve", "a\u2028b", "\u200d", "\u200c "],
+)
 def test_names_that_cannot_be(template: Part, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="wanted a name"):
         open_session(template, tmp_path).sit_down(name)
+
+
+NAMES = [
+    "علی\u200cبیگ",
+    "👩\u200d🔬",
+    "क्\u200dष",
+    "🏴\U000e0067\U000e0062\U000e007f",
+    "Ann\u00a0Lee",
+    " ann ",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_every_script_label(template: Part, tmp_path: Path, name: str) -> None:
+    session = open_session(template, tmp_path)
+    face = session.deal(name, 1)[0].face_id
+    session.answer(name, [answer(face, "keep", "a")])
+    assert session.store.annotators() == [name.strip()]
+    assert figures(session, name)["mine"] == 1
+    assert [c.face_id for c in session.undo(name, "u")] == [face]
+
+
+def test_two_pages_of_a_person_get_different_faces_until_one_is_gone(
+    template: Part, tmp_path: Path
+) -> None:
+    time = [0.0]
+    OPEN.append(LabelStore(tmp_path / FILE))
+    settings = SessionSettings(repeat_share=0.0, overlap=0.0, retrain_every=10**6)
+    session = Session(Faces.of(template), OPEN[-1], settings, clock=lambda: time[0])
+
+    def deal(who: str, count: int, tab: str) -> set[str]:
+        return {c.face_id for c in session.deal(who, count, tab=tab)}
+
+    for tab in ("one", "two"):
+        session.sit_down("ann", tab)
+    one, two = deal("ann", 100, "one"), deal("ann", 100, "two")
+    assert len(one | two) == 200
+    # As long as a page asks for anything, what it holds is its own.
+    time[0] += LEASE_SECONDS * 0.9
+    figures(session, "ann", "one")
+    time[0] += LEASE_SECONDS * 0.9
+    assert deal("bob", 300, "three") == set(session.index) - one
+    time[0] += LEASE_SECONDS * 0.9
+    assert deal("ann", 300, "four") == one
+    # What a page got it can answer, however late; the label has the reason by which it was dealt.
+    first = min(two)
+    session.answer("ann", [answer(first, "keep", "late")], "four")
+    assert session.store.events()[-1].event.reason in ("spread", "random")
+    session.leave("ann", "four")
+    session.leave("ann", "never there")
+    assert deal("ann", 300, "five") == one
 
 
 def test_several_people_share_a_part_and_settle_it(template: Part, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,19 +20,26 @@ from starlette.routing import Route
 
 from sfhq.errors import DiskFull, IntegrityError, MissingExtra, SfhqError, UsageError
 from sfhq.web.application import guarded, json_object, package_files
-from sfhq.web.guard import cookie_name, new_token
-from sfhq.web.serving import free_port
+from sfhq.web.guard import MOST_BODY, TOKEN_HEADER, new_token
+from sfhq.web.serving import FIRST_PORT, PORTS, free_port, port_of
 from sfhq.web.shell import mark, points, render
 
 PORT, TOKEN = 4711, new_token()
 Answer = tuple[int, bytes, dict[str, str]]
 
 
-def ask(app: Any, path: str, method: str = "GET", body: bytes = b"", cookie: str = "") -> Answer:
+def ask(
+    app: Any,
+    path: str,
+    method: str = "GET",
+    body: bytes = b"",
+    sent_with: dict[str, str] | None = None,
+    whole: bool = True,
+) -> Answer:
     """Status, body and headers of one request, without a network."""
-    name = cookie or f"{cookie_name(PORT)}={TOKEN}"
-    headers = {"host": f"127.0.0.1:{PORT}", "cookie": name, "sec-fetch-site": "same-origin"}
+    headers = {"host": f"127.0.0.1:{PORT}", TOKEN_HEADER: TOKEN, "sec-fetch-site": "same-origin"}
     headers |= {"content-type": "application/json", "content-length": str(len(body))}
+    headers |= sent_with or {}
     scope = {
         "type": "http",
         "method": method,
@@ -42,7 +50,9 @@ def ask(app: Any, path: str, method: str = "GET", body: bytes = b"", cookie: str
     }
     sent: list[dict[str, Any]] = []
 
-    requests = [{"type": "http.request", "body": body, "more_body": False}]
+    requests = [{"type": "http.request", "body": body, "more_body": not whole}]
+    if not whole:
+        requests.insert(0, {"type": "http.disconnect"})
 
     async def receive() -> dict[str, Any]:
         while not requests:
@@ -65,7 +75,7 @@ def failing(error: Exception) -> Any:
     async def fail(request: Request) -> Response:
         raise error
 
-    return guarded([Route("/fail", fail)], PORT, TOKEN)
+    return guarded([Route("/fail", fail)], TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -98,26 +108,111 @@ def test_an_unknown_path_and_method_are_json_as_well() -> None:
         assert found == status and json.loads(body)["error"]
 
 
-def test_the_cookie_of_another_port_lets_nobody_in() -> None:
+def test_a_token_in_a_cookie_or_in_the_address_lets_nobody_in() -> None:
     app = failing(UsageError("in"))
     assert ask(app, "/fail")[0] == 400
-    for cookie in (f"sfhq={TOKEN}", f"{cookie_name(PORT + 1)}={TOKEN}"):
-        assert ask(app, "/fail", cookie=cookie)[0] == 401
-    both = f"{cookie_name(PORT + 1)}=other; {cookie_name(PORT)}={TOKEN}"
-    assert ask(app, "/fail", cookie=both)[0] == 400
+    for token in ("", TOKEN[:-1], TOKEN + "t", "\xe9"):
+        sent = {TOKEN_HEADER: token, "cookie": f"sfhq-{PORT}={TOKEN}; token={TOKEN}"}
+        assert ask(app, "/fail", sent_with=sent)[0] == 401
+
+
+def test_only_what_is_public_is_read_without_a_token() -> None:
+    async def fine(request: Request) -> Response:
+        return Response("fine")
+
+    routes = [
+        Route(path, fine, methods=["GET", "POST"])
+        for path in ("/", "/open/file", "/open", "/openly", "/api")
+    ]
+    app = guarded(routes, TOKEN, public=("/", "/open/"))
+    nobody = {TOKEN_HEADER: ""}
+    found = {
+        path: ask(app, path, sent_with=nobody)[0]
+        for path in ("/", "/open/file", "/open", "/openly", "/api")
+    }
+    assert found == {"/": 200, "/open/file": 200, "/open": 401, "/openly": 401, "/api": 401}
+    assert ask(app, "/", "POST", b"{}", sent_with=nobody)[0] == 401
+    assert ask(app, "/", "POST", b"{}")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:9", None, 400),
+        ("LOCALHOST:9", "http://localhost:9", 400),
+        ("[::1]:9", "http://[::1]:9", 400),
+        ("localhost", "http://localhost", 400),
+        ("localhost:9", "http://localhost:8", 403),
+        ("localhost:9", "http://127.0.0.1:9", 403),
+        ("localhost:9", "https://localhost:9", 403),
+        ("localhost:9", "null", 403),
+        ("localhost:9", "http://localhost:9/", 403),
+        ("evil.example:9", "http://evil.example:9", 403),
+        ("localhost.evil.example:9", None, 403),
+        ("localhost.:9", None, 403),
+        ("127.0.0.1.nip.io:9", None, 403),
+        ("127.0.0.2:9", None, 403),
+        ("127.1:9", None, 403),
+        ("0.0.0.0:9", None, 403),
+        ("[::ffff:127.0.0.1]:9", None, 403),
+        ("user@localhost:9", None, 403),
+        ("localhost:9\n", None, 403),
+        ("localhost:\u0663", None, 403),
+        ("localhost:", None, 403),
+        ("", None, 403),
+    ],
+)
+def test_loopback_names_on_any_port_and_the_origin_as_the_host(
+    host: str, origin: str | None, status: int
+) -> None:
+    sent = {"host": host} | ({"origin": origin} if origin else {})
+    assert ask(failing(UsageError("in")), "/fail", sent_with=sent)[0] == status
+
+
+def test_no_length_hides_a_body_that_is_too_long() -> None:
+    async def echo(request: Request) -> Response:
+        return Response(str(len(await json_object(request))))
+
+    app = guarded([Route("/echo", echo, methods=["POST"])], TOKEN)
+    long = b'{"a": "' + b"a" * MOST_BODY + b'"}'
+    lies: tuple[dict[str, str], ...] = (
+        {"content-length": "2", "transfer-encoding": "chunked"},
+        {"content-length": "9" * 5000},
+        {"content-length": "-2"},
+        {"content-length": "\u0662"},
+        {"content-length": ""},
+        {"content-length": "2"},  # what a broken server in between would let through
+    )
+    for lie in lies:
+        assert ask(app, "/echo", "POST", long, lie)[0] == 413, lie
+    assert ask(app, "/echo", "POST", b'{"a": 1}')[:2] == (200, b"1")
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_defect() -> None:
+    async def echo(request: Request) -> Response:
+        return Response(str(len(await json_object(request))))
+
+    app = guarded([Route("/echo", echo, methods=["POST"])], TOKEN)
+    status, body, _ = ask(app, "/echo", "POST", b'{"a"', whole=False)
+    assert status == 400 and "ended before" in json.loads(body)["error"]
+
+
+def test_any_text_can_be_an_answer() -> None:
+    _, body, _ = ask(failing(UsageError("face \ud800 \u200d")), "/fail")
+    assert json.loads(body) == {"error": "face \ud800 \u200d"}
 
 
 def test_files_have_the_type_of_their_kind_whatever_the_system_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(starlette.responses, "guess_type", lambda *_, **__: ("text/plain", None))
-    app = guarded([package_files("/web", "curation.page", "web")], PORT, TOKEN)
+    app = guarded([package_files("/web", "curation.page", "web")], TOKEN)
     assert ask(app, "/web/app.js")[2]["content-type"] == "text/javascript; charset=utf-8"
     assert ask(app, "/web/style.css")[2]["content-type"] == "text/css; charset=utf-8"
 
 
 def test_files_of_other_kinds_are_not_served() -> None:
-    app = guarded([package_files("/web", "sfhq", "models")], PORT, TOKEN)
+    app = guarded([package_files("/web", "sfhq", "models")], TOKEN)
     assert ask(app, "/web/identity.png")[0] == 200
     for name in ("README.md", "generator.safetensors", "../errors.py", "/etc/passwd", ""):
         assert ask(app, f"/web/{name}")[0] == 404
@@ -127,7 +222,7 @@ def test_a_body_that_is_no_object_is_refused() -> None:
     async def echo(request: Request) -> Response:
         return Response(json.dumps(await json_object(request)))
 
-    app = guarded([Route("/echo", echo, methods=["POST"])], PORT, TOKEN)
+    app = guarded([Route("/echo", echo, methods=["POST"])], TOKEN)
     assert ask(app, "/echo", "POST", b'{"a": 1}')[:2] == (200, b'{"a": 1}')
     for body in (b"", b"{", b"[]", b"1", b"\xff", b"[" * 100_000):
         assert ask(app, "/echo", "POST", body)[0] == 400
@@ -156,3 +251,20 @@ def test_a_port_that_cannot_be_had_is_named() -> None:
             free_port(port)
     with pytest.raises(UsageError, match=r"port 70000: .*give another --port"):
         free_port(70000)
+
+
+def test_a_folder_has_a_port_of_its_own_or_the_next_free_one(tmp_path: Path) -> None:
+    with port_of(tmp_path / "part") as first:
+        port = first.getsockname()[1]
+        assert FIRST_PORT <= port < FIRST_PORT + PORTS
+        with port_of(tmp_path / "part") as second:
+            assert second.getsockname()[1] != port
+    (tmp_path / "link").symlink_to(tmp_path / "part")
+    for same in ("part", "part/../part", "link"):
+        with port_of(tmp_path / same) as again:
+            assert again.getsockname()[1] == port
+    ports = set()
+    for i in range(20):
+        with port_of(tmp_path / str(i)) as other:
+            ports.add(other.getsockname()[1])
+    assert len(ports) > 15

@@ -17,9 +17,8 @@ SHARE = Finite(0, 1)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    default=0,
-    show_default="a free one",
-    help="Port on the loopback address.",
+    show_default="one that belongs to PART, or the next free one",
+    help="Port on the loopback address; 0 for any free one.",
 )
 @click.option(
     "--model", "model_file", type=FOLDER, help="Taste to start with, a file of sfhq taste fit."
@@ -59,7 +58,7 @@ SHARE = Finite(0, 1)
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the order of faces.")
 def curate(
     part: Path,
-    port: int,
+    port: int | None,
     model_file: Path | None,
     everything: bool,
     random_share: float,
@@ -79,7 +78,7 @@ def curate(
     """
     from curation.faces import Faces
     from curation.labels.store import FILE, LabelStore
-    from curation.page.server import free_port, new_token, serve
+    from curation.page.server import free_port, new_token, page_address, port_of, serve
     from curation.page.session import Session, SessionSettings
     from curation.taste.model import TasteModel
     from sfhq.lock import folder_lock
@@ -96,10 +95,14 @@ def curate(
     model = TasteModel.load(model_file) if model_file else None
     folder = part / "curation"
     folder.mkdir(exist_ok=True)
-    with folder_lock(folder), LabelStore(part / FILE) as store, free_port(port) as sock:
+    with (
+        folder_lock(folder),
+        LabelStore(part / FILE) as store,
+        port_of(part) if port is None else free_port(port) as sock,
+    ):
         session = Session(faces, store, settings, model)
         token = new_token()
-        click.echo(f"http://127.0.0.1:{sock.getsockname()[1]}/?token={token}")
+        click.echo(page_address(sock.getsockname()[1], token))
         click.echo(f"{len(faces)} faces; stop with Ctrl-C, nothing is lost", err=True)
         try:
             serve(session, sock, token, blind)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,28 +53,68 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
 
     Args:
         path: the file; made if it is missing, unless `readonly`.
-        readonly: open for reading only.
+        readonly: open for reading only; this needs no right to write in its folder.
 
     Raises:
         UsageError: its folder cannot be written.
         IntegrityError: it is damaged, or holds something else than labels.
         SfhqError: the disk is full or fails, or another process holds the file.
     """
-    mode = "ro" if readonly else "rwc"
     with sqlite_errors(path):
-        database = sqlite3.connect(
-            f"file:{quote(str(path.resolve()))}?mode={mode}",
-            uri=True,
-            check_same_thread=False,
-            isolation_level=None,
-            timeout=WAIT_SECONDS,
-        )
-        try:
-            database.execute("PRAGMA foreign_keys = ON")
-            _check(database, path, readonly)
-        except BaseException:
-            database.close()
+        if readonly:
+            return _connect_readonly(path)
+        return _open(path, "rwc", path)
+
+
+def _connect_readonly(path: Path) -> sqlite3.Connection:
+    """Open for reading. A file in write-ahead mode needs a place for its index beside it; where
+    there is none, in a folder that cannot be written, a copy in memory is opened.
+    """
+    try:
+        return _open(path, "ro", path)
+    except sqlite3.OperationalError as error:
+        if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise
+        return _copied(path)
+
+
+def _copied(path: Path) -> sqlite3.Connection:
+    """The same database in memory, with what its write-ahead log holds; read-only."""
+    memory = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / path.name
+            for end in ("", "-wal"):
+                source = path.with_name(path.name + end)
+                if source.is_file():
+                    shutil.copyfile(source, copy.with_name(source.name))
+            opened = _open(copy, "rw", path)
+            try:
+                opened.backup(memory)
+            finally:
+                opened.close()
+        memory.execute("PRAGMA query_only = ON")
+    except BaseException:
+        memory.close()
+        raise
+    return memory
+
+
+def _open(file: Path, mode: str, name: Path) -> sqlite3.Connection:
+    """A checked connection to a file, which errors call by another name; `mode` as in SQLite."""
+    database = sqlite3.connect(
+        f"file:{quote(str(file.resolve()))}?mode={mode}",
+        uri=True,
+        check_same_thread=False,
+        isolation_level=None,
+        timeout=WAIT_SECONDS,
+    )
+    try:
+        database.execute("PRAGMA foreign_keys = ON")
+        _check(database, name, readonly=mode != "rwc")
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
@@ -122,9 +164,14 @@ def sqlite_errors(path: Path) -> Iterator[None]:
         raise _meaning(path, error) from None
 
 
+def _code(error: sqlite3.DatabaseError) -> int:
+    """The kind of an error; more than its low byte is detail."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    return code
+
+
 def _meaning(path: Path, error: sqlite3.DatabaseError) -> SfhqError:
-    # The low byte is the kind of error; the others say more about it.
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    code = _code(error)
     said = " ".join(str(error).split())
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(

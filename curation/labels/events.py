@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from dataclasses import dataclass, fields
 from enum import StrEnum
+
+from sfhq.errors import UsageError
 
 
 class Action(StrEnum):
@@ -78,6 +81,30 @@ class Conflict:
 
     face_id: str
     labels: dict[str, Action]
+
+
+MOST_NAME = 64  # code points
+# Letters that turn the direction of all text after them: a name with one misleads its reader.
+TURNING = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
+
+
+def person(name: object) -> str:
+    """A person's name as it is stored: without spaces around it.
+
+    Joiners, which Persian, Indian scripts and emoji need, are letters of a name like others.
+
+    Raises:
+        UsageError: it is no text, has no visible letter, or has control characters.
+    """
+    text = name.strip() if isinstance(name, str) else ""
+    kinds = [unicodedata.category(letter) for letter in text]
+    plain = not TURNING & set(text) and not {"Cc", "Cs", "Zl", "Zp"} & set(kinds)
+    if not plain or len(text) > MOST_NAME or not set(kinds) - {"Cf", "Zs"}:
+        raise UsageError(
+            f"annotator {text[:80]!r}; wanted a name of 1 to {MOST_NAME} letters, "
+            "without control characters"
+        )
+    return text
 
 
 COLUMNS = tuple(f.name for f in fields(LabelEvent))

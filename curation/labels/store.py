@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class LabelStore:
 
     Args:
         path: the file; made if it is missing, unless `readonly`.
-        readonly: open for reading only.
+        readonly: open for reading only. This works in a folder that cannot be written, too.
 
     Raises:
         UsageError: it is missing, or its folder cannot be written.
@@ -43,7 +44,7 @@ class LabelStore:
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
         self.path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a batch holds it while it reads and appends
         if readonly and not path.is_file():
             raise UsageError(f"{path}: no labels yet; make some with: sfhq curate {path.parent}")
         self._db = connect(path, readonly)
@@ -76,9 +77,8 @@ class LabelStore:
         numbers: list[int] = []
         marks = ", ".join("?" * len(COLUMNS))
         insert = f"INSERT INTO events ({', '.join(COLUMNS)}) VALUES ({marks})"
-        with self._lock, sqlite_errors(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+        try:
+            with self.batch():
                 for event in events:
                     known = self._db.execute(
                         "SELECT number FROM events WHERE client_id = ?", (event.client_id,)
@@ -88,14 +88,56 @@ class LabelStore:
                         done = self._db.execute(insert, astuple(event))
                         known = (done.lastrowid,)
                     numbers.append(int(known[0]))
-                self._db.execute("COMMIT")
-            except BaseException as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if isinstance(error, sqlite3.IntegrityError):
-                    raise UsageError(f"an event that cannot be: {error}") from None
-                raise
+        except sqlite3.IntegrityError as error:
+            raise UsageError(f"an event that cannot be: {error}") from None
         return numbers
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """A context whose appends are on the disk together when it ends, or not at all.
+
+        A batch inside a batch is stored with the outer one; if it fails, it alone is taken back.
+        Other threads wait.
+
+        Raises:
+            DiskFull: the disk is full; nothing was stored.
+        """
+        with self._lock, sqlite_errors(self.path):
+            inner = self._db.in_transaction
+            self._db.execute("SAVEPOINT batch" if inner else "BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("RELEASE batch" if inner else "COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has ended it already
+                    self._db.execute("ROLLBACK TO batch" if inner else "ROLLBACK")
+                    if inner:
+                        self._db.execute("RELEASE batch")
+                raise
+
+    def by_client(self, client_id: str) -> StoredEvent | None:
+        """The event with a client id, undone or not; None where there is none."""
+        query = f"SELECT number, {', '.join(COLUMNS)} FROM events WHERE client_id = ?"
+        rows = self._read(query, [client_id])
+        return _stored(rows[0]) if rows else None
+
+    def event(self, number: int) -> LabelEvent:
+        """The event with a number.
+
+        Raises:
+            UsageError: there is none.
+        """
+        rows = self._read(
+            f"SELECT number, {', '.join(COLUMNS)} FROM events WHERE number = ?", [number]
+        )
+        if not rows:
+            raise UsageError(f"{self.path}: no event {number}")
+        return _stored(rows[0]).event
+
+    def undo_of(self, number: int) -> int | None:
+        """The number of the undo that names an event; None if it is not undone."""
+        rows = self._read("SELECT number FROM events WHERE undoes = ?", [number])
+        return int(rows[0][0]) if rows else None
 
     def _allow(self, event: LabelEvent) -> None:
         if event.action != Action.UNDO:

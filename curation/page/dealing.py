@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from curation.faces import Faces
-from curation.labels.events import JUDGED, Action
+from curation.labels.events import JUDGED, Action, person
 from curation.labels.store import LabelStore
 from curation.page.learning import Learner
 from curation.page.order import next_faces, spread_out
 from curation.taste.reduction import unit_vectors
 from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Json
+
+LEASE_SECONDS = 180.0  # without a sign of life a page gives its faces back; pages ask every few s
+MOST_DESKS = 500  # of those that are kept in memory
+TAB = re.compile(r"[0-9A-Za-z-]{0,40}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,17 @@ class Card:
 
 @dataclass
 class Desk:
-    """The faces that one person has been dealt.
+    """The faces that one page of one person has been dealt.
 
     Attributes:
         session: id of this session of this person.
         dealt: face_id -> its card, until it is answered.
+        seen: when the page last asked for something, in seconds of the dealer's clock.
     """
 
     session: str
     dealt: dict[str, Card] = field(default_factory=dict)
+    seen: float = 0.0
 
 
 class Dealer:
@@ -92,6 +100,7 @@ class Dealer:
         store: where labels are.
         learner: its scores say which labels teach most.
         settings: how faces are dealt.
+        clock: seconds, of which only differences count.
     """
 
     def __init__(
@@ -101,50 +110,88 @@ class Dealer:
         store: LabelStore,
         learner: Learner,
         settings: SessionSettings,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.faces, self.index, self.store = faces, index, store
         self.learner, self.settings = learner, settings
         blocks, n = learner.blocks, len(faces)
         self._alike = unit_vectors(blocks) if blocks else np.zeros((n, 1), dtype=np.float32)
         self._rng = np.random.default_rng(settings.seed)
         self._common = np.random.default_rng(settings.seed + 1).random(n)
-        self._desks: dict[str, Desk] = {}
+        self._desks: dict[tuple[str, str], Desk] = {}  # by person and page
 
-    def sit_down(self, annotator: str) -> None:
-        """A person opens the page: faces dealt but not answered can be dealt again."""
-        name = annotator.strip()
-        if not name or len(name) > 64 or not name.isprintable():
-            raise UsageError(f"annotator {annotator!r}; wanted a name of 1 to 64 letters")
-        self._desks[name] = Desk(session=uuid.uuid4().hex[:12])
+    def sit_down(self, annotator: str, tab: str = "") -> None:
+        """A person opens a page: what this page was dealt and did not answer is free again.
 
-    def desk(self, annotator: str) -> Desk:
-        """The person's desk; a new one if there is none."""
-        if annotator not in self._desks:
-            self.sit_down(annotator)
-        return self._desks[annotator]
+        Raises:
+            UsageError: a name or an id of a page that cannot be.
+        """
+        if not TAB.fullmatch(tab):
+            raise UsageError(f"tab {tab[:80]!r}; wanted up to 40 letters and digits")
+        name = person(annotator)
+        if (name, tab) not in self._desks and len(self._desks) >= MOST_DESKS:
+            self._desks.pop(min(self._desks, key=lambda k: self._desks[k].seen))
+        self._desks[name, tab] = Desk(session=uuid.uuid4().hex[:12], seen=self.clock())
+
+    def desk(self, annotator: str, tab: str = "") -> Desk:
+        """The desk of a person's page, which is hereby alive; a new one if there is none."""
+        key = person(annotator), tab
+        if key not in self._desks:
+            self.sit_down(annotator, tab)
+        desk = self._desks[key]
+        desk.seen = self.clock()
+        return desk
+
+    def leave(self, annotator: str, tab: str = "") -> None:
+        """A page is closed: its faces can be dealt to others at once."""
+        desk = self._desks.get((person(annotator), tab))
+        if desk is not None:
+            desk.seen = -np.inf
+
+    def held(self, annotator: str, face: str, tab: str = "") -> Card | None:
+        """The card by which a person got a face, on this page or another; None without one."""
+        pages = [self.desk(annotator, tab), *self._of(annotator)]
+        return next((d.dealt[face] for d in pages if face in d.dealt), None)
+
+    def answered(self, annotator: str, face: str) -> None:
+        """A face is answered: no page of this person holds it any more."""
+        for desk in self._of(annotator):
+            desk.dealt.pop(face, None)
 
     def deal(
-        self, annotator: str, count: int, band: tuple[float, float] | None, mode: str
+        self,
+        annotator: str,
+        count: int,
+        band: tuple[float, float] | None,
+        mode: str,
+        tab: str = "",
     ) -> list[Card]:
-        """The next faces for a person; see `Session.deal`."""
-        desk = self.desk(annotator)
-        judged = {s.event.face_id for s in self.store.current(annotator)}
-        taken = judged | desk.dealt.keys() | self._elsewhere(annotator)
-        skipped = {
+        """The next faces for a page of a person; see `Session.deal`."""
+        annotator, desk = person(annotator), self.desk(annotator, tab)
+        mine = [d for d in self._of(annotator) if self._alive(d)]
+        sessions = {d.session for d in mine}
+        taken = {s.event.face_id for s in self.store.current(annotator)}
+        taken |= {f for d in mine for f in d.dealt} | self._elsewhere(annotator)
+        taken |= {
             s.event.face_id
-            for s in self.store.standing(annotator, desk.session)
-            if s.event.action == Action.SKIP
+            for s in self.store.standing(annotator)
+            if s.event.action == Action.SKIP and s.event.session in sessions
         }
-        free = np.array(
-            [i for f, i in self.index.items() if f not in taken and f not in skipped],
-            dtype=np.int64,
-        )
+        free = np.array([i for f, i in self.index.items() if f not in taken], dtype=np.int64)
         if mode == "grid":
             cards = self._grid(free, count, band)
         else:
             cards = self._single(annotator, free, count, band)
         desk.dealt.update({c.face_id: c for c in cards})
         return cards
+
+    def _of(self, annotator: str) -> list[Desk]:
+        name = person(annotator)
+        return [desk for (who, _), desk in self._desks.items() if who == name]
+
+    def _alive(self, desk: Desk) -> bool:
+        return self.clock() - desk.seen <= LEASE_SECONDS
 
     def card(self, index: int, reason: str) -> Card:
         """A card of a face, with the score that the model gives it now."""
@@ -156,8 +203,8 @@ class Dealer:
     def _elsewhere(self, annotator: str) -> set[str]:
         """Faces that other people have judged or hold, except for those that everybody gets."""
         others = {s.event.face_id for s in self.store.current() if s.event.annotator != annotator}
-        for name, desk in self._desks.items():
-            if name != annotator:
+        for (name, _), desk in self._desks.items():
+            if name != annotator and self._alive(desk):
                 others |= desk.dealt.keys()
         return {f for f in others if self._common[self.index.get(f, 0)] >= self.settings.overlap}
 
@@ -197,7 +244,8 @@ class Dealer:
         standing = [s.event for s in self.store.standing(annotator) if s.event.action in JUDGED]
         old = standing[: max(len(standing) - self.settings.repeat_gap, 0)]
         repeated = {e.face_id for e in standing if e.reason == "repeat"}
-        repeated |= self.desk(annotator).dealt.keys()
+        for desk in self._of(annotator):
+            repeated |= desk.dealt.keys() if self._alive(desk) else set()
         faces = sorted({e.face_id for e in old} - repeated)
         faces = [f for f in faces if f in self.index]
         return [faces[i] for i in self._rng.permutation(len(faces))]

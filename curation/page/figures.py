@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.labels.agreement import Agreement, Share, overall_alpha, pairwise_kappa
-from curation.labels.events import JUDGED, Action, LabelEvent
+from curation.labels.events import JUDGED, Action, LabelEvent, person
 from curation.page.session import Session
 from curation.taste.judge import auc_with_interval
 from sfhq.parts.records import Array, Json
@@ -18,10 +18,11 @@ BINS = 25
 ENOUGH = 30  # random faces; with fewer no accuracy is given
 
 
-def figures(session: Session, annotator: str) -> dict[str, Json]:
-    """What the page shows beside the face: counts, rate, histograms, agreement."""
+def figures(session: Session, annotator: str, tab: str = "") -> dict[str, Json]:
+    """What a page of a person shows beside the face: counts, rate, histograms, agreement."""
+    annotator = person(annotator)
     with session.at_rest():
-        desk = session.desk(annotator)
+        desk = session.desk(annotator, tab)
         standing = session.store.standing(annotator)
         mine = [s.event for s in standing if s.event.action in JUDGED]
         labels = session.store.labels()

@@ -10,24 +10,28 @@ from threading import Lock
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from curation.labels.events import person
+from curation.page.deciding import Reused
 from curation.page.figures import conflicts, figures
+from curation.page.people import People
 from curation.page.session import Session
 from sfhq.errors import UsageError
 from sfhq.parts.records import Json
 from sfhq.web.application import guarded, json_object, package_files
-from sfhq.web.guard import new_token
-from sfhq.web.serving import free_port, serve_application
+from sfhq.web.guard import JsonResponse, new_token, page_address
+from sfhq.web.serving import free_port, place_of, port_of, serve_application
 from sfhq.web.shell import render
 
-__all__ = ["application", "free_port", "new_token", "serve"]
+__all__ = ["application", "free_port", "new_token", "page_address", "port_of", "serve"]
 
 MOST_CARDS = 200
 PREVIEWS = 256  # kept in memory
 SIZES = (256, 512, 1024)
+PUBLIC = ("/", "/web/")  # the page without anything in it, its scripts and style sheet
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -38,6 +42,13 @@ def _number(request: Request, name: str, default: int, most: int) -> int:
     if not plain or not 1 <= int(text) <= most:
         raise UsageError(f"{name} is {text[:40]!r}; wanted a number, 1 to {most}")
     return int(text)
+
+
+def _text(body: dict[str, Json], name: str, default: str = "") -> str:
+    text = body.get(name, default)
+    if not isinstance(text, str):
+        raise UsageError(f"{name}: wanted a text")
+    return text
 
 
 def _band(request: Request) -> tuple[float, float] | None:
@@ -63,6 +74,9 @@ class Pages:
 
     def __init__(self, session: Session, blind: bool = False) -> None:
         self.session, self.blind = session, blind
+        root = session.faces.part.root
+        self.place = place_of(root)
+        self.people = People(root / "curation" / "people.json")
         self._previews: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._lock = Lock()
 
@@ -72,7 +86,10 @@ class Pages:
             ("/", self.page, "GET"),
             ("/image/{face}", self.image, "GET"),
             ("/mask/{face}", self.mask, "GET"),
+            ("/api/people", self.names, "GET"),
             ("/api/start", self.start, "POST"),
+            ("/api/leave", self.leave, "POST"),
+            ("/api/keys", self.keys, "POST"),
             ("/api/cards", self.cards, "GET"),
             ("/api/labels", self.labels, "POST"),
             ("/api/undo", self.undo, "POST"),
@@ -84,8 +101,8 @@ class Pages:
         return [Route(path, work, methods=[method]) for path, work, method in table]
 
     async def page(self, request: Request) -> Response:
-        """The page itself."""
-        return HTMLResponse(render("curation.page", "curate.html"))
+        """The page itself, with nothing of the part in it."""
+        return HTMLResponse(render("curation.page", "curate.html", place=self.place))
 
     def _index(self, request: Request) -> int:
         face = request.path_params["face"]
@@ -99,9 +116,7 @@ class Pages:
         index, size = self._index(request), _number(request, "size", 512, max(SIZES))
         size = next(s for s in SIZES if s >= size)
         data = await run_in_threadpool(self._preview, index, size)
-        return Response(
-            data, media_type="image/jpeg", headers={"cache-control": "private, max-age=3600"}
-        )
+        return Response(data, media_type="image/jpeg")
 
     def _preview(self, index: int, size: int) -> bytes:
         key = (self.session.faces.hash_of(index), size)
@@ -126,24 +141,44 @@ class Pages:
     async def points(self, request: Request) -> Response:
         """Landmarks as shares of the image's size."""
         index = self._index(request)
-        return JSONResponse(
+        return JsonResponse(
             {"points": await run_in_threadpool(self.session.faces.landmarks, index)}
         )
 
+    async def names(self, request: Request) -> Response:
+        """Everybody who has labels or keys of their own here."""
+        found = await run_in_threadpool(self.session.store.annotators)
+        return JsonResponse({"people": sorted({*found, *self.people.names()})})
+
     async def start(self, request: Request) -> Response:
-        """A person opens the page: part and name, as the page shows them."""
+        """A person opens the page: part, name and own keys."""
         body = await json_object(request)
-        name = str(body.get("annotator", ""))
-        await run_in_threadpool(self.session.sit_down, name)
-        return JSONResponse(
+        name = person(body.get("annotator"))
+        await run_in_threadpool(self.session.sit_down, name, _text(body, "tab"))
+        return JsonResponse(
             {
                 "part": self.session.faces.part.name,
-                "annotator": name.strip(),
+                "annotator": name,
                 "faces": len(self.session.faces),
                 "learns": bool(self.session.blocks),
                 "blind": self.blind,
+                "keys": self.people.keys(name),
             }
         )
+
+    async def leave(self, request: Request) -> Response:
+        """A page is closed: its faces are free."""
+        body = await json_object(request)
+        name, tab = person(body.get("annotator")), _text(body, "tab")
+        await run_in_threadpool(self.session.leave, name, tab)
+        return JsonResponse({})
+
+    async def keys(self, request: Request) -> Response:
+        """Keep the keys that a person chose; none for those of the page."""
+        body = await json_object(request)
+        name, keys = person(body.get("annotator")), body.get("keys")
+        await run_in_threadpool(self.people.set_keys, name, keys)
+        return JsonResponse({"keys": self.people.keys(name)})
 
     async def cards(self, request: Request) -> Response:
         """The next faces."""
@@ -152,11 +187,14 @@ class Pages:
         mode = request.query_params.get("mode", "single")
         if mode not in ("single", "grid"):
             raise UsageError(f"mode is {mode[:40]!r}; wanted single or grid")
-        cards = await run_in_threadpool(self.session.deal, who, count, _band(request), mode)
-        return JSONResponse({"cards": [c.to_dict(self.blind) for c in cards]})
+        tab = request.query_params.get("tab", "")
+        cards = await run_in_threadpool(self.session.deal, who, count, _band(request), mode, tab)
+        return JsonResponse({"cards": [c.to_dict(self.blind) for c in cards]})
 
     async def labels(self, request: Request) -> Response:
-        """Store decisions; when the answer comes, they are on the disk."""
+        """Store decisions; when the answer comes, they are on the disk. It says of each what
+        became of it, and has the status 207 if one of them was refused.
+        """
         body = await json_object(request)
         answers = body.get("answers")
         if (
@@ -165,27 +203,30 @@ class Pages:
             or not all(isinstance(a, dict) for a in answers)
         ):
             raise UsageError(f"answers: wanted a list of 1 to {MOST_CARDS} objects")
-        who = str(body.get("annotator", ""))
-        done = await run_in_threadpool(self.session.answer, who, answers)
-        return JSONResponse(done)
+        who, tab = person(body.get("annotator")), _text(body, "tab")
+        done = await run_in_threadpool(self.session.answer, who, answers, tab)
+        refused = any("refused" in one for one in done["results"])
+        return JsonResponse(done, 207 if refused else 200)
 
     async def undo(self, request: Request) -> Response:
         """Undo the last decision, or the last page of the grid."""
         body = await json_object(request)
-        who, client = str(body.get("annotator", "")), str(body.get("client", ""))
-        if not 1 <= len(client) <= 80:
-            raise UsageError("an undo without a client id of 1 to 80 letters")
-        cards = await run_in_threadpool(self.session.undo, who, client)
-        return JSONResponse({"cards": [c.to_dict(self.blind) for c in cards]})
+        who, client, tab = person(body.get("annotator")), _text(body, "client"), _text(body, "tab")
+        try:
+            cards = await run_in_threadpool(self.session.undo, who, client, tab)
+        except Reused as error:
+            raise HTTPException(409, str(error)) from None
+        return JsonResponse({"cards": [c.to_dict(self.blind) for c in cards]})
 
     async def figures(self, request: Request) -> Response:
         """Counts, histograms, accuracy, agreement."""
         who = request.query_params.get("annotator", "")
-        return JSONResponse(await run_in_threadpool(figures, self.session, who))
+        tab = request.query_params.get("tab", "")
+        return JsonResponse(await run_in_threadpool(figures, self.session, who, tab))
 
     async def conflicts(self, request: Request) -> Response:
         """Faces on which people disagree."""
-        return JSONResponse({"conflicts": await run_in_threadpool(conflicts, self.session)})
+        return JsonResponse({"conflicts": await run_in_threadpool(conflicts, self.session)})
 
     async def train(self, request: Request) -> Response:
         """Start a training now, or say why not."""
@@ -196,22 +237,21 @@ class Pages:
                 began = self.session.train()
                 return {"began": began, "why": "" if began else self.session.hindrance()}
 
-        return JSONResponse(await run_in_threadpool(begin))
+        return JsonResponse(await run_in_threadpool(begin))
 
 
-def application(session: Session, port: int, token: str, blind: bool = False) -> ASGIApp:
+def application(session: Session, token: str, blind: bool = False) -> ASGIApp:
     """The guarded application.
 
     Args:
         session: the session that the page shows.
-        port, token: as `sfhq.web.guard.Guard`.
+        token: as `sfhq.web.guard.Guard`.
         blind: never tell the page a score.
     """
     routes = [*Pages(session, blind).routes(), package_files("/web", "curation.page", "web")]
-    return guarded(routes, port, token)
+    return guarded(routes, token, PUBLIC)
 
 
 def serve(session: Session, sock: socket.socket, token: str, blind: bool = False) -> None:
     """Serve a session until SIGINT or SIGTERM. To be called in the main thread."""
-    port = sock.getsockname()[1]
-    serve_application(application(session, port, token, blind), sock)
+    serve_application(application(session, token, blind), sock)

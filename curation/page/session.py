@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from curation.faces import Faces
-from curation.labels.events import Action, LabelEvent, StoredEvent, now
+from curation.labels.events import person
 from curation.labels.store import LabelStore
 from curation.page.dealing import Card, Dealer, Desk, SessionSettings
+from curation.page.deciding import Clerk
 from curation.page.learning import Learner
 from curation.taste.model import TasteModel
-from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Json
 
 __all__ = ["Session", "SessionSettings"]
@@ -27,6 +27,7 @@ class Session:
         store: where labels go.
         settings: how faces are dealt.
         model: the model to start with; the first training replaces it.
+        clock: seconds, by which pages that are gone lose their faces.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Session:
         store: LabelStore,
         settings: SessionSettings | None = None,
         model: TasteModel | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.faces, self.store = faces, store
         self.settings = settings or SessionSettings()
@@ -43,21 +45,32 @@ class Session:
         self._lock = threading.RLock()
         every = self.settings.retrain_every
         self._learner = Learner(store, self.index, self.blocks, every, model)
-        self._dealer = Dealer(faces, self.index, store, self._learner, self.settings)
+        self._dealer = Dealer(faces, self.index, store, self._learner, self.settings, clock)
+        self._clerk = Clerk(faces, self.index, store, self._dealer)
 
     def close(self) -> None:
         """End the worker."""
         self._learner.close()
 
-    def sit_down(self, annotator: str) -> None:
-        """A person opens the page: faces dealt but not answered can be dealt again."""
-        with self._lock:
-            self._dealer.sit_down(annotator)
+    def sit_down(self, annotator: str, tab: str = "") -> None:
+        """A person opens a page: what it was dealt and did not answer can be dealt again.
 
-    def desk(self, annotator: str) -> Desk:
-        """The person's desk; a new one if there is none."""
+        Args:
+            annotator: who.
+            tab: id of the page; one person may have several open.
+        """
         with self._lock:
-            return self._dealer.desk(annotator)
+            self._dealer.sit_down(annotator, tab)
+
+    def leave(self, annotator: str, tab: str = "") -> None:
+        """A page is closed: what it was dealt can be dealt to others at once."""
+        with self._lock:
+            self._dealer.leave(annotator, tab)
+
+    def desk(self, annotator: str, tab: str = "") -> Desk:
+        """The desk of a person's page; a new one if there is none."""
+        with self._lock:
+            return self._dealer.desk(annotator, tab)
 
     def deal(
         self,
@@ -65,8 +78,9 @@ class Session:
         count: int,
         band: tuple[float, float] | None = None,
         mode: str = "single",
+        tab: str = "",
     ) -> list[Card]:
-        """The next faces for a person; each is dealt once.
+        """The next faces for a page of a person. Each is dealt once, until its page is gone.
 
         Args:
             annotator: who asks.
@@ -74,122 +88,50 @@ class Session:
             band: lowest and highest score of interest; None for all.
             mode: "single" gives the faces whose labels teach most, with random faces and repeats
                 among them; "grid" gives the faces with the surest scores, for many at once.
+            tab: id of the page.
         """
         with self._lock:
             self._learner.collect()
-            return self._dealer.deal(annotator, count, band, mode)
+            return self._dealer.deal(annotator, count, band, mode, tab)
 
-    def answer(self, annotator: str, answers: Sequence[dict[str, Json]]) -> dict[str, Json]:
-        """Store decisions; they are on the disk when this returns.
+    def answer(
+        self, annotator: str, answers: Sequence[dict[str, Json]], tab: str = ""
+    ) -> dict[str, Json]:
+        """Store decisions; those that are stored are on the disk when this returns.
 
         Args:
             annotator: who.
             answers: each with `face`, `action` and `client`, and maybe `reaction` in ms,
-                or with `undo`, the client id of the event to undo.
+                or with `undo`, the client id of the event to undo, and `client`.
+            tab: id of the page.
 
         Returns:
-            `numbers` of the events, and `training`: whether one started.
+            `results`, one for each answer, see `Clerk.decide`; and `training`: whether one started.
 
         Raises:
-            UsageError: an unknown face or action; nothing is stored.
+            UsageError: a name that cannot be; nothing is stored.
         """
         with self._lock:
-            desk = self.desk(annotator)
-            numbers: list[int] = []
-            events: list[LabelEvent] = []
-            for one in answers:
-                if "undo" in one:
-                    numbers += self.store.append(events)
-                    events = []
-                    numbers += self._undo_one(annotator, str(one["undo"]), str(one["client"]))
-                else:
-                    events.append(self._event(annotator, desk, one))
-            numbers += self.store.append(events)
+            results = self._clerk.decide(person(annotator), answers, tab)
             began = self._learner.train_if_due()
-        return {"numbers": numbers, "training": began}
+        return {"results": results, "training": began}
 
-    def _event(self, annotator: str, desk: Desk, one: dict[str, Json]) -> LabelEvent:
-        face, word = str(one.get("face", "")), str(one.get("action", ""))
-        client = str(one.get("client", ""))
-        if face not in self.index:
-            raise UsageError(f"face {face[:80]!r} is not in this part")
-        if word not in (Action.KEEP, Action.REJECT, Action.SKIP, Action.FLAG):
-            raise UsageError(f"action {word[:40]!r}; wanted keep, reject, skip or flag")
-        if not 1 <= len(client) <= 80:
-            raise UsageError("an answer without a client id of 1 to 80 letters")
-        reaction = one.get("reaction")
-        card = desk.dealt.pop(face, None) or self._dealer.card(self.index[face], "again")
-        if one.get("review") is True:
-            card = Card(face, "review", card.score, card.model)
-        return LabelEvent(
-            face_id=face,
-            image_hash=self.faces.hash_of(self.index[face]),
-            action=Action(word),
-            annotator=annotator,
-            session=desk.session,
-            client_id=client,
-            at=now(),
-            score=card.score,
-            model=card.model,
-            reason=card.reason,
-            reaction_ms=min(int(reaction), 3_600_000)
-            if isinstance(reaction, int | float)
-            else None,
-        )
-
-    def _undo_one(self, annotator: str, undone: str, client: str) -> list[int]:
-        standing = self.store.standing(annotator)
-        found = [s for s in standing if s.event.client_id == undone]
-        if not found:
-            known = {s.event.client_id for s in self.store.events(annotator=annotator)}
-            if undone in known:
-                return []  # undone already: the request came twice
-            raise UsageError(f"no event {undone[:80]!r} of {annotator} to undo")
-        return self._take_back(annotator, found, client)
-
-    def undo(self, annotator: str, client: str) -> list[Card]:
+    def undo(self, annotator: str, client: str, tab: str = "") -> list[Card]:
         """Undo the person's last decision, or a whole page of the grid, of any session.
+
+        Args:
+            annotator: who.
+            client: id of this undo; asked for twice with the same id, it is done once.
+            tab: id of the page, which gets the faces.
 
         Returns:
             The faces that are open again; empty where there is nothing to undo.
+
+        Raises:
+            Reused: the id is that of something else.
         """
         with self._lock:
-            last = self.store.last_to_undo(annotator)
-            if last is None:
-                return []
-            together = [last]
-            page, dot, _ = last.event.client_id.partition(".")
-            if dot:
-                standing = self.store.standing(annotator)
-                together = [s for s in standing if s.event.client_id.partition(".")[0] == page]
-            self._take_back(annotator, together, client)
-            dealt = self.desk(annotator).dealt
-            return [dealt[s.event.face_id] for s in together if s.event.face_id in dealt]
-
-    def _take_back(self, annotator: str, found: list[StoredEvent], client: str) -> list[int]:
-        desk = self.desk(annotator)
-        events = []
-        for i, stored in enumerate(found):
-            event = stored.event
-            events.append(
-                LabelEvent(
-                    face_id=event.face_id,
-                    image_hash=event.image_hash,
-                    action=Action.UNDO,
-                    annotator=annotator,
-                    session=desk.session,
-                    client_id=f"{client}.{i}" if len(found) > 1 else client,
-                    at=now(),
-                    undoes=stored.number,
-                )
-            )
-        numbers = self.store.append(events)
-        for stored in found:
-            event = stored.event
-            if event.face_id in self.index:
-                card = Card(event.face_id, event.reason, event.score, event.model)
-                desk.dealt[event.face_id] = card
-        return numbers
+            return self._clerk.undo_last(person(annotator), client, tab)
 
     def train(self) -> bool:
         """Start a training in the worker, unless something hinders it; whether it started."""

@@ -11,14 +11,14 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from sfhq.errors import DiskFull, IntegrityError, SfhqError, UsageError
-from sfhq.web.guard import Guard, problem
+from sfhq.web.guard import MOST_BODY, Guard, problem
 
 # Named here, because the table that Python reads from the system may say something else.
 KINDS = {
@@ -74,9 +74,18 @@ async def json_object(request: Request) -> dict[str, Any]:
 
     Raises:
         UsageError: the body is not a JSON object.
+        HTTPException: 413, it is longer than `MOST_BODY`; 400, the client left in its middle.
     """
+    data = bytearray()
     try:
-        body = json.loads(await request.body())
+        async for some in request.stream():
+            data += some
+            if len(data) > MOST_BODY:
+                raise HTTPException(413, f"the body is longer than {MOST_BODY} bytes")
+    except ClientDisconnect:
+        raise HTTPException(400, "the body ended before its length") from None
+    try:
+        body = json.loads(bytes(data))
     except (ValueError, RecursionError):
         raise UsageError("the body is not JSON") from None
     if not isinstance(body, dict):
@@ -105,12 +114,12 @@ async def _defect(_: Request, error: Exception) -> Response:
     return problem(500, f"internal error ({type(error).__name__}); the terminal shows more")
 
 
-def guarded(routes: Sequence[BaseRoute], port: int, token: str) -> ASGIApp:
+def guarded(routes: Sequence[BaseRoute], token: str, public: Sequence[str] = ()) -> ASGIApp:
     """An application behind the guard.
 
     Args:
         routes: what it answers; endpoints raise errors, and the user sees them as JSON.
-        port, token: as `Guard`.
+        token, public: as `Guard`.
     """
     handlers = {
         SfhqError: _sfhq_error,
@@ -118,4 +127,4 @@ def guarded(routes: Sequence[BaseRoute], port: int, token: str) -> ASGIApp:
         HTTPException: _http_error,
         Exception: _defect,
     }
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), port, token)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), token, public)

@@ -1,26 +1,33 @@
 """The guard of a server on the loopback address: only its own page may ask it anything.
 
-The address that a command prints carries a token once. The guard turns it into a cookie, so that
-images, scripts and style sheets are guarded as well as what `fetch` asks for. Browsers keep
-cookies by host and not by port, so the cookie's name ends with the port: two servers work in one
-browser, and neither takes the other's cookie away. Scripts cannot read the cookie (HttpOnly), and
-other sites cannot send it (SameSite=Strict). Another server on this machine gets to see it if the
-browser visits that server too: the token keeps out other sites and other users of this machine,
-but not a server that the same user opens in the same browser.
+The address that a command prints carries a token behind its "#", the part of an address that
+browsers keep to themselves. The page sends it in a header with everything it asks for, images
+included. There is no cookie: browsers send cookies by host and not by port, so every other server
+on this machine would receive one. What anybody may see, such as the page's empty frame, its
+scripts and its style sheet, needs no token.
+
+A port may be forwarded (`ssh -L`), so the guard does not know the port that a browser sees. It
+holds to the names: only a loopback name may be asked for, which keeps out a site that lets its own
+name point at this machine, and an origin must be exactly the host that is asked for.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MOST_BODY = 1 << 20  # bytes
+TOKEN_HEADER = "x-sfhq-token"
+LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+LENGTH = re.compile(r"[0-9]{1,12}", re.ASCII)
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
@@ -39,14 +46,24 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def cookie_name(port: int) -> str:
-    """Name of the cookie that holds the token of the server on a port."""
-    return f"sfhq-{port}"
+def page_address(port: int, token: str) -> str:
+    """The address to open: of the page on a port, with the token where no server sees it."""
+    return f"http://127.0.0.1:{port}/#token={token}"
+
+
+class JsonResponse(Response):
+    """A value as JSON in ASCII: any text goes through, also what is no valid Unicode."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def problem(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """An error as JSON: `{"error": text}`, with the security headers."""
-    return JSONResponse({"error": text}, status, headers={**HEADERS, **(headers or {})})
+    return JsonResponse({"error": text}, status, headers={**HEADERS, **(headers or {})})
 
 
 class Guard:
@@ -55,14 +72,14 @@ class Guard:
 
     Args:
         app: the application that is guarded.
-        port: the server's port; the only one that requests may name.
         token: the secret that the address of the page carries.
+        public: what may be read without the token: paths, and folders, which end with "/".
     """
 
-    def __init__(self, app: ASGIApp, port: int, token: str) -> None:
-        self.app, self.port, self.token = app, port, token
-        self.cookie = cookie_name(port)
-        self.hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+    def __init__(self, app: ASGIApp, token: str, public: Sequence[str] = ()) -> None:
+        self.app, self.token = app, token
+        self.files = frozenset(public)
+        self.folders = tuple(p for p in public if p.endswith("/") and p != "/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it with the reason why not."""
@@ -89,37 +106,25 @@ class Guard:
         await self.app(scope, receive, sending)
 
     def answer(self, request: Request) -> Response | None:
-        """What the guard itself answers: a refusal, or the cookie for the token.
-
-        Returns:
-            None for a request that may pass.
-        """
-        headers = request.headers
-        if len(headers.getlist("host")) != 1 or headers["host"].lower() not in self.hosts:
+        """The guard's refusal; None for a request that may pass."""
+        headers, path = request.headers, request.scope["path"]
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not LOOPBACK.fullmatch(hosts[0]):
             return problem(403, "host: this server answers only on its own loopback address")
-        origin = headers.get("origin")
-        if origin is not None and origin not in {f"http://{h}" for h in self.hosts}:
+        origins = headers.getlist("origin")
+        if any(o.lower() != f"http://{hosts[0].lower()}" for o in origins):
             return problem(403, "origin: another site may not ask this server")
-        site = headers.get("sec-fetch-site")
-        entering = request.url.path == "/" and request.method == "GET"
+        reading = request.method in ("GET", "HEAD")
+        entering = path == "/" and request.method == "GET"
         allowed = {"same-origin", "none"} | ({"cross-site", "same-site"} if entering else set())
-        if site is not None and site not in allowed:
+        if any(site not in allowed for site in headers.getlist("sec-fetch-site")):
             return problem(403, "sec-fetch-site: another site may not ask this server")
-        if entering and "token" in request.query_params:
-            return self._enter(request.query_params["token"])
-        if not self._known(request.cookies.get(self.cookie, "")):
+        public = path in self.files or path.startswith(self.folders)
+        if not (reading and public) and not self._known(headers.getlist(TOKEN_HEADER)):
             return problem(401, "token: open the address that the command printed")
         if request.method == "POST":
             return self._refuse_change(request)
         return None
-
-    def _enter(self, token: str) -> Response:
-        """The way in: a right token becomes the cookie, and leaves the address bar."""
-        if not self._known(token):
-            return problem(401, "token: open the address that the command printed")
-        answer = RedirectResponse("/", 303, headers=HEADERS)
-        answer.set_cookie(self.cookie, token, httponly=True, samesite="strict", path="/")
-        return answer
 
     def _refuse_change(self, request: Request) -> Response | None:
         """The refusal of a request that changes something, or None."""
@@ -127,13 +132,16 @@ class Guard:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             return problem(415, "content-type: wanted application/json")
-        length = headers.get("content-length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > MOST_BODY:
-            return problem(413, f"content-length: wanted a number up to {MOST_BODY}")
+        lengths = headers.getlist("content-length")
+        plain = len(lengths) == 1 and LENGTH.fullmatch(lengths[0])
+        # With a transfer encoding the body may be longer than the length says.
+        if not plain or "transfer-encoding" in headers or int(lengths[0]) > MOST_BODY:
+            return problem(413, f"content-length: wanted a number up to {MOST_BODY}, and no chunks")
         if "origin" not in headers and "sec-fetch-site" not in headers:
             return problem(403, "origin: a request that changes something must name one")
         return None
 
-    def _known(self, token: str) -> bool:
-        """Whether a token is the right one; takes as long for a nearly right one."""
-        return hmac.compare_digest(token.encode(), self.token.encode())
+    def _known(self, tokens: Sequence[str]) -> bool:
+        """Whether the one token is the right one; takes as long for a nearly right one."""
+        given = tokens[0] if len(tokens) == 1 else ""
+        return hmac.compare_digest(given.encode(), self.token.encode())

@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from starlette.types import ASGIApp
 
 from sfhq.errors import UsageError
+
+# Below the ports that systems give to outgoing connections, and without one that browsers block.
+FIRST_PORT, PORTS = 20_000, 10_000
+TRIES = 50
+
+
+def place_of(folder: Path) -> str:
+    """12 hex digits that name a folder of this machine: the same at each start."""
+    return hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def port_of(folder: Path) -> socket.socket:
+    """A socket on the port that belongs to a folder, or on the next free one.
+
+    Browsers keep what a page stores by its port. While the folder's port is free, its page
+    therefore finds at each start what it kept: names, keys and decisions that are not sent yet.
+
+    Args:
+        folder: what the server shows; it need not exist.
+    """
+    first = int(place_of(folder), 16) % PORTS
+    for step in range(TRIES):
+        with suppress(UsageError):
+            return free_port(FIRST_PORT + (first + step) % PORTS)
+    return free_port()
 
 
 def free_port(wanted: int = 0) -> socket.socket:

@@ -1,8 +1,8 @@
 // The page: one face or a grid, a decision a key, figures beside it.
 
 import { brush, dragging, histogram } from "/web/charts.js";
-import { ACTIONS, actionOf, bind, bindings, nameOf, reset } from "/web/keys.js";
-import { ask, Images, Outbox } from "/web/net.js";
+import { ACTIONS, actionOf, bind, bindings, nameOf, reset, start, usable } from "/web/keys.js";
+import { ask, Images, load, Outbox } from "/web/net.js";
 
 const AHEAD = 12;
 const $ = (id) => document.getElementById(id);
@@ -17,15 +17,45 @@ let counter = 0;
 const mine = crypto.randomUUID().slice(0, 8);
 const client = () => `${mine}-${++counter}`;
 
+// Who asks, and from which page: two pages of one person get different faces.
+const asker = () => `annotator=${encodeURIComponent(state.who)}&tab=${mine}`;
+
 // For measuring: when a key was pressed, and when the next face was on the screen.
 export const marks = [];
-globalThis.sfhq = { state, marks, drained: () => outbox.drained() };
+globalThis.sfhq = {
+  state,
+  marks,
+  drained: () => outbox.drained(),
+  ahead: () => Promise.all(state.queue.map(({ face }) => images.get(face).ready)),
+};
 
-// Whatever else is said, what is not saved yet stays in sight.
+// Whatever else is said, what is not saved stays in sight.
 function say(text, trouble = false) {
   const unsaved = outbox?.waiting.length ?? 0;
-  $("status").textContent = unsaved > 3 || (unsaved && trouble) ? `${unsaved} unsaved: ${text}` : text;
-  $("status").classList.toggle("trouble", trouble);
+  const refused = outbox?.refused.length ?? 0;
+  const first = [];
+  if (refused) first.push(`${refused} not stored`);
+  if (unsaved > 3 || (unsaved && trouble)) first.push(`${unsaved} unsaved`);
+  $("status").textContent = first.length ? `${first.join(", ")}: ${text}` : text;
+  $("status").classList.toggle("trouble", trouble || refused > 0);
+  $("refused-button").hidden = refused === 0;
+  $("refused-button").textContent = `Not stored (${refused})`;
+}
+
+// After each change of what waits: what became of it.
+function told(problem, done, lost) {
+  const gone = new Set(lost.map(({ answer }) => answer?.client));
+  if (gone.size) {
+    // They are not there, so there is nothing of them to undo.
+    for (const entry of state.history) entry.ids = entry.ids.filter((id) => !gone.has(id));
+    state.history = state.history.filter((entry) => entry.ids.length);
+    remember();
+  }
+  const refused = outbox.refused;
+  if (problem) say(problem.message, true);
+  else if (refused.length) say(refused.at(-1).why, true);
+  else say(outbox.waiting.length ? "saving" : "saved");
+  if (done?.training) refresh();
 }
 
 // Faces.
@@ -35,10 +65,15 @@ async function refill() {
   if (state.asking || state.ended || state.queue.length >= AHEAD || state.view !== "single") return;
   state.asking = true;
   const band = state.band ? `&band=${state.band.join(",")}` : "";
-  const path = `/api/cards?annotator=${encodeURIComponent(state.who)}&count=${AHEAD}${band}`;
+  const path = `/api/cards?${asker()}&count=${AHEAD}${band}`;
   try {
     const { cards } = await ask(path);
     state.ended = cards.length === 0;
+    if (state.ended) {
+      // Another page may hold faces that it gives back.
+      clearTimeout(again);
+      again = setTimeout(() => { state.ended = false; refill(); }, 10000);
+    }
     state.queue.push(...cards);
     for (const card of cards) images.get(card.face);
   } catch (problem) {
@@ -82,10 +117,10 @@ function paint(card) {
   const { image, ready } = images.get(card.face);
   $("photo").replaceChildren(image);
   state.since = performance.now();
-  ready.then((fine) => {
+  ready.then((why) => {
     if (state.shown !== card) return;
-    if (!fine) {
-      missing(card, 250);
+    if (why) {
+      missing(card, why, 250);
       return;
     }
     if (state.overlay) drawOverlay(card);
@@ -101,23 +136,20 @@ function paint(card) {
 }
 
 // In place of an image that did not come: why, and more tries until it comes or is left behind.
-async function missing(card, pause) {
+async function missing(card, why, pause) {
   const here = () => state.shown === card && state.view === "single";
-  const there = await fetch(images.address(card.face), { cache: "no-store" }).then(() => true, () => false);
   if (!here()) return;
   const line = document.createElement("p");
   line.className = "lost";
   line.setAttribute("role", "status");
-  line.textContent = there
-    ? "This image cannot be shown; skip it, and run the stage that made it again."
-    : "The server does not answer; the image comes when it is back.";
+  line.textContent = why;
   $("photo").replaceChildren(line);
   await new Promise((resolve) => setTimeout(resolve, pause));
   if (!here()) return;
-  const fine = await images.get(card.face).ready;
+  const still = await images.get(card.face).ready;
   if (!here()) return;
-  if (fine) paint(card);
-  else missing(card, Math.min(pause * 2, 5000));
+  if (still) missing(card, still, Math.min(pause * 2, 5000));
+  else paint(card);
 }
 
 async function drawOverlay(card) {
@@ -128,10 +160,9 @@ async function drawOverlay(card) {
   canvas.height = image.naturalHeight;
   const context = canvas.getContext("2d");
   const mask = new Image();
-  mask.src = `/mask/${encodeURIComponent(card.face)}`;
   const [found, hasMask] = await Promise.all([
     ask(`/api/points/${encodeURIComponent(card.face)}`).catch(() => ({ points: null })),
-    mask.decode().then(() => true, () => false),
+    load(mask, `/mask/${encodeURIComponent(card.face)}`).then((why) => !why),
   ]);
   if (state.shown !== card) return;
   if (hasMask) {
@@ -178,7 +209,7 @@ function undo() {
 
 async function undoEarlier() {
   await outbox.drained();
-  const { cards } = await ask("/api/undo", { annotator: state.who, client: client() });
+  const { cards } = await ask("/api/undo", { annotator: state.who, tab: mine, client: client() });
   if (!cards.length) say("Nothing to undo.");
   else back(cards, cards.length > 1 ? "grid" : "single");
 }
@@ -213,7 +244,7 @@ async function fillGrid() {
   const count = state.columns ** 2;
   const band = state.band ? `&band=${state.band.join(",")}` : "";
   try {
-    const { cards } = await ask(`/api/cards?annotator=${encodeURIComponent(state.who)}&mode=grid&count=${count}${band}`);
+    const { cards } = await ask(`/api/cards?${asker()}&mode=grid&count=${count}${band}`);
     if (turn === state.turn) turnTo(cards);
   } catch (problem) {
     say(problem.message, true);
@@ -416,7 +447,7 @@ let due = 0;
 async function refresh() {
   clearTimeout(due);
   try {
-    const figures = await ask(`/api/figures?annotator=${encodeURIComponent(state.who)}`);
+    const figures = await ask(`/api/figures?${asker()}`);
     if (!dragging()) draw(figures);
   } catch (problem) {
     if (problem.status) say(problem.message, true);
@@ -442,12 +473,15 @@ function help() {
     button.setAttribute("aria-label", `Change the key of ${ACTIONS[name].label}`);
     button.addEventListener("click", () => {
       button.textContent = "Press a key";
-      addEventListener("keydown", (event) => {
+      const take = (event) => {
         event.preventDefault();
         event.stopImmediatePropagation();
+        if (!usable(event.key)) return;
+        removeEventListener("keydown", take, true);
         if (event.key !== "Escape") bind(name, event.key);
         help();
-      }, { once: true, capture: true });
+      };
+      addEventListener("keydown", take, true);
     });
     change.append(button);
     row.append(what, which, change);
@@ -494,7 +528,7 @@ function typing(target) {
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
-  const name = actionOf(event.key);
+  const name = actionOf(event);
   if (!name) return;
   if ((name === "commit" || name === "skip") && event.target.closest("nav button, header button")) return;
   event.preventDefault();
@@ -508,28 +542,72 @@ $("help-button").addEventListener("click", help);
 $("close-help").addEventListener("click", () => { $("help").close(); open(state.view, true); });
 $("reset-keys").addEventListener("click", () => { reset(); help(); });
 
+// What the server refused: by whom, which face, what was said of it, and why it is not stored.
+function showRefused() {
+  $("refusals").replaceChildren(...outbox.refused.map(({ annotator, answer, why }) => {
+    const row = document.createElement("tr");
+    const words = [annotator, answer?.face ?? "", answer?.undo ? "undo" : answer?.action ?? "", why];
+    row.append(...words.map((word) => {
+      const cell = document.createElement("td");
+      cell.textContent = word;
+      return cell;
+    }));
+    return row;
+  }));
+  if (!$("refused").open) $("refused").showModal();
+}
+$("refused-button").addEventListener("click", showRefused);
+$("close-refused").addEventListener("click", () => $("refused").close());
+$("send-again").addEventListener("click", () => { $("refused").close(); outbox.again(); });
+$("forget").addEventListener("click", () => { $("refused").close(); outbox.forget(); });
+
 async function begin(name) {
-  state.who = name;
-  const found = await ask("/api/start", { annotator: name });
+  const found = await ask("/api/start", { annotator: name, tab: mine });
+  state.who = found.annotator;
   state.part = found.part;
+  localStorage.setItem("sfhq-name", found.annotator);
   $("part").textContent = `${found.part} · ${found.annotator}`;
-  outbox = new Outbox(found.part, (count, problem, done) => {
-    if (problem) say(problem.message, true);
-    else say(count ? "saving" : "saved");
-    if (done?.training) refresh();
-  });
+  start(found.annotator, found.keys);
+  outbox = new Outbox(mine, told);
+  if (outbox.refused.length) told(null, null, []);
   await outbox.drained();
   open("single");
   refresh();
 }
 
-const known = localStorage.getItem("sfhq-name");
-if (known) begin(known).catch((problem) => say(problem.message, true));
-else {
+// Asks who it is, with the names that the part knows, and why the last name was not taken.
+function askName(why = "") {
+  $("name-problem").hidden = !why;
+  $("name-problem").textContent = why;
+  ask("/api/people").then(({ people }) => $("people").replaceChildren(...people.map((name) => {
+    const choice = document.createElement("option");
+    choice.value = name;
+    return choice;
+  }))).catch((problem) => {
+    say(problem.message, true);
+    $("name-problem").hidden = false;
+    $("name-problem").textContent = problem.message;
+  });
   $("who").showModal();
-  $("who").addEventListener("close", () => {
-    const name = $("name").value.trim() || "me";
-    localStorage.setItem("sfhq-name", name);
-    begin(name).catch((problem) => say(problem.message, true));
+}
+
+function enter(name) {
+  begin(name).catch((problem) => {
+    if (problem.status === 400) return askName(problem.message);
+    say(problem.message, true);
+    $("empty").hidden = false;
+    $("empty").textContent = problem.message;
+    return undefined;
   });
 }
+
+$("who").addEventListener("close", () => enter($("name").value.trim() || "me"));
+const known = localStorage.getItem("sfhq-name");
+if (known) enter(known);
+else askName();
+
+// A closed page gives back its faces; one that comes back from the browser's memory begins anew.
+addEventListener("pagehide", () => {
+  if (state.who) ask("/api/leave", { annotator: state.who, tab: mine }, { keepalive: true }).catch(() => {});
+});
+addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
