@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sfhq.console import FOLDER, Command
+from sfhq.console import FOLDER, Command, say
 
 
 @click.group(cls=Command)
@@ -43,7 +43,7 @@ def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: fl
     target = out or part / "curation" / "taste.safetensors"
     model.save(target)
     auc = auc_with_interval(model.out_of_fold, known.liked)
-    click.echo(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
+    say(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
     click.echo(f"cross-validated AUC {auc[0]:.3f} ({auc[1]:.3f} to {auc[2]:.3f})")
     click.echo(f"accept from {model.accept:.3f}, reject up to {model.reject:.3f}")
 
@@ -102,7 +102,7 @@ def taste_evaluate(
         )
     click.echo(f"calibration error  {found.calibration_error:.3f}")
     if report is not None:
-        click.echo(f"page: {report}")
+        say(f"page: {report}")
 
 
 @taste.command("report")

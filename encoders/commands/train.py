@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.train import train_options
-from sfhq.console import FOLDER
+from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
 
@@ -90,7 +90,7 @@ def train_e4e(
         return
     notes = {"images": str(training.images), "generator": digest}
     save_e4e(out / "e4e.safetensors", training.averaged, notes)
-    click.echo(out / "e4e.safetensors")
+    say(out / "e4e.safetensors")
 
 
 def _four(text: str, option: str) -> tuple[int, int, int, int]:

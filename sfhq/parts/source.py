@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sfhq.errors import UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import BadImage, read_image
 from sfhq.parts.records import FaceRecord
 
@@ -190,10 +190,17 @@ def source_of(part: Part) -> Source:
 
     Raises:
         UsageError: nothing was ingested, or the source is not there any more.
+        IntegrityError: the records do not say where it was.
     """
     if "render" in part.stages():
         return Source(part.root)
-    return Source(Path(part.stage_info("ingest")["settings"]["source"]))
+    root = part.stage_info("ingest")["settings"].get("source")
+    if not isinstance(root, str) or "\0" in root:
+        raise IntegrityError(
+            f"{part.root / 'records' / 'ingest.json'}: damaged, names no source; "
+            f"run: sfhq ingest SOURCE {part.root} --redo"
+        )
+    return Source(Path(root))
 
 
 def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:
