@@ -497,7 +497,7 @@ class Part:
         """
         if name not in record.rows:
             raise IntegrityError(f"{self.root}: face {record.face_id} has no {name}")
-        return self.rows(name, record.shard, [record.rows[name]])[0]
+        return np.asarray(self.rows(name, record.shard, [record.rows[name]])[0])
 
     def image_path(self, folder: str, face_id: str) -> Path:
         """Where an image of a face lies.
