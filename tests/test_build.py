@@ -242,7 +242,7 @@ def given_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.getuid() == 0:
         os.chown(path, 12345, -1)
     else:
-        monkeypatch.setattr(build.os, "getuid", lambda: 12345)
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
 
 
 @needs_compiler
