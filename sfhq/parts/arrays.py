@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from sfhq.parts.records import Array
 KEY = b"sfhq.arrays"  # in the metadata of a record file
 UNIT = ("embedding",)  # arrays whose rows are unit vectors
 FINITE = ("embedding", "features_", "inverted", "w_plus")  # beginnings of names
+FRESH = 100_000_000  # nanoseconds
 LONGEST_ERROR = 1e-3  # of a unit vector's length; the search for near-duplicates relies on it
 
 
@@ -79,7 +81,8 @@ def footer(path: Path) -> Footer:
     Raises:
         Exception: whatever is wrong with it.
     """
-    return _footer(path, _stamp(path))
+    stamp = _stamp(path)
+    return (_footer if _settled(stamp) else _footer.__wrapped__)(path, stamp)
 
 
 @lru_cache(maxsize=2**16)
@@ -88,6 +91,14 @@ def _footer(path: Path, stamp: tuple[int, ...]) -> Footer:
 
     metadata = pq.read_metadata(path)
     return Footer(metadata.num_rows, from_metadata(metadata.metadata))
+
+
+def _settled(stamp: tuple[int, ...]) -> bool:
+    """Whether a file is so old that a change of it would change its stamp, too.
+
+    Clocks of file systems tick every few milliseconds; two versions of a file can share a tick.
+    """
+    return time.time_ns() - stamp[-1] > FRESH
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -107,7 +118,8 @@ def read_array(path: Path, name: str, known: Sum | None) -> Array:
     Raises:
         Exception: missing, damaged, or not what was written; the message says how.
     """
-    problem = _problem(path, _stamp(path), name, known)
+    stamp = _stamp(path)
+    problem = (_problem if _settled(stamp) else _problem.__wrapped__)(path, stamp, name, known)
     if problem:
         raise ValueError(problem)
     return _mapped(path)
