@@ -22,7 +22,7 @@ from sfhq.commands.models import models
 from sfhq.commands.parts import export_command, sheet, show, table, write_export
 from sfhq.commands.stages import RunCommand, StageCommand
 from sfhq.commands.train import train
-from sfhq.console import FOLDER, Command
+from sfhq.console import FOLDER, Command, say
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -78,7 +78,7 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
     """What ends a run: the export."""
     line = write_export(part, part / "export", recipe)
     if tell:
-        click.echo(line)
+        say(line)
 
 
 models.add_command(models_convert)

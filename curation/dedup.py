@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,10 @@ class Dedup(Stage[DedupSettings]):
     def check(self, part: Part) -> None:
         """Refuse published parts that cannot be compared, and an encoder without a threshold."""
         self.threshold_for(part)
-        published_parts(part, self.published)
+        for other in published_parts(part, self.published):
+            vectors = Vectors(part)
+            vectors.add_published(other)
+            vectors.require_sound()
 
     def settings(self) -> dict[str, Json]:
         """The threshold as given, and the names of the published parts."""
@@ -138,7 +142,7 @@ class Dedup(Stage[DedupSettings]):
         """
         if self.threshold is not None:
             return self.threshold
-        encoder = str(part.stage_info("embed")["settings"]["encoder"])
+        encoder = str(part.stage_info("embed")["settings"].get("encoder"))
         if encoder not in THRESHOLDS:
             raise UsageError(f"no default threshold for embeddings of {encoder}; give --threshold")
         return THRESHOLDS[encoder]
@@ -155,7 +159,7 @@ class Dedup(Stage[DedupSettings]):
         ranks: list[Rank] = []
         unjudged: dict[int, FaceRecord] = {}  # index -> what its photo is found by
         for record in records:  # of each only what ranking needs
-            vectors.add(record.shard, record.rows["embedding"])
+            vectors.add(record.shard, _row(part, record))
             names.append(("", record.face_id))
             ranks.append(rank(record))
             if ranks[-1][:2] == (WORST, WORST):
@@ -172,7 +176,7 @@ class Dedup(Stage[DedupSettings]):
             part.root / "audit" / "dedup.progress.npz",
             search_key(vectors.rows, order, threshold, frozen, self.block),
         )
-        progress.file.parent.mkdir(exist_ok=True)
+        part.make_room(progress.file)
         dropped = greedy_best_first(
             vectors.rows, order, threshold, self.block, frozen, self.way, progress=progress
         )
@@ -225,9 +229,16 @@ class Dedup(Stage[DedupSettings]):
 
 
 def rank(record: FaceRecord) -> Rank:
-    """What near-duplicates are compared by; the smallest one stays. Sharpness is not known yet."""
+    """What near-duplicates are compared by; the smallest one stays. Sharpness is not known yet.
+
+    Raises:
+        IntegrityError: a score or distance that is not finite; it would break the order.
+    """
     score = record.about.get("score")
     distance = record.prior_distance
+    for name, value in (("score", score), ("prior_distance", distance)):
+        if value is not None and not math.isfinite(value):
+            raise IntegrityError(f"{record.face_id}: {name} is {value}; wanted a finite number")
     known = (WORST if score is None else -score, WORST if distance is None else distance)
     if known != (WORST, WORST):
         return (*known, 0, 0.0, 0, record.face_id)
@@ -242,6 +253,15 @@ def _photo_only(record: FaceRecord) -> FaceRecord:
         source_sha256=record.source_sha256,
         hashes=record.hashes,
     )
+
+
+def _row(part: Part, record: FaceRecord) -> int:
+    """Row of a face's vector in its shard of the embedding."""
+    if "embedding" not in record.rows:
+        raise IntegrityError(
+            f"{part.root}: face {record.face_id} has no embedding; run: sfhq embed {part.root}"
+        )
+    return record.rows["embedding"]
 
 
 def _full_name(name: tuple[str, str]) -> str:
@@ -279,6 +299,7 @@ class Vectors:
     def __init__(self, part: Part) -> None:
         self.part = part
         self._parts = [part]
+        self._width = 0
         self.places: list[tuple[int, int, int]] = []  # part, shard, row
 
     def add(self, shard: int, row: int) -> None:
@@ -296,8 +317,21 @@ class Vectors:
                 ids.append(record.face_id)
         return ids
 
+    def require_sound(self) -> None:
+        """Read the vectors of all that was registered, a block at a time.
+
+        Raises:
+            IntegrityError: as `rows`.
+        """
+        for start in range(0, len(self.places), BLOCK):
+            self.rows(np.arange(start, min(start + BLOCK, len(self.places)), dtype=np.int64))
+
     def rows(self, indices: npt.NDArray[np.int64]) -> Array:
-        """(n, D) float32 embeddings."""
+        """(n, D) float32 embeddings, finite and of unit length.
+
+        Raises:
+            IntegrityError: an array is missing, damaged or was changed, or has another width.
+        """
         by_shard: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
         for place, index in enumerate(indices.tolist()):
             part, shard, row = self.places[index]
@@ -306,7 +340,14 @@ class Vectors:
             some[1].append(row)
         result: Array | None = None
         for (part, shard), (places, rows) in by_shard.items():
-            values = np.asarray(self._parts[part].array("embedding", shard)[rows])
+            values = self._parts[part].rows("embedding", shard, rows)
+            self._width = self._width or values.shape[1]
+            if values.shape[1] != self._width:
+                raise IntegrityError(
+                    f"{self._parts[part].array_path('embedding', shard)}: vectors of "
+                    f"{values.shape[1]} numbers, others have {self._width}; run: sfhq embed "
+                    f"{self._parts[part].root} --redo"
+                )
             if result is None:
                 result = np.empty((len(indices), values.shape[1]), dtype=np.float32)
             result[places] = values
@@ -354,7 +395,7 @@ def verify(part: Part, threshold: float, published: Sequence[Path] = ()) -> int:
     frozen = len(names)
     require_complete(part, "dedup")
     for record in part.faces():
-        vectors.add(record.shard, record.rows["embedding"])
+        vectors.add(record.shard, _row(part, record))
         names.append(record.face_id)
     if len(names) == frozen:
         return 0

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sfhq.errors import UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.found import POINTS
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
-from sfhq.parts.photos import read_photo
+from sfhq.parts.photos import image_bytes, read_photo
 from sfhq.parts.records import Array, FaceRecord
 
 PREFIX = "features_"  # of arrays that hold a feature set
+MASK_FOLDER = "segmentations"
 PREVIEW = 512
 
 
@@ -91,13 +91,22 @@ class Faces:
         return sets
 
     def _column(self, name: str) -> Array:
-        arrays: dict[int, Array] = {}
-        rows = []
-        for record in self.records:
-            if record.shard not in arrays:
-                arrays[record.shard] = self.part.array(name, record.shard)
-            rows.append(arrays[record.shard][record.rows[name]])
-        column: Array = np.asarray(rows, dtype=np.float32).reshape(len(rows), -1)
+        by_shard: dict[int, list[int]] = {}
+        for place, record in enumerate(self.records):
+            by_shard.setdefault(record.shard, []).append(place)
+        column: Array | None = None
+        for shard, places in by_shard.items():
+            numbers = [self.records[i].rows[name] for i in places]
+            values = self.part.rows(name, shard, numbers).reshape(len(places), -1)
+            if column is None:
+                column = np.empty((len(self.records), values.shape[1]), dtype=np.float32)
+            if values.shape[1] != column.shape[1]:
+                raise IntegrityError(
+                    f"{self.part.array_path(name, shard)}: {values.shape[1]} columns, others have "
+                    f"{column.shape[1]}; run: sfhq embed {self.part.root} --redo"
+                )
+            column[places] = values
+        assert column is not None  # there is a face
         return column
 
     def landmarks(self, index: int) -> list[list[float]] | None:
@@ -112,7 +121,13 @@ class Faces:
         shares: list[list[float]] = (points / [width, height]).round(5).tolist()
         return shares
 
-    def mask(self, index: int) -> Path | None:
-        """The segmentation's file, where the part has one."""
-        path = self.part.image_path("segmentations", self.records[index].face_id)
-        return path if path.is_file() else None
+    def mask(self, index: int) -> bytes | None:
+        """The segmentation as PNG, where the part has one.
+
+        Raises:
+            IntegrityError: it is lost or was changed.
+        """
+        record = self.records[index]
+        if MASK_FOLDER not in record.hashes:
+            return None
+        return image_bytes(self.part, record, MASK_FOLDER)

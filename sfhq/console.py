@@ -8,7 +8,9 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sfhq.errors import SfhqError, UsageError, plain
+from sfhq.errors import SfhqError, UsageError
 
 if TYPE_CHECKING:
     from sfhq.pipeline.engine import OnShard
@@ -27,6 +29,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
 EXIT_REJECTIONS = 3
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+SPACES = "\u00a0\u2007\u202f\u3000"  # harmless, though Python calls them not printable
 
 
 class Command(click.Group):
@@ -41,9 +45,10 @@ class Command(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; turn errors a user can mend into one line on stderr."""
+        """Run a command; turn errors a user can mend, and signals, into one line on stderr."""
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                return super().invoke(ctx)
         except SfhqError as error:
             _fail(str(error), error.exit_code)
         except click.UsageError as error:
@@ -52,12 +57,70 @@ class Command(click.Group):
             if error.errno == errno.EPIPE:  # the reader has gone; click ends quietly
                 raise
             _fail(_os_error(error), 1)
+        except Terminated:
+            _fail(
+                "terminated; what is finished is kept; run the same command again to go on",
+                EXIT_TERMINATED,
+            )
         except KeyboardInterrupt:
             _fail("interrupted; run the same command again to go on", EXIT_INTERRUPTED)
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM has come. Whoever clears up after an interrupt does so after this, too."""
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within it SIGINT raises `KeyboardInterrupt` and SIGTERM `Terminated`, once.
+
+    Whichever comes first is the last one that is heard: what clears up is not interrupted, and the
+    exit code says what has happened however often a key is pressed. Signals that somebody else
+    handles are left alone, and so is everything outside the main thread.
+    """
+    mine: dict[signal.Signals, Any] = {}
+
+    def heard(number: int, frame: object) -> None:
+        for each in mine:
+            signal.signal(each, signal.SIG_IGN)
+        mine.clear()  # they stay unheard
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for each, usual in (
+            (signal.SIGINT, signal.default_int_handler),
+            (signal.SIGTERM, signal.SIG_DFL),
+        ):
+            if signal.getsignal(each) == usual:
+                mine[each] = usual
+                signal.signal(each, heard)
+    try:
+        yield
+    finally:
+        for each, usual in mine.items():
+            if signal.getsignal(each) is heard:
+                signal.signal(each, usual)
+
+
+def printable(text: object) -> str:
+    """A text as one line of a terminal: control characters and lone surrogates are spelled out.
+
+    A file's name may hold an escape sequence that moves the cursor, a newline that fakes a second
+    message, or marks that reverse the direction of writing.
+    """
+    return "".join(
+        c if c.isprintable() or c in SPACES else c.encode("unicode_escape").decode()
+        for c in str(text)
+    )
+
+
+def say(line: object, *, err: bool = False) -> None:
+    """Print one line; see `printable`."""
+    click.echo(printable(line), err=err)
+
+
 def _fail(message: str, code: int) -> None:
-    click.echo(f"sfhq: {plain(message)}", err=True)
+    say(f"sfhq: {message}", err=True)
     sys.exit(code)
 
 
@@ -168,7 +231,7 @@ def run_stages(
         if passed:
             click.echo(f"sfhq: {passed_over_line(passed)}", err=True)
         if not as_json:
-            click.echo(counts_line(ended.stage, ended.counts.to_dict()))
+            say(counts_line(ended.stage, ended.counts.to_dict()))
 
     pipeline = Pipeline.from_recipe(recipe, names)
     single = names is not None

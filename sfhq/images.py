@@ -188,10 +188,13 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old or the complete new one, even after a crash.
 
     The bytes are written to `<name>.part` in the same folder and synced; then the file is renamed.
+    That file is always a new one: what lies there by that name is removed, and no link followed.
     """
     partial = path.with_name(path.name + ".part")
     try:
-        with open(partial, "wb") as file:
+        with suppress(FileNotFoundError):
+            partial.unlink()
+        with open(partial, "xb") as file:  # exclusive: fails at a link, even at a dangling one
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

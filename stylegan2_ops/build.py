@@ -15,6 +15,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
@@ -185,7 +186,8 @@ def build(source: Path | None = None) -> Path:
         source: one C++ file with a plain C interface; None takes this package's operators.
 
     Raises:
-        BuildError: no compiler or ninja, the folder cannot be written, or the compiler failed.
+        BuildError: no compiler or ninja, the folder cannot be written or may be written by others,
+            or the compiler failed.
     """
     compiler, ninja = find_compiler(), find_ninja()
     if compiler is None:
@@ -196,11 +198,13 @@ def build(source: Path | None = None) -> Path:
     folder = cache_folder() / build_key(compiler, source)
     library = folder / "ops.so"
     if library.is_file():
+        _require_ours(folder)
         return library
     if ninja is None:
         raise BuildError("no ninja; pip install ninja")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_ours(folder)
         with _only_one(folder):
             if not library.is_file():
                 _compile(compiler, ninja, folder, source)
@@ -209,6 +213,29 @@ def build(source: Path | None = None) -> Path:
             f"{folder}: {error.strerror or error}; set SFHQ_KERNELS to another folder"
         ) from error
     return library
+
+
+def _require_ours(folder: Path) -> None:
+    """Refuse a folder of builds, or a library in it, that somebody else could have written.
+
+    Raises:
+        BuildError: it belongs to another user than this one or root, others may write to it, or it
+            is a link.
+    """
+    for path in (folder, folder / "ops.so"):
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISLNK(found.st_mode):
+            problem, remedy = "a link", "delete it"
+        elif found.st_uid not in (0, os.getuid()):
+            problem, remedy = "belongs to another user", "set SFHQ_KERNELS to a folder of your own"
+        elif found.st_mode & 0o022:
+            problem, remedy = "other users may write to it", f"run: chmod -R go-w {folder}"
+        else:
+            continue
+        raise BuildError(f"{path}: {problem}, so it is not loaded; {remedy}")
 
 
 def _compile(compiler: str, ninja: str, folder: Path, source: Path) -> None:
@@ -236,6 +263,7 @@ default built.so
         raise BuildError(f"{folder}: the compiler took over {BUILD_SECONDS} s") from None
     if done.returncode != 0:
         raise BuildError(_first_error(done.stdout + done.stderr))
+    (folder / "built.so").chmod(0o700)
     os.replace(folder / "built.so", folder / "ops.so")
 
 
@@ -343,11 +371,14 @@ def status() -> dict[str, str | bool]:
         folder = cache_folder()
     except BuildError as error:
         reason = reason or str(error)
-    built = (
-        compiler is not None
-        and folder is not None
-        and (folder / build_key(compiler) / "ops.so").is_file()
-    )
+    built = False
+    if compiler is not None and folder is not None:
+        place = folder / build_key(compiler)
+        built = (place / "ops.so").is_file()
+        try:
+            _require_ours(place)
+        except BuildError as error:
+            built, reason = False, reason or str(error)
     return {
         "compiler": f"{compiler} ({_compiler_version(compiler)})" if compiler else "",
         "ninja": ninja or "",

@@ -249,3 +249,39 @@ def test_several_processes_build_once(fresh: Path, tmp_path: Path) -> None:
     ]
     lines = {child.communicate()[0] for child in children}
     assert len(lines) == 1 and all(child.returncode == 0 for child in children)
+
+
+def given_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user: only root can make one, others become another user themselves."""
+    if os.getuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)
+
+
+@needs_compiler
+@pytest.mark.parametrize("harm", ["user", "writable", "folder", "link"])
+def test_a_library_that_others_could_have_written_is_not_loaded(
+    fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    library = build.build()
+    assert library.parent.stat().st_mode & 0o077 == 0
+    if harm == "user":
+        given_away(library, monkeypatch)
+    elif harm == "writable":
+        library.chmod(0o777)
+    elif harm == "folder":
+        library.parent.chmod(0o777)
+    else:
+        library.rename(tmp_path / "elsewhere.so")
+        library.symlink_to(tmp_path / "elsewhere.so")
+    build.forget()
+    with pytest.raises(build.BuildError, match="so it is not loaded"):
+        build.available("native")
+    found = build.status()
+    assert found["built"] is False and "so it is not loaded" in str(found["reason"])
+    build.forget()
+    if harm in ("writable", "folder"):
+        library.parent.chmod(0o700)
+        library.chmod(0o700)
+        assert build.available("native")

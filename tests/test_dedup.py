@@ -382,6 +382,10 @@ def test_verify_finds_a_planted_pair(tmp_path: Path) -> None:
     planted = np.load(path)
     planted[1] = part.array("embedding", 0)[3]
     np.save(path, planted)
+    with pytest.raises(IntegrityError, match="not what was written here"):
+        verify(part, 0.9)
+    records = part.shard_path("embed", 2)  # whoever can forge an array can forge its digest
+    pq.write_table(pq.read_table(records).replace_schema_metadata(None), records)
     with pytest.raises(IntegrityError, match=r"f0003 and f0009 are closer than 0.9") as caught:
         verify(part, 0.9)
     assert "\n" not in str(caught.value)

@@ -290,6 +290,10 @@ def test_a_stage_on_older_faces_asks_to_be_redone(tmp_path: Path) -> None:
 def test_rows_of_faces_that_are_not_there_are_named(part: Part) -> None:
     sfhq("halo", part.root)
     part.write_about("halo", 0, [FaceRecord("nobody").with_columns(halo=1.0)], Halo.columns)
+    info = part.stage_info("halo")
+    with pytest.raises(IntegrityError, match=f"{info['rows'] + 1} of {info['rows']} rows"):
+        list(history(part, "halo"))
+    part.write_stage_info("halo", {**info, "rows": info["rows"] + 1})
     with pytest.raises(IntegrityError, match="no face nobody in records/synthesize; run: sfhq"):
         list(history(part, "halo"))
 

@@ -10,7 +10,7 @@ import click
 
 from sfhq import stages
 from sfhq.commands.stages import StageCommand
-from sfhq.console import FOLDER
+from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def find_threshold(part: Path, report: Path, as_json: bool) -> None:
     from sfhq.parts.part import Part
 
     opened = Part.open(part)
-    name = str(opened.stage_info("embed")["settings"]["encoder"])
+    name = str(opened.stage_info("embed")["settings"].get("encoder"))
     images, sources = part_photos(opened)
     found = calibrate(name, stages.network("image encoder")(name), images, sources)
     report.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def find_threshold(part: Path, report: Path, as_json: bool) -> None:
     click.echo(f"  {found.taken} of {found.pairs} pairs of other photos lie above it")
     for copy in found.copies:
         click.echo(f"  {100 * copy.found:5.1f} % of copies found: {copy.name}")
-    click.echo(f"page: {report}")
+    say(f"page: {report}")
 
 
 def prove(part: Path, threshold: float | None, published: tuple[Path, ...], as_json: bool) -> None:
@@ -89,7 +89,7 @@ def prove(part: Path, threshold: float | None, published: tuple[Path, ...], as_j
     opened = Part.open(part)
     used = threshold
     if used is None:
-        used = opened.stage_info("dedup")["settings"]["threshold"]
+        used = opened.stage_info("dedup")["settings"].get("threshold")
     limit = Dedup(used).threshold_for(opened)
     count = verify(opened, limit, published)
     if as_json:

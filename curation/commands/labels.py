@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import SEED, Finite, not_blank
-from sfhq.console import FOLDER, Command
+from sfhq.console import FOLDER, Command, say
 
 SHARE = Finite(0, 1)
 
@@ -132,7 +132,7 @@ def labels_export(part: Path, target: Path, events: bool) -> None:
     from curation.labels.store import FILE, LabelStore
 
     with LabelStore(part / FILE, readonly=True) as store:
-        click.echo(f"{export_labels(store, target, current=not events)} rows in {target}")
+        say(f"{export_labels(store, target, current=not events)} rows in {target}")
 
 
 @labels.command("import")

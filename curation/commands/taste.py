@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import Finite
-from sfhq.console import FOLDER, Command
+from sfhq.console import FOLDER, Command, say
 
 precision_option = click.option(
     "--precision",
@@ -48,7 +48,7 @@ def taste_fit(part: Path, out: Path | None, annotator: str | None, precision: fl
     target = out or part / "curation" / "taste.safetensors"
     model.save(target)
     auc = auc_with_interval(model.out_of_fold, known.liked)
-    click.echo(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
+    say(f"{target}: version {model.version}, {model.counts[0]} kept, {model.counts[1]} not")
     click.echo(f"cross-validated AUC {auc[0]:.3f} ({auc[1]:.3f} to {auc[2]:.3f})")
     for line in _thresholds(model.accept, model.reject, precision):
         click.echo(line)
@@ -117,7 +117,7 @@ def taste_evaluate(
         click.echo(f"{name:<18} {value if share.count else 'no face'}")
     click.echo(f"calibration error  {found.calibration_error:.3f}")
     if report is not None:
-        click.echo(f"page: {report}")
+        say(f"page: {report}")
 
 
 @taste.command("report")

@@ -133,10 +133,10 @@ class Pages:
 
     async def mask(self, request: Request) -> Response:
         """The segmentation, where there is one."""
-        path = self.session.faces.mask(self._index(request))
-        if path is None:
+        data = await run_in_threadpool(self.session.faces.mask, self._index(request))
+        if data is None:
             raise HTTPException(404, "this face has no segmentation; run: sfhq parse")
-        return Response(path.read_bytes(), media_type="image/png")
+        return Response(data, media_type="image/png")
 
     async def points(self, request: Request) -> Response:
         """Landmarks as shares of the image's size."""

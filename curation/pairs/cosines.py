@@ -7,13 +7,34 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from sfhq.errors import IntegrityError
 from sfhq.parts.records import Array
 
 BLOCK = 4096  # vectors that are compared at a time
 PAIRS = 4096  # pairs that are decided at a time; bounds the memory
+MOST_OFF = 1e-3  # of a unit vector's length
 RECHECK = 1e-4  # float32 products of unit vectors err by far less
 
 Places = npt.NDArray[np.int64]
+
+
+def require_unit(vectors: Array) -> Array:
+    """Vectors as they are, once they are finite and of unit length: bounds and margins need both.
+
+    Args:
+        vectors: (n, D).
+
+    Raises:
+        IntegrityError: one is not; a NaN would hide every pair of its block.
+    """
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    wrong = np.nonzero(~(np.abs(lengths - 1) <= MOST_OFF))[0]
+    if len(wrong):
+        raise IntegrityError(
+            f"{len(wrong)} of {len(vectors)} vectors are not finite and of unit length (the first "
+            f"has length {lengths[wrong[0]]:.4g}); embed these photos again"
+        )
+    return vectors
 
 
 def exact_cosine(a: Array, b: Array) -> float:
@@ -71,7 +92,11 @@ def first_violation(
 
     Float32 products of blocks, whatever way the set was chosen by. Pairs among the first
     `frozen` vectors do not count.
+
+    Raises:
+        IntegrityError: as `require_unit`.
     """
+    require_unit(vectors)
     for start in range(0, len(vectors), block):
         for other in range(start, len(vectors), block):
             for i, j, _ in neighbours_above(

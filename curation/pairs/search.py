@@ -22,6 +22,7 @@ from curation.pairs.cosines import (
     exact_cosine,
     first_violation,
     neighbours_above,
+    require_unit,
 )
 from curation.pairs.progress import Progress, search_key
 from sfhq.parts.records import Array
@@ -70,6 +71,9 @@ def greedy_best_first(
     Returns:
         dropped index -> (index kept instead, their cosine). Of several kept neighbours
         the one with the largest cosine is named, of equal ones the earliest.
+
+    Raises:
+        IntegrityError: a vector that is not finite or not of unit length.
     """
     block = min(block, BLOCK)
     kept: list[int] = []
@@ -80,7 +84,7 @@ def greedy_best_first(
     ready = max(done, frozen)
     kept.extend(i for i in order[:ready].tolist() if i not in dropped)
     for start in range(0, len(kept), block):
-        look.add(rows(np.asarray(kept[start : start + block])))
+        look.add(require_unit(rows(np.asarray(kept[start : start + block]))))
     for start in range(ready, len(order), block):
         indices = order[start : start + block]
         chosen = _walk(look, rows, indices, kept, threshold, dropped)
@@ -100,7 +104,7 @@ def _walk(
     dropped: dict[int, tuple[int, float]],
 ) -> npt.NDArray[np.bool_]:
     """Decide one block: (n,) which of it are kept. The others are added to `dropped`."""
-    vectors = rows(indices)
+    vectors = require_unit(rows(indices))
     best: dict[int, tuple[int, float]] = {}  # row -> (place, cosine)
     inside: dict[int, list[tuple[int, float]]] = {}
     for pairs in look.search(vectors):
@@ -154,7 +158,11 @@ def all_pairs(
 
     Returns:
         (P,) i, (P,) j with j < i, and (P,) cosines in float64; sorted by i, then j.
+
+    Raises:
+        IntegrityError: a vector that is not finite or not of unit length.
     """
+    require_unit(vectors)
     order = np.arange(len(vectors), dtype=np.int64)
 
     def rows(places: Places) -> Array:

@@ -35,6 +35,7 @@ from sfhq.weights.header import sorted_header
 
 FORMAT = "sfhq-taste-1"
 FEWEST = 8  # labels of each kind
+MOST_DEPTH = 1024  # of a tree in a file
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,9 @@ class TasteModel:
                 a = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return cls._from(about, a)
         except Exception as error:
+            said = " ".join(str(error).split())[:200] or type(error).__name__
             raise IntegrityError(
-                f"{path}: not a taste model that can be read ({error}); "
+                f"{path}: not a taste model that can be read ({said}); "
                 "make it again with: sfhq taste fit"
             ) from None
 
@@ -227,6 +229,7 @@ class TasteModel:
             settings.neighbours,
             prior,
         )
+        _require_sound(a, trees, settings)
         features: dict[str, int] = about["features"]
         names = tuple(sorted(features))
         widths = tuple(features[n] for n in names)
@@ -245,7 +248,49 @@ class TasteModel:
         )
         if model.version != about["version"]:
             raise ValueError("its numbers are not those it was saved with")
+        if sum(widths) != len(a["mean"]):
+            raise ValueError(f"{len(a['mean'])} columns; its feature sets have {sum(widths)}")
         return model
+
+
+def _require_sound(a: dict[str, Array], trees: Trees, settings: TasteSettings) -> None:
+    """Refuse numbers that would fail, or take for ever, only when faces are scored.
+
+    Raises:
+        ValueError: says which.
+    """
+    for name, array in a.items():
+        # A cut that nothing reaches is infinite.
+        if not np.isfinite(array).all() and name not in ("tree_threshold", "cuts"):
+            raise ValueError(f"{name} is not finite")
+        if np.isnan(array).any():
+            raise ValueError(f"{name} is not a number")
+    columns, axes = a["axes"].shape
+    shapes = {
+        "mean": (columns,),
+        "scale": (columns,),
+        "logistic": (columns,),
+        "points": (len(a["labels"]), axes),
+        "stack": (len(MEMBERS),),
+        "cuts": (2,),
+    }
+    shapes |= {f"tree_{n}": trees.feature.shape for n in ("threshold", "left", "right", "value")}
+    for name, shape in shapes.items():
+        if a[name].shape != shape:
+            raise ValueError(f"{name} has shape {a[name].shape}; wanted {shape}")
+    if not len(a["labels"]) or settings.neighbours < 1 or not (a["scale"] > 0).all():
+        raise ValueError("no faces, no neighbours, or a scale of 0")
+    if trees.feature.ndim != 2 or not trees.feature.shape[1] or not 0 <= trees.depth <= MOST_DEPTH:
+        raise ValueError(f"trees of depth {trees.depth}")
+    for name, nodes, most in (
+        ("tree_feature", trees.feature, axes),
+        ("tree_left", trees.left, trees.feature.shape[1]),
+        ("tree_right", trees.right, trees.feature.shape[1]),
+    ):
+        if nodes.dtype.kind not in "iu" or (nodes.size and nodes.max() >= most):
+            raise ValueError(f"{name} points outside")
+        if nodes.size and nodes.min() < (-1 if name == "tree_feature" else 0):
+            raise ValueError(f"{name} points outside")
 
 
 def fit_taste(

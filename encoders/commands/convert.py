@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sfhq.console import FOLDER
+from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
 
@@ -67,7 +67,7 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
             f"fingerprint {notes['fingerprint'][:16]}"
         )
         tell(notes, "noise", "w_avg", "conv_clamp")
-        click.echo(f"next: sfhq sample PART --count 10 --generator {target} --e4e FILE", err=True)
+        say(f"next: sfhq sample PART --count 10 --generator {target} --e4e FILE", err=True)
 
     try:
         value = read_weights(path)
@@ -83,7 +83,7 @@ def models_convert(source: str, out: Path, generator_out: Path | None, force: bo
         raise IntegrityError(f"{path}: has no generator inside; leave --generator-out out")
     save_e4e_state(out, encoder.config, encoder.state, encoder.notes)
     mark = encoder.notes.get("fingerprint", "")[:16] or "unknown"
-    click.echo(f"{out}: e4e, {encoder.config.num_ws} layers, for the generator {mark}")
+    say(f"{out}: e4e, {encoder.config.num_ws} layers, for the generator {mark}")
     tell(encoder.notes, "encoder", "latent_avg")
     if generator_out is not None and encoder.generator is not None:
         write_generator(encoder.generator, generator_out)

@@ -9,7 +9,7 @@ import click
 
 from sfhq.commands.numbers import Finite
 from sfhq.commands.train import check_device, train_options
-from sfhq.console import FOLDER
+from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
 
@@ -98,7 +98,7 @@ def train_e4e(
         return
     notes = {"images": str(training.images), "generator": digest}
     save_e4e(out / "e4e.safetensors", training.averaged, notes)
-    click.echo(out / "e4e.safetensors")
+    say(out / "e4e.safetensors")
 
 
 def _four(text: str, option: str) -> tuple[int, int, int, int]:

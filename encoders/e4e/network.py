@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from encoders.e4e.irse import Backbone, BackboneConfig
 from sfhq.errors import IntegrityError
 from sfhq.weights.checkpoints import (
+    check_sizes,
     file_digest,
     pack_path,
     read_checkpoint,
@@ -266,9 +267,17 @@ def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, 
     """
     checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
     try:
-        network = E4e(E4eConfig.from_dict(checkpoint.architecture))
+        check_sizes(checkpoint.architecture, len(checkpoint.state))
+        config = E4eConfig.from_dict(checkpoint.architecture)
+        with torch.device("meta"):
+            outline = E4e(config)
+        require_fit(outline, checkpoint.state)
+        network = E4e(config)
         network.load_state_dict(checkpoint.state)
-    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+    except (
+        *(RuntimeError, TypeError, ValueError, LookupError),
+        *(OverflowError, AttributeError, IntegrityError),
+    ) as error:
         raise IntegrityError(
             f"{checkpoint.path}: damaged: tensors do not fit the architecture: "
             f"{str(error).splitlines()[-1]}"

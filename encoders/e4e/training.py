@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.e4e.network import E4e, E4eConfig
-from sfhq.errors import UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.training import fast_convolutions
@@ -81,15 +81,31 @@ def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
 
     Raises:
         UsageError: the file is missing, or has codes of other photos.
+        IntegrityError: the file is damaged.
     """
     if not path.is_file():
         raise UsageError(f"{path}: no such file; wanted codes.pt of a generator's run")
-    saved = torch.load(path, weights_only=True)
-    if tuple(saved["names"]) != names:
+    try:
+        saved = torch.load(path, weights_only=True)
+        known, codes = tuple(saved["names"]), saved["codes"]
+        if not isinstance(codes, Tensor) or codes.dtype != torch.float32 or codes.ndim != 2:
+            raise ValueError("codes are no matrix")
+        if not codes.isfinite().all():
+            raise ValueError("codes that are not finite")
+    except Exception as error:
+        raise IntegrityError(
+            f"{path}: not codes that can be read ({type(error).__name__}); "
+            "give codes.pt of a generator's run"
+        ) from None
+    if known != names:
         raise UsageError(
             f"{path}: has codes of other photos; give the folders of the generator's training"
         )
-    codes: Tensor = saved["codes"]
+    if len(codes) != 2 * len(names):
+        raise IntegrityError(
+            f"{path}: {len(codes)} codes of {len(names)} photos and their mirror images; wanted "
+            f"{2 * len(names)}"
+        )
     return codes
 
 

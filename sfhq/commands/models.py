@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sfhq.console import FOLDER, Command
+from sfhq.console import FOLDER, Command, say
 from sfhq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,14 +144,14 @@ def _say_where(found: Status) -> None:
     """Print the path of the weights; on stderr, where a package looks for them and what is next."""
     from sfhq.weights.store import put_in_hub
 
-    click.echo(found.path)
+    say(found.path)
     if found.state == "installed":
         placed = put_in_hub(found.row)
         if placed is not None:
-            click.echo(f"also at {placed}, where face-alignment looks for it", err=True)
+            say(f"also at {placed}, where face-alignment looks for it", err=True)
     if found.row.converts_to:
         convert = f"sfhq models convert {found.row.name} OUT.safetensors"
-        click.echo(f"next: {convert}; then give OUT as {found.row.converts_to}", err=True)
+        say(f"next: {convert}; then give OUT as {found.row.converts_to}", err=True)
 
 
 @models.command("add")

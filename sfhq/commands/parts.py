@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfhq.console import FOLDER, counts_line, progress_bar, read_recipe
-from sfhq.errors import plain
+from sfhq.console import FOLDER, counts_line, progress_bar, read_recipe, say
 
 if TYPE_CHECKING:
     from sfhq.parts.part import Part
@@ -40,7 +39,7 @@ def show(part: Path, rejections: int, as_json: bool) -> None:
     for row in rows:
         _show_stage(opened, row, rejections)
     if rows and rows[-1]["complete"]:
-        click.echo(f"{'left':<10} {count_left(opened):>7} faces")
+        say(f"{'left':<10} {count_left(opened):>7} faces")
 
 
 def _show_stage(part: Part, row: dict[str, Any], most: int) -> None:
@@ -48,17 +47,17 @@ def _show_stage(part: Part, row: dict[str, Any], most: int) -> None:
 
     stage = row["stage"]
     if "entered" not in row:
-        click.echo(f"{stage:<10} not ended; run: sfhq {stage} {part.root}")
+        say(f"{stage:<10} not ended; run: sfhq {stage} {part.root}")
         return
-    click.echo(counts_line(stage, row))
+    say(counts_line(stage, row))
     for name in row["outdated"]:
         again = f"sfhq {stage} {part.root} --redo"
-        click.echo(f"           {name} has changed since {stage} read it; run: {again}")
+        say(f"           {name} has changed since {stage} read it; run: {again}")
     if not row["rejected"]:
         return
     for _, record in zip(range(most), rejections(part, stage), strict=False):
         name = record.source if stage in ("ingest", "align") else record.face_id
-        click.echo(plain(f"           {name}: {record.reason}: {record.detail}"))
+        say(f"           {name}: {record.reason}: {record.detail}")
 
 
 @click.command()
@@ -101,7 +100,7 @@ def table(
     if out is None:
         click.echo(data, nl=False)
     else:
-        click.echo(f"{found.num_rows} rows in {out}")
+        say(f"{found.num_rows} rows in {out}")
 
 
 @click.command(name="export")
@@ -149,7 +148,7 @@ def export_command(
         export__quality=quality,
     )
     how: dict[str, Any] = {"rejected": rejected, "samples": samples, "replace": replace}
-    click.echo(write_export(part, target, recipe, "export", **how))
+    say(write_export(part, target, recipe, "export", **how))
 
 
 def _file_name(name: str) -> str:
@@ -180,7 +179,7 @@ def write_export(root: Path, target: Path, recipe: Recipe, by: str = "run", **ho
     require_photos(part)
     maker = writer_of(POINTS)
     if not has_points(part) and maker is not None:
-        click.echo(f"{maker}: {root} has no landmarks yet", err=True)
+        say(f"{maker}: {root} has no landmarks yet", err=True)
         Pipeline.from_recipe(recipe, [maker]).run(part, progress=progress_bar)
     settings = recipe.export
     with tqdm(desc="export    ", unit=" faces", disable=not sys.stderr.isatty()) as bar:
@@ -228,4 +227,4 @@ def sheet(
         pages=pages,
         labels=labels,
     ):
-        click.echo(path)
+        say(path)

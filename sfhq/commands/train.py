@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import SEED, Finite
-from sfhq.console import FOLDER, Command, options
+from sfhq.console import FOLDER, Command, options, say
 from sfhq.errors import UsageError
 
 
@@ -169,4 +169,4 @@ def train_generator(
     torch.save({"codes": training.latents(), "names": list(photos.names)}, out / "codes.pt")
     notes = {"images": str(training.images)}
     save_generator(out / "generator.safetensors", generator, notes)
-    click.echo(out / "generator.safetensors")
+    say(out / "generator.safetensors")

@@ -6,12 +6,19 @@ and detail.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sfhq.parts.records import ColumnType, FaceRecord, Json, arrow_type, canonical_json
+from sfhq import stages
+from sfhq.parts.records import (
+    ColumnType,
+    FaceRecord,
+    Json,
+    arrow_type,
+    canonical_json,
+    read_mapping,
+)
 
 FRAME = ("face_id", "rows", "hashes", "rejected_by", "reason", "detail")
 
@@ -72,6 +79,29 @@ def to_table(rows: Iterable[AboutRow], columns: Mapping[str, ColumnType]) -> Any
     return pa.Table.from_pydict(values, schema=schema)
 
 
+def check_about(stage: str, table: Any) -> None:
+    """Refuse an Arrow table whose columns have other types than the stage declares.
+
+    Args:
+        stage: that wrote it; of one that the table of stages lacks only the frame is known.
+        table: as `to_table` makes it.
+
+    Raises:
+        ValueError, KeyError: names the column.
+    """
+    import pyarrow as pa
+
+    for name in FRAME:
+        column = table.column(name)
+        if column.type != pa.string() or column.null_count:
+            raise ValueError(f"{name} is {column.type}")
+    declared = stages.load_stage(stage).columns if stage in stages.names() else {}
+    for name, kind in declared.items():
+        place = table.schema.get_field_index(name)
+        if place >= 0 and table.schema.field(place).type != arrow_type(kind):
+            raise ValueError(f"{name} is {table.schema.field(place).type}")
+
+
 def from_table(values: Mapping[str, list[Any]]) -> list[AboutRow]:
     """The inverse of `to_table`, of columns as plain lists; also of other columns than today's."""
     own = [name for name in values if name not in FRAME]
@@ -79,8 +109,8 @@ def from_table(values: Mapping[str, list[Any]]) -> list[AboutRow]:
         AboutRow(
             face_id,
             {name: values[name][i] for name in own},
-            json.loads(values["rows"][i]),
-            json.loads(values["hashes"][i]),
+            read_mapping(values["rows"][i], int),
+            read_mapping(values["hashes"][i], str),
             values["rejected_by"][i],
             values["reason"][i],
             values["detail"][i],

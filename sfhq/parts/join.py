@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sfhq.errors import IntegrityError
 from sfhq.parts.about import join
-from sfhq.parts.lineage import about_stages, faces_stage
+from sfhq.parts.lineage import about_stages, faces_stage, require_complete, require_found
 from sfhq.parts.records import FaceRecord
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def join_shard(part: Part, faces: str, about: Sequence[str], shard: int) -> list
     """
     records = part.read_shard(faces, shard)
     for stage in about:
-        if not part.shard_path(stage, shard).is_file():
+        if not os.path.lexists(part.shard_path(stage, shard)):
             continue
         rows = {row.face_id: row for row in part.read_about(stage, shard)}
         records = [join(r, rows[r.face_id]) if r.face_id in rows else r for r in records]
@@ -42,6 +43,7 @@ def joined(part: Part) -> Iterator[FaceRecord]:
         UsageError: nothing has run to its end.
         IntegrityError: damaged or missing records.
     """
+    require_found(part)
     faces = faces_stage(part)
     about = about_stages(part, faces)
     for shard in part.shards(faces):
@@ -73,6 +75,8 @@ def history(part: Part, stage: str) -> Iterator[FaceRecord]:
         IntegrityError: damaged records, or rows of faces that do not exist.
     """
     info = part.stage_info(stage)
+    if info["complete"]:
+        require_complete(part, stage)
     if info["kind"] != "about":
         yield from part.records(stage)
         return

@@ -19,21 +19,53 @@ if TYPE_CHECKING:
     from sfhq.parts.part import Part
 
 
+def require_found(part: Part, before: str | None = None) -> None:
+    """Refuse a part that has lost what says of a stage that it ran here.
+
+    Shards without a description are no loss where the stage is not known to have ended: a redo
+    that was killed leaves them, and the next run removes them.
+
+    Args:
+        part: the part.
+        before: look only at stages that come before this one in a run.
+
+    Raises:
+        IntegrityError: names the first stage that is lost.
+    """
+    here = part.stages()
+    ended = part.ended()
+    if ended is None:  # a part of an older version
+        folders = (part.root / "records").glob("*/[0-9]*.parquet")
+        ended = sorted({path.parent.name for path in folders}, key=stages.position)
+    for name in ended:
+        counts = before is None or stages.position(name) < stages.position(before)
+        if name not in here and counts:
+            raise IntegrityError(
+                f"{part.root / 'records' / name}.json: missing, but {name} has run here; put it "
+                f"back, or run: sfhq {name} {part.root}"
+            )
+
+
 def require_complete(part: Part, stage: str) -> None:
-    """Refuse a stage that has not ended, or has lost shards.
+    """Refuse a stage that has not ended, or has lost shards or rows.
 
     Raises:
         UsageError: it has not ended.
-        IntegrityError: fewer or more shards than it wrote.
+        IntegrityError: other shards than it wrote, or fewer or more rows.
     """
     info = part.stage_info(stage)
     again = f"run: sfhq {stage} {part.root}"
     if not info["complete"]:
         raise UsageError(f"{part.root}: {stage} has not ended; {again}")
-    found = len(part.shards(stage))
-    if found != info["shards"]:
+    found = part.shards(stage)
+    if len(found) != info["shards"] or found != list(range(len(found))):
         raise IntegrityError(
-            f"{part.root}: {found} of {info['shards']} shards in records/{stage}; {again}"
+            f"{part.root}: {len(found)} of {info['shards']} shards in records/{stage}; {again}"
+        )
+    rows = part.rows_of(stage)
+    if rows != info.get("rows", rows):
+        raise IntegrityError(
+            f"{part.root}: {rows} of {info['rows']} rows in records/{stage}; {again} --redo"
         )
 
 
@@ -176,6 +208,9 @@ def drop(part: Part, stage: str) -> list[str]:
         Names of the stages that went.
     """
     gone = [s for s in (stage, *readers(part, stage)) if s in part.stages()]
+    ended = part.ended()
+    if ended is not None:  # first, so that a kill leaves nothing that looks lost
+        part.write_ended(name for name in ended if name not in gone)
     for name in reversed(gone):
         (part.root / "records" / f"{name}.json").unlink(missing_ok=True)
         folder = part.root / "records" / name

@@ -1,7 +1,7 @@
 """A dataset part on disk: records, arrays and images, read shard by shard.
 
 ```
-part.json                     format, name
+part.json                     format, name, stages that have ended
 records/<stage>.json          settings, what the stage read and wrote, counts
 records/<stage>/00000.parquet one row a face
 arrays/<name>/00000.npy       rows beside their shard
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +30,9 @@ import numpy as np
 from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import mark_of, write_atomic, write_image
-from sfhq.parts import format1
-from sfhq.parts.about import AboutRow, from_table, to_table
+from sfhq.parts import arrays, description, format1
+from sfhq.parts.about import AboutRow, check_about, from_table, to_table
+from sfhq.parts.files import MOST_RECORDS, read_file, why
 from sfhq.parts.records import (
     COLUMNS,
     Array,
@@ -38,6 +40,7 @@ from sfhq.parts.records import (
     FaceRecord,
     Json,
     Pixels,
+    check_columns,
     from_columns,
     record_schema,
     to_columns,
@@ -73,7 +76,9 @@ class Part:
                 raise UsageError(
                     f"{root}: not empty and not a part; give a new folder or an existing part"
                 )
-            part._write_json("part.json", {"format": FORMAT, "name": name or root.resolve().name})
+            part._write_json(
+                "part.json", {"format": FORMAT, "name": name or root.resolve().name, "ended": []}
+            )
         except OSError as error:
             raise UsageError(
                 f"{root}: cannot make a part here ({error.strerror}); give a folder you can write"
@@ -88,7 +93,7 @@ class Part:
             UsageError: there is none.
             IntegrityError: its description is damaged or of a newer format.
         """
-        if not (root / "part.json").is_file():
+        if not os.path.lexists(root / "part.json"):
             raise UsageError(f"{root}: not a part (no part.json); make one with: sfhq ingest")
         part = cls(root)
         found = part._description()["format"]
@@ -102,9 +107,8 @@ class Part:
     def _description(self) -> dict[str, Any]:
         path = self.root / "part.json"
         try:
-            info = json.loads(path.read_bytes())
-            return {"format": int(info["format"]), "name": str(info["name"])}
-        except (ValueError, KeyError, TypeError, RecursionError):
+            return description.read_part(path)
+        except description.Problem:
             raise IntegrityError(
                 f"{path}: damaged; wanted JSON with a format number and a name"
             ) from None
@@ -120,9 +124,34 @@ class Part:
         if info["format"] < FORMAT:
             self._write_json("part.json", {**info, "format": FORMAT})
 
+    def ended(self) -> list[str] | None:
+        """Stages that came to their end here, as `part.json` says; None where it does not say."""
+        found: list[str] | None = self._description().get("ended")
+        return found
+
+    def write_ended(self, names: Iterable[str]) -> None:
+        """Replace the stages that `part.json` says have ended."""
+        info = self._description()
+        ended = sorted({*names}, key=lambda name: (stages.position(name), name))
+        if info.get("ended") != ended:
+            self._write_json("part.json", {**info, "ended": ended})
+
+    def make_room(self, path: Path) -> None:
+        """Make the folder that a file of this part is to lie in.
+
+        Raises:
+            IntegrityError: a link leads out of the part.
+        """
+        if not path.parent.resolve().is_relative_to(self.root.resolve()):
+            raise IntegrityError(
+                f"{path.parent}: leads out of the part by a link; nothing was written; put a "
+                "folder in the link's place"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+
     def _write_json(self, relative: str, value: Json) -> None:
         path = self.root / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.make_room(path)
         write_atomic(path, (json.dumps(value, sort_keys=True, indent=1) + "\n").encode())
 
     # stages
@@ -148,23 +177,17 @@ class Part:
         """
         path = self.root / "records" / f"{stage}.json"
         old = self.root / "records" / stage / "stage.json"
-        if not path.is_file() and not old.is_file():
+        where = path if os.path.lexists(path) else old
+        if not os.path.lexists(where):
             raise UsageError(f"{self.root}: no {stage} records yet; run: sfhq {stage} {self.root}")
-        where = path if path.is_file() else old
         try:
-            info: dict[str, Any] = json.loads(where.read_bytes())
+            info = description.read_table(where)
             if where == old:
                 info = self._old_info(info, stage)
-            for key, kind in (("settings", dict), ("inputs", dict), ("writes", list)):
-                if not isinstance(info[key], kind):
-                    raise ValueError
-            if not isinstance(info["complete"], bool) or not isinstance(info["kind"], str):
-                raise ValueError
-            if info["complete"]:
-                int(info["shards"]), dict(info["counts"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+            description.check_stage(info)
+        except (*description.Problem, AttributeError):
             raise IntegrityError(
-                f"{where}: damaged; run: sfhq {stage} {self.root} --redo"
+                f"{where}: damaged; delete it and run: sfhq {stage} {self.root}"
             ) from None
         return info
 
@@ -190,7 +213,9 @@ class Part:
     def shards(self, stage: str) -> list[int]:
         """Numbers of the shards a stage has finished, ascending."""
         folder = self.root / "records" / stage
-        return sorted(int(p.stem) for p in folder.glob("[0-9]*.parquet") if p.stem.isdigit())
+        stems = (p.stem for p in folder.glob("[0-9]*.parquet"))
+        plain = (s for s in stems if s.isascii() and s.isdecimal())
+        return sorted(int(s) for s in plain if s == f"{int(s):05d}")
 
     def read_shard(self, stage: str, shard: int) -> list[FaceRecord]:
         """The whole records of one shard of a stage that makes faces, rejected ones too.
@@ -198,7 +223,8 @@ class Part:
         Raises:
             IntegrityError: the file is damaged, or of a newer version.
         """
-        columns = self._columns(stage, shard)
+        table = self._table(stage, shard)
+        columns: dict[str, list[Any]] = table.to_pydict()
         if "realism" in columns:
             columns = format1.translated(columns)
         unknown = sorted(columns.keys() - {*COLUMNS})
@@ -208,8 +234,9 @@ class Part:
                 f"({', '.join(unknown)}); a newer version made it: pip install --upgrade sfhq"
             )
         try:
+            check_columns(table)
             return [format1.translated_record(r) for r in from_columns(columns, shard)]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (*description.Problem, AttributeError) as error:
             raise self._damaged(stage, shard, error) from None
 
     def read_about(self, stage: str, shard: int) -> list[AboutRow]:
@@ -218,35 +245,54 @@ class Part:
         Raises:
             IntegrityError: the file is damaged.
         """
-        columns = self._columns(stage, shard)
+        table = self._table(stage, shard)
+        columns: dict[str, list[Any]] = table.to_pydict()
         try:
             if "realism" in columns:
+                check_columns(table)
                 records = from_columns(format1.translated(columns), shard)
                 return format1.about_rows(stage, records, columns["score"])
+            check_about(stage, table)
             return from_table(columns)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (*description.Problem, AttributeError) as error:
             raise self._damaged(stage, shard, error) from None
 
-    def _columns(self, stage: str, shard: int) -> dict[str, list[Any]]:
+    def _table(self, stage: str, shard: int) -> Any:
+        """The Arrow table of a record file, its face ids checked."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.shard_path(stage, shard)
         try:
-            table = pq.read_table(path, partitioning=None, page_checksum_verification=True)
-            columns: dict[str, list[Any]] = table.to_pydict()
+            data = read_file(self.shard_path(stage, shard), MOST_RECORDS)
+            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+            ids = table.column("face_id").to_pylist()
+            if not all(isinstance(i, str) and FACE_ID.fullmatch(i) for i in ids):
+                raise ValueError("face_id")
+            if len({*ids}) != len(ids):
+                raise ValueError("a face twice")
         except Exception as error:
             raise self._damaged(stage, shard, error) from None
-        if "face_id" not in columns or not all(
-            isinstance(i, str) and FACE_ID.fullmatch(i) for i in columns["face_id"]
-        ):
-            raise self._damaged(stage, shard, ValueError("face_id"))
-        return columns
+        return table
 
     def _damaged(self, stage: str, shard: int, error: Exception) -> IntegrityError:
         return IntegrityError(
             f"{self.shard_path(stage, shard)}: damaged records ({type(error).__name__}); delete "
             f"the file and run: sfhq {stage} {self.root}"
         )
+
+    def rows_of(self, stage: str) -> int:
+        """How many rows the record files of a stage hold, as their ends say.
+
+        Raises:
+            IntegrityError: one is damaged.
+        """
+        total = 0
+        for shard in self.shards(stage):
+            try:
+                total += arrays.footer(self.shard_path(stage, shard)).rows
+            except Exception as error:
+                raise self._damaged(stage, shard, error) from None
+        return total
 
     def records(self, stage: str) -> Iterator[FaceRecord]:
         """All whole records of a stage that makes faces, one shard in memory at a time."""
@@ -288,9 +334,9 @@ class Part:
         """
         import pyarrow as pa
 
-        written = self._write_files(shard, records, {})
+        written, sums = self._write_files(shard, records, {})
         table = pa.Table.from_pydict(to_columns(written), schema=record_schema())
-        self._write_table(stage, shard, table)
+        self._write_table(stage, shard, table, sums)
 
     def write_about(
         self,
@@ -307,12 +353,15 @@ class Part:
             records: faces with `columns`, `arrays` and `images`, or rejected.
             columns: the declared columns and their types.
         """
-        known = self.read_about(stage, shard) if self.shard_path(stage, shard).is_file() else []
+        path = self.shard_path(stage, shard)
+        known = self.read_about(stage, shard) if os.path.lexists(path) else []
+        before = arrays.footer(path).sums if known else {}
         bare = [replace(r, rows={}, hashes={}) for r in records]
         kept: dict[str, int] = {}  # rows of each array that belong to faces that are there
         for row in known:
             for name, number in row.rows.items():
                 kept[name] = max(kept.get(name, 0), number + 1)
+        written, sums = self._write_files(shard, bare, kept)
         rows = [
             AboutRow(
                 done.face_id,
@@ -323,23 +372,30 @@ class Part:
                 record.reason,
                 record.detail,
             )
-            for record, done in zip(records, self._write_files(shard, bare, kept), strict=True)
+            for record, done in zip(records, written, strict=True)
         ]
-        self._write_table(stage, shard, to_table([*known, *rows], columns))
+        self._write_table(stage, shard, to_table([*known, *rows], columns), {**before, **sums})
 
-    def _write_table(self, stage: str, shard: int, table: Any) -> None:
+    def _write_table(
+        self, stage: str, shard: int, table: Any, sums: Mapping[str, arrays.Sum]
+    ) -> None:
         import pyarrow.parquet as pq
 
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+        said = table.replace_schema_metadata(arrays.to_metadata(sums) or None)
+        pq.write_table(said, buffer, compression="zstd", write_page_checksum=True)
         path = self.shard_path(stage, shard)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.make_room(path)
         write_atomic(path, buffer.getvalue())
 
     def _write_files(
         self, shard: int, records: Iterable[FaceRecord], kept: Mapping[str, int]
-    ) -> list[FaceRecord]:
-        """Write arrays and images; of arrays that are there, the first `kept` rows stay."""
+    ) -> tuple[list[FaceRecord], dict[str, arrays.Sum]]:
+        """Write arrays and images; of arrays that are there, the first `kept` rows stay.
+
+        Returns:
+            The records with their rows and hashes, and the sums of the arrays.
+        """
         columns: dict[str, list[Array]] = {}
         written = []
         for record in records:
@@ -353,20 +409,25 @@ class Part:
             written.append(
                 replace(record, rows=rows, hashes=hashes, columns={}, arrays={}, images={})
             )
+        sums = {}
         for name, column in columns.items():
             stacked = np.stack(column)
             if kept.get(name):
-                stacked = np.concatenate([self.array(name, shard)[: kept[name]], stacked])
+                there = self.rows(name, shard, range(kept[name]))
+                if there.shape[1:] != stacked.shape[1:]:
+                    raise self._unreadable(name, shard, f"rows of shape {there.shape[1:]}")
+                stacked = np.concatenate([there, stacked])
             buffer = io.BytesIO()
             np.save(buffer, stacked, allow_pickle=False)
             path = self.array_path(name, shard)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.make_room(path)
             write_atomic(path, buffer.getvalue())
-        return written
+            sums[name] = arrays.sum_of(stacked)
+        return written, sums
 
     def _write_image(self, folder: str, face_id: str, pixels: Pixels) -> str:
         path = self.image_path(folder, face_id)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.make_room(path)
         data = write_image(path, pixels, source_type=mark_of(folder))
         return hashlib.sha256(data).hexdigest()
 
@@ -377,21 +438,56 @@ class Part:
         return self.root / "arrays" / name / f"{shard:05d}.npy"
 
     def array(self, name: str, shard: int) -> Array:
-        """One shard of an array, memory-mapped, (rows, ...).
+        """One shard of an array, memory-mapped, (rows, ...), once it is known to be unchanged.
 
         Raises:
-            IntegrityError: missing or damaged.
+            IntegrityError: missing, damaged, or not what the records beside it vouch for.
         """
         path = self.array_path(name, shard)
+        writer = self._writer(name, shard)
         try:
-            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-            if array.ndim == 0:
-                raise ValueError("a single value")
-        except (OSError, ValueError, EOFError) as error:
-            raise IntegrityError(
-                f"{path}: cannot read array ({error}); run the stage again"
-            ) from None
-        return array
+            return arrays.read_array(path, name, writer[1] if writer else None)
+        except Exception as error:
+            raise self._unreadable(name, shard, why(error)) from None
+
+    def _unreadable(self, name: str, shard: int, reason: str) -> IntegrityError:
+        writer = self._writer(name, shard)
+        again = "run the stage that wrote it again with --redo"
+        if writer:
+            records = self.shard_path(writer[0], shard)
+            again = f"put it back, or delete {records} and run: sfhq {writer[0]} {self.root}"
+        return IntegrityError(
+            f"{self.array_path(name, shard)}: cannot read array ({reason}); {again}"
+        )
+
+    def _writer(self, name: str, shard: int) -> tuple[str, arrays.Sum] | None:
+        """The stage whose records vouch for an array, and what they say of it."""
+        found = []
+        folder = self.root / "records"
+        for stage in os.listdir(folder) if folder.is_dir() else ():
+            if stage.endswith(".json"):
+                continue
+            try:
+                sums = arrays.footer(self.shard_path(stage, shard)).sums
+            except Exception:  # missing; whoever reads damaged records says so
+                continue
+            if name in sums:
+                found.append((stages.position(stage), stage, sums[name]))
+        return max(found)[1:] if found else None
+
+    def rows(self, name: str, shard: int, numbers: Sequence[int]) -> Array:
+        """Some rows of one shard of an array, (n, ...), in memory.
+
+        Raises:
+            IntegrityError: as `array`, or it has no such row.
+        """
+        array = self.array(name, shard)
+        try:
+            arrays.check_numbers(array, numbers)
+        except ValueError as error:
+            raise self._unreadable(name, shard, str(error)) from None
+        taken: Array = np.asarray(array[list(numbers)])
+        return taken
 
     def row(self, name: str, record: FaceRecord) -> Array:
         """The row of an array that belongs to a record.
@@ -401,13 +497,7 @@ class Part:
         """
         if name not in record.rows:
             raise IntegrityError(f"{self.root}: face {record.face_id} has no {name}")
-        array, number = self.array(name, record.shard), record.rows[name]
-        if not 0 <= number < len(array):
-            raise IntegrityError(
-                f"{self.array_path(name, record.shard)}: {len(array)} rows; face "
-                f"{record.face_id} is in row {number}; run the stage again"
-            )
-        return np.asarray(array[number])
+        return np.asarray(self.rows(name, record.shard, [record.rows[name]])[0])
 
     def image_path(self, folder: str, face_id: str) -> Path:
         """Where an image of a face lies.

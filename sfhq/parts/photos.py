@@ -12,6 +12,7 @@ from PIL import Image
 
 from sfhq.errors import IntegrityError
 from sfhq.images import BadImage
+from sfhq.parts.files import read_file, require_plain, why
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.records import FaceRecord, Pixels
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from sfhq.parts.part import Part
 
+MOST_IMAGE = 256 * 2**20  # bytes of a file
 PHOTO_FOLDERS = (SYNTHETIC_FOLDER, "aligned")  # the first that a face has is its photo
 
 
@@ -38,15 +40,38 @@ def image_bytes(part: Part, record: FaceRecord, folder: str) -> bytes:
     wanted = record.hashes.get(folder)
     if wanted is None:
         raise IntegrityError(f"{part.root}: face {record.face_id} has no image in {folder}/")
-    if path.is_symlink() or not path.is_file():
-        raise IntegrityError(f"{path}: missing; run the stage that made it again with --redo")
-    data = path.read_bytes()
+    try:
+        data = read_file(path, MOST_IMAGE)
+    except FileNotFoundError:
+        raise IntegrityError(
+            f"{path}: missing; run the stage that made it again with --redo"
+        ) from None
+    except OSError as error:
+        raise IntegrityError(
+            f"{path}: {why(error)}; put the image back, or run the stage that made it again with "
+            "--redo"
+        ) from None
     if hashlib.sha256(data).hexdigest() != wanted:
         raise IntegrityError(
             f"{path}: not the file that was written here (sha256 differs); put it back, or run the "
             "stage that made it again with --redo"
         )
     return data
+
+
+def require_image(part: Part, record: FaceRecord, folder: str) -> None:
+    """Refuse a face whose image is not there; does not read it.
+
+    Raises:
+        IntegrityError: missing, or no regular file.
+    """
+    path = part.image_path(folder, record.face_id)
+    try:
+        require_plain(path)
+    except OSError as error:
+        raise IntegrityError(
+            f"{path}: {why(error)}; run the stage that made it again with --redo"
+        ) from None
 
 
 def read_pixels(part: Part, record: FaceRecord, folder: str) -> Pixels:

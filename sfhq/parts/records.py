@@ -109,7 +109,9 @@ class FaceRecord:
         return replace(self, images={**self.images, folder: pixels})
 
 
-_JSON_COLUMNS = ("params", "rows", "hashes")
+# Columns of mappings, and the type of their values.
+_JSON_COLUMNS: dict[str, type[Any]] = {"params": object, "rows": int, "hashes": str}
+_MAY_BE_NONE = ("seed", "psi", "prior_distance")
 _TRANSIENT = ("about", "shard", "columns", "arrays", "images")
 COLUMNS = tuple(f.name for f in fields(FaceRecord) if f.name not in _TRANSIENT)
 _DEFAULTS = {
@@ -144,18 +146,58 @@ def from_columns(columns: Mapping[str, list[Any]], shard: int) -> list[FaceRecor
 
     Raises:
         KeyError: no `face_id`, which has no default.
+        ValueError, TypeError, RecursionError: a value that no record has.
     """
     count = len(columns["face_id"])
     complete = {name: columns.get(name) or [_default(name)] * count for name in COLUMNS}
     records = []
     for values in zip(*complete.values(), strict=True):
         row = dict(zip(COLUMNS, values, strict=True))
-        for name in _JSON_COLUMNS:
+        for name, kind in _JSON_COLUMNS.items():
             if isinstance(row[name], str):
-                row[name] = json.loads(row[name])
+                row[name] = read_mapping(row[name], kind)
         row["quad"] = tuple(row["quad"])
+        if len(row["quad"]) not in (0, 8) or not all(isinstance(v, float) for v in row["quad"]):
+            raise ValueError("quad")
         records.append(FaceRecord(**row, shard=shard))
     return records
+
+
+def read_mapping(text: str, kind: type[Any]) -> dict[str, Any]:
+    """The table in a JSON text.
+
+    Args:
+        text: the JSON.
+        kind: type of its values; `object` for any. Whole numbers are rows: 0 or more.
+
+    Raises:
+        ValueError, RecursionError: it is something else.
+    """
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("wanted a table")
+    for value in found.values():
+        if kind is not object and type(value) is not kind:
+            raise ValueError(f"wanted {kind.__name__}")
+        if kind is int and value < 0:
+            raise ValueError("a row below 0")
+    return found
+
+
+def check_columns(table: Any) -> None:
+    """Refuse an Arrow table of whole records whose columns have other types.
+
+    Raises:
+        ValueError: names the column.
+    """
+    for wanted in record_schema():
+        place = table.schema.get_field_index(wanted.name)
+        if place < 0:
+            continue
+        if table.schema.field(place).type != wanted.type:
+            raise ValueError(f"{wanted.name} is {table.schema.field(place).type}")
+        if wanted.name not in _MAY_BE_NONE and table.column(place).null_count:
+            raise ValueError(f"{wanted.name} is missing")
 
 
 def _default(name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sfhq.errors import UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.formats import HEAD, kind_of, readable, suffixes
 from sfhq.images import BadImage, read_image
 from sfhq.parts.archive import Archive, is_unsafe, open_archive
@@ -257,10 +257,17 @@ def source_of(part: Part) -> Source:
 
     Raises:
         UsageError: nothing was ingested, or the source is not there any more.
+        IntegrityError: the records do not say where it was.
     """
     if "render" in part.stages():
         return Source(part.root)
-    return Source(Path(file_name(part.stage_info("ingest")["settings"]["source"])))
+    root = part.stage_info("ingest")["settings"].get("source")
+    if not isinstance(root, str) or "\0" in root:
+        raise IntegrityError(
+            f"{part.root / 'records' / 'ingest.json'}: damaged, names no source; "
+            f"run: sfhq ingest SOURCE {part.root} --redo"
+        )
+    return Source(Path(file_name(root)))
 
 
 def open_source(part_or_root: Part | Path, record: FaceRecord) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sfhq.errors import UsageError
 from sfhq.images import write_atomic
 from sfhq.parts.join import join_shard
-from sfhq.parts.lineage import about_stages, faces_stage
+from sfhq.parts.lineage import about_stages, faces_stage, require_found
 from sfhq.parts.records import canonical_json, record_schema, to_columns
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def part_table(part: Part) -> Any:
     """
     import pyarrow as pa
 
+    require_found(part)
     faces = faces_stage(part)
     about = about_stages(part, faces)
     types = about_types(part)

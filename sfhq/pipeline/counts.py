@@ -73,6 +73,7 @@ def count_stage(part: Part, stage: str) -> Counts:
 
 def funnel(part: Part) -> list[dict[str, Any]]:
     """For each stage that has run: name, whether it ended, counts, and inputs that have changed."""
+    lineage.require_found(part)
     rows = []
     for stage in part.stages():
         info = part.stage_info(stage)

@@ -26,7 +26,7 @@ from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.counts import Counts, count_stage
 from sfhq.pipeline.job import Job, claim, job_of
 from sfhq.pipeline.stage import SourceStage, Stage
-from sfhq.pipeline.workers import die_with_parent
+from sfhq.pipeline.workers import die_with_parent, kill_workers, unheard_by_workers
 
 SHARD_SIZE = 32
 OnShard = Callable[[int], None]
@@ -80,10 +80,12 @@ def run_stage(
         if stage.kind == "about" and stage.scope == "part":
             info["sees"] = len(part.shards(job.faces))
         if redo:
+            job.verify(part)
             lineage.drop(part, stage.name)
         done = claim(job, part, info)
         if done is not None:
             _note_passed_over(stage, part)
+            _note_ended(part)
             return done
         part.upgrade()
         if stage.kind == "about" and stage.scope == "part":
@@ -95,10 +97,11 @@ def run_stage(
             units = (_Unit(shard) for shard in part.shards(job.faces))
             _run_shards(job, part, units, workers, on_shard)
         counts = count_stage(part, stage.name)
-        shards = len(part.shards(stage.name))
-        ended = {**info, "complete": True, "shards": shards, "counts": counts.to_dict()}
+        size = {"shards": len(part.shards(stage.name)), "rows": part.rows_of(stage.name)}
+        ended = {**info, "complete": True, **size, "counts": counts.to_dict()}
         part.write_stage_info(stage.name, ended)
         _note_passed_over(stage, part)
+        _note_ended(part)
         return counts
 
 
@@ -110,10 +113,17 @@ def _note_passed_over(stage: Stage[Any], part: Part) -> None:
         part.write_stage_info(stage.name, {**info, "passed_over": passed})
 
 
+def _note_ended(part: Part) -> None:
+    """Let `part.json` say which stages have ended, so that a lost one is noticed."""
+    complete = (s for s in part.stages() if part.stage_info(s)["complete"])
+    part.write_ended([*(part.ended() or ()), *complete])
+
+
 def _sweep(part: Part) -> None:
     """Delete half-written files that a killed run left."""
     for path in part.root.rglob("*.part"):
-        path.unlink(missing_ok=True)
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
 
 
 def _refuse_second_source(stage: Stage[Any], part: Part) -> None:
@@ -153,7 +163,7 @@ def _do_unit(job: Job, unit: _Unit) -> int:
     if stage.kind != "about":
         part.write_shard(stage.name, unit.shard, list(stage(records, part)))
         return len(records)
-    there = part.shard_path(stage.name, unit.shard).is_file()
+    there = os.path.lexists(part.shard_path(stage.name, unit.shard))
     if there:
         known = {row.face_id for row in part.read_about(stage.name, unit.shard)}
         records = [r for r in records if r.face_id not in known]
@@ -205,7 +215,8 @@ def _run_shards(
     try:
         for each in ends:
             if each is not None:
-                running.add(pool.submit(_do_unit_in_worker, each))
+                with unheard_by_workers():
+                    running.add(pool.submit(_do_unit_in_worker, each))
             while running and (each is None or len(running) > 2 * workers):
                 ended, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in ended:
@@ -217,6 +228,9 @@ def _run_shards(
             f"{part.root}: a worker of {name} died, perhaps because memory ran out; "
             "run it again, with fewer --workers"
         ) from None
+    except KeyboardInterrupt:
+        kill_workers(pool)  # what they were in is done again; nothing half-written counts
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -12,6 +12,7 @@ from sfhq.errors import UsageError
 from sfhq.parts import format1, lineage
 from sfhq.parts.join import join_shard
 from sfhq.parts.part import Part
+from sfhq.parts.photos import require_image
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.counts import Counts
 from sfhq.pipeline.stage import SourceStage, Stage
@@ -44,6 +45,21 @@ class Job:
         joined = join_shard(part, self.faces, self.selecting, shard) if self.selecting else records
         return [r for r, j in zip(records, joined, strict=True) if j.alive]
 
+    def verify(self, part: Part) -> None:
+        """Read all records that the stage will read, its arrays, and the places of its images.
+
+        Raises:
+            IntegrityError: something is damaged or missing.
+        """
+        needed = self.stage.needed()
+        for shard in part.shards(self.faces) if self.faces else ():
+            for record in self.records(part, shard):
+                for name in needed:
+                    if name in record.rows:
+                        part.row(name, record)
+                    elif name in record.hashes:
+                        require_image(part, record, name)
+
     def marks(self, part: Part) -> dict[str, Json]:
         """Stage -> fingerprint of all that the result depends on."""
         found = {*([self.faces] if self.faces else []), *self.read}
@@ -61,7 +77,9 @@ def job_of(stage: Stage[Any], part: Part) -> Job:
 
     Raises:
         UsageError: something that it reads is not there.
+        IntegrityError: something has been lost.
     """
+    lineage.require_found(part, before=stage.name)
     if stage.kind == "source":
         return Job(stage, part.root)
     about = stage.kind == "about"

@@ -128,7 +128,7 @@ def load_recipe(path: Path | None, overrides: Mapping[str, Any] | None = None) -
             values = tomllib.loads(path.read_text("utf-8-sig"))
         except OSError as error:
             raise UsageError(f"{path}: cannot read recipe: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # also a number of thousands of digits
             raise UsageError(f"{path}: not TOML: {error}") from None
     for name, value in (overrides or {}).items():
         if value is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,10 @@ from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 from sfhq.weights.header import MAX_HEADER, PACK, sorted_header
 from stylegan2_ops.generator import Generator, GeneratorConfig
+
+MOST_SIZE = 8192  # of a width or a side; published networks have up to 1024
+MOST_BASE = 2**20  # `channel_base`; published generators have up to 65536
+COUNTS = ("mapping_layers", "num_ws", "depths")  # numbers of layers
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,8 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
 
     Raises:
         UsageError: there is no such file.
-        IntegrityError: it is no safetensors file, or of another kind.
+        IntegrityError: it is no safetensors file, of another kind, or holds numbers that are not
+            finite.
     """
     from safetensors import safe_open
 
@@ -153,12 +159,19 @@ def read_checkpoint(path: Path, kind: str) -> Checkpoint:
         raise IntegrityError(
             f"{path}: holds {header.get('kind', 'an unknown network')!r}; wanted {kind!r}"
         )
+    for name, value in state.items():
+        # A sum in float64 is finite only where all numbers are, and takes no further memory.
+        if value.is_floating_point() and not value.sum(dtype=torch.float64).isfinite():
+            raise IntegrityError(
+                f"{path}: {name} has numbers that are not finite; fetch or train these weights "
+                "again"
+            )
     floats = {k: v.float() if v.dtype == torch.float16 else v for k, v in state.items()}
     try:
         architecture = json.loads(header.pop("architecture"))
         if not isinstance(architecture, dict):
             raise ValueError
-    except ValueError:
+    except (ValueError, RecursionError):
         raise IntegrityError(
             f"{path}: its header's architecture is no JSON table; wanted one written by sfhq train"
         ) from None
@@ -212,10 +225,45 @@ def load_generator(path: Path | None = None) -> tuple[Generator, str]:
     """
     checkpoint = read_checkpoint(path or pack_path("generator"), "generator")
     try:
-        generator = Generator(GeneratorConfig(**checkpoint.architecture))
+        check_sizes(checkpoint.architecture, len(checkpoint.state))
+        config = GeneratorConfig(**checkpoint.architecture)
+        with torch.device("meta"):
+            outline = Generator(config)
+        require_fit(outline, checkpoint.state)
+        generator = Generator(config)
         generator.load_state_dict(checkpoint.state)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError, IntegrityError) as error:
         raise IntegrityError(
             f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
         ) from None
     return generator.eval().requires_grad_(False), checkpoint.digest
+
+
+def check_sizes(architecture: Mapping[str, Any], tensors: int) -> None:
+    """Refuse numbers of an architecture that no network has, before anything is built of them.
+
+    Args:
+        architecture: numbers by name; of tables and lists each number counts.
+        tensors: how many the file holds; a network has no more layers than that.
+
+    Raises:
+        ValueError: names the first number.
+    """
+    for name, value in _numbers(architecture):
+        most = MOST_BASE if name == "channel_base" else MOST_SIZE
+        if name in COUNTS:
+            most = max(tensors, 1)
+        if not (math.isfinite(value) if isinstance(value, float) else 0 <= value <= most):
+            raise ValueError(f"{name} is {value!s:.40}; wanted a number up to {most}")
+
+
+def _numbers(architecture: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    waiting: list[tuple[str, Any]] = list(architecture.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.items())
+        elif isinstance(value, list):
+            waiting.extend((name, v) for v in value)
+        elif isinstance(value, int | float):
+            yield name, value

@@ -126,6 +126,11 @@ def _note(partial: Path) -> Path:
     return partial.with_name(partial.name + ".json")
 
 
+def _own_file(path: str, flags: int) -> int:
+    """Open a file of the cache, but none that a link leads to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _forget(partial: Path) -> None:
     partial.unlink(missing_ok=True)
     _note(partial).unlink(missing_ok=True)
@@ -280,7 +285,7 @@ def _receive(
         _write_note(partial, _Version(url, _validator(reply), total))
     limit = total or row.size or LARGEST
     model_store.need_room(partial.parent, (total or row.size or len(first)) - done)
-    with open(partial, "ab") as file:
+    with open(partial, "ab", opener=_own_file) as file:
         chunk = first
         while chunk and done + len(chunk) <= limit:
             file.write(chunk)

@@ -27,8 +27,11 @@ def generator_resolution(path: Path | None = None) -> int:
             notes = json.loads(file.read(length))["__metadata__"]
         if notes["kind"] != "generator":
             raise ValueError
-        return int(json.loads(notes["architecture"])["resolution"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        resolution = int(json.loads(notes["architecture"])["resolution"])
+        if not 32 <= resolution <= 1024:
+            raise ValueError
+        return resolution
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         from sfhq.weights.checkpoints import load_generator
 
         return load_generator(path)[0].config.resolution  # says what is wrong with the file
