@@ -28,7 +28,8 @@ from sfhq.parts.records import FaceRecord
 def read_only(folder: Path) -> Iterator[None]:
     """A folder that this process cannot write: by a read-only mount for root, else by its mode."""
     if os.geteuid() == 0:
-        for options in (["--bind", folder, folder], ["-o", "remount,ro,bind", folder]):
+        place = str(folder)
+        for options in (["--bind", place, place], ["-o", "remount,ro,bind", place]):
             done = subprocess.run(["mount", *options], capture_output=True, check=False)
             if done.returncode:
                 subprocess.run(["umount", folder], capture_output=True, check=False)
