@@ -43,6 +43,7 @@ TEST = (
     *LANDMARK,
     *RENDER,
     *TRAIN,
+    "hypothesis",
     "pytest>=8",
     "pytest-cov",
     "pytest-xdist",
