@@ -330,7 +330,7 @@ def test_strict(art: Path, run_flags: list[str], tmp_path: Path) -> None:
         (["show", "x", "--nonsense"], "No such option"),
         (["show", "x", "y"], "unexpected extra argument"),
         (["ingest", "x", "y", "--limit", "many"], "'many' is not a valid integer"),
-        (["align", "x", "--faces", "all"], "'all' is not one of"),
+        (["align", "x", "--faces", "every"], "'every' is not one of"),
         (["export", "x", "y", "--quality", "0"], "0 is not in the range"),
         (
             ["sample", "x"],
