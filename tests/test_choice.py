@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -176,3 +178,23 @@ def test_each_convolution_of_the_encoder_is_computed_as_chosen(
     PreparedE4e(encoder, impl="native")
     PreparedE4e(encoder, impl="ref")
     assert len(asked) == count
+
+
+PLAYED = """
+import torch, torch.nn.functional as F
+from stylegan2_ops.packed import pack_winograd
+torch.manual_seed(7)
+weight = torch.randn(48, 16, 3, 3) / 12
+for size in (7, 32):
+    x = torch.randn(2, 16, size, size).contiguous(memory_format=torch.channels_last)
+    assert (pack_winograd(weight)(x) - F.conv2d(x, weight, padding=1)).abs().max() < 1e-4
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif("avx2" not in build.cpu_features().split(), reason="this CPU has no AVX2")
+@pytest.mark.long  # compiles the kernels for the other kind of CPU
+def test_the_kernel_of_shorter_vectors_is_the_convolution() -> None:
+    environment = {**os.environ, "SFHQ_CPU": "avx2"}
+    repo = Path(__file__).parent.parent
+    subprocess.run([sys.executable, "-c", PLAYED], check=True, env=environment, cwd=repo)
