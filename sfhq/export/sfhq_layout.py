@@ -16,8 +16,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,7 +126,9 @@ def export_sfhq(
         "faces": hashlib.sha256("\n".join(chosen).encode()).hexdigest(),
         "stages": {s: _public(part.stage_info(s)["settings"]) for s in ended},
     }
-    with folder_lock(part.root), claimed(target, identity, by, replace) as place:
+    # A part on a medium that cannot be written needs no lock: nobody changes it.
+    held = folder_lock(part.root) if os.access(part.root, os.W_OK) else nullcontext()
+    with held, claimed(target, identity, by, replace) as place:
         written = _write(part, place, name, identity, {*chosen}, labels, on_image)
     return Exported(target, len(chosen), written, len(stayed) - len(chosen))
 

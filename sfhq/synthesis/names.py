@@ -3,7 +3,7 @@
 Each way is a word on the command line and in the record:
 
     strict        pulled to the mean face, fine layers most, and bounded: the most realistic
-    low           refined by feedback of the encoder: closest in colour, gaze and expression
+    low           refined until the picture is nearest to the art in colour, and no blurrier
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units

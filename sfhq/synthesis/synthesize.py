@@ -71,9 +71,9 @@ class Synthesize(Stage[SynthesizeSettings]):
     Settings: ClassVar[type[Any]] = SynthesizeSettings
     shares: ClassVar[tuple[str, ...]] = ("seed", "models")
     about: ClassVar[str] = (
-        "strict stays near the prior and is the most realistic; low is refined by feedback and the "
-        "closest to the art; psi-P pulls to the mean face; donor-L takes fine layers from a drawn "
-        "face; sefa-D+S moves along a direction of the weights."
+        "strict stays near the prior and is the most realistic; low is refined until its picture "
+        "is the closest to the art and no blurrier; psi-P pulls to the mean face; donor-L takes "
+        "fine layers from a drawn face; sefa-D+S moves along a direction of the weights."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "sfhq synthesize part-05 --candidates strict,low,sefa-0+1.5 --keep 2",
@@ -190,7 +190,7 @@ class Synthesize(Stage[SynthesizeSettings]):
             return record.reject(
                 self.name,
                 "too far from the prior",
-                f"prior distance {distance:.3f}; wanted {self.max_prior_distance} or less",
+                f"prior distance {distance:.6f}; wanted {self.max_prior_distance} or less",
             )
         from sfhq.synthesis.candidates import render
 

@@ -187,20 +187,6 @@ def save_generator(
     )
 
 
-def save_generator_state(
-    path: Path, config: GeneratorConfig, state: Mapping[str, Tensor], notes: Mapping[str, str]
-) -> None:
-    """Write tensors of a converted generator, in full precision.
-
-    Raises:
-        IntegrityError: they are not those of a generator of that configuration.
-    """
-    with torch.device("meta"):
-        network = Generator(config)
-    require_fit(network, state)
-    save_checkpoint(path, "generator", config.to_dict(), state, notes)
-
-
 def require_fit(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Refuse tensors whose names or shapes are not a network's.
 
