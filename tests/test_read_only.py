@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from curating import faces_to_judge, liked
-from tiny import finish, tiny_pixels
+from tiny import finish, finish_about, tiny_pixels
 
 import cli
 from curation.labels.events import Action, LabelEvent
@@ -93,6 +94,17 @@ def test_sheets_are_drawn_elsewhere(tmp_path: Path) -> None:
     with read_only(part.root):
         run("sheet", part.root, "--out", tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_an_export_goes_elsewhere(part: Part, tmp_path: Path) -> None:
+    unknown = np.full((68, 2), np.nan, np.float32)
+    faces = [part.read_shard("synthesize", shard) for shard in part.shards("synthesize")]
+    said = [[FaceRecord(r.face_id).with_array("landmarks_68", unknown) for r in s] for s in faces]
+    finish_about(part, "detect", said)
+    kept = sum(liked(part).values())
+    with read_only(part.root):
+        assert f"{kept} photos in" in run("export", part.root, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "images").iterdir())) == kept
 
 
 def test_what_writes_a_part_says_that_it_cannot(part: Part) -> None:
