@@ -806,17 +806,20 @@ def test_portraits_judged_in_the_page_train_a_model_for_the_rest(
     tmp_path: Path, open_page: Open, shared_data: Path
 ) -> None:
     """Half of the labelled portraits through the page; the model ranks the other half."""
+    from annotate.detect import Detect
     from curation.taste.judge import auc_with_interval
     from encoders.embed import DlibFaceEncoder, Embed
     from encoders.features.efficientnet import EfficientNetEncoder
     from encoders.features.geometry import GeometryEncoder
+    from sfhq.faces.detector import FaceDetector
     from sfhq.ingest import Ingest
     from sfhq.pipeline.engine import run_stage
 
     part = Part.create(tmp_path / "part")
     run_stage(Ingest(str(shared_data / "portraits"), only="[kr]e[ej]*_*.jpg"), part)
+    run_stage(Detect(FaceDetector()), part)
     run_stage(Embed(DlibFaceEncoder(), features=(GeometryEncoder(), EfficientNetEncoder())), part)
-    names = {r.face_id: r.source for r in part.records("embed") if r.alive}
+    names = {r.face_id: r.source for r in part.faces()}
     asked = {f for f in names if int(f[:2], 16) % 2}
     with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
         page = open_page(url, "david")
