@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -105,14 +106,16 @@ def recipe_of(recipe_path: Path | None, values: dict[str, Any], lists: Sequence[
     return read_recipe(recipe_path, **flags)
 
 
-class _Lazy(click.Command):
+class _Lazy(click.Command, ABC):
     """A command whose parameters and help are read off declarations when they are asked for."""
 
+    @abstractmethod
     def _parameters(self) -> list[click.Parameter]:
-        raise NotImplementedError
+        """All parameters but that of help."""
 
+    @abstractmethod
     def _help(self) -> str:
-        raise NotImplementedError
+        """The text above the options."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """All parameters; imports what declares them."""
