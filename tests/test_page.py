@@ -105,6 +105,29 @@ def ahead(page: Any) -> None:
     page.evaluate("sfhq.ahead()")
 
 
+def cut_off(page: Any, *paths: str) -> Callable[[], None]:
+    """Let requests fail until what is returned is called.
+
+    The handlers stay: one that is taken away while a request waits for it leaves that request
+    without an answer for ever.
+    """
+    away = True
+
+    def handle(route: Any) -> None:
+        if away:
+            route.abort()
+        else:
+            route.fallback()
+
+    def back() -> None:
+        nonlocal away
+        away = False
+
+    for path in paths:
+        page.route(path, handle)
+    return back
+
+
 def drained(page: Any) -> None:
     page.evaluate("sfhq.drained()")
 
@@ -336,9 +359,7 @@ def test_images_come_back_with_the_server_and_never_hide_what_is_unsaved(
 ) -> None:
     with serving(part, SessionSettings(repeat_share=0.0)) as (_, session, url):
         page = open_page(url, "ann")
-        away = ("**/image/*", "**/api/labels")
-        for path in away:
-            page.route(path, lambda route: route.abort())
+        back = cut_off(page, "**/image/*", "**/api/labels")
         lost = page.locator("#photo .lost")
         faces = []
         while not lost.is_visible():
@@ -347,8 +368,7 @@ def test_images_come_back_with_the_server_and_never_hide_what_is_unsaved(
             page.keyboard.press("a")
         assert "does not answer" in lost.inner_text()
         assert f"{len(faces)} unsaved" in page.locator("#status").inner_text()
-        for path in away:
-            page.unroute(path)
+        back()
         page.wait_for_selector("#photo img")
         lost.wait_for(state="detached")
         drained(page)
@@ -641,11 +661,11 @@ def test_own_keys_come_with_the_name_in_any_browser(part: Part, open_page: Open)
     with serving(part, SessionSettings(repeat_share=0.0)) as (_, _, url):
         page = open_page(url, "ann")
         page.keyboard.press("?")
-        page.route("**/api/keys", lambda route: route.abort())
+        back = cut_off(page, "**/api/keys")
         page.locator("#bindings tr").nth(0).get_by_role("button").click()
         page.keyboard.press("k")
         page.reload()  # before the server has them
-        page.unroute("**/api/keys")
+        back()
         page.wait_for_selector("#photo img")
         page.wait_for_function(
             "() => !Object.keys(localStorage).some((k) => k.startsWith('sfhq-keys-'))"
