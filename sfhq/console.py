@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sfhq.errors import SfhqError, UsageError
+from sfhq.errors import SfhqError, UsageError, plain
 
 if TYPE_CHECKING:
     from sfhq.pipeline.engine import OnShard
@@ -30,7 +30,6 @@ FOLDER = click.Path(path_type=Path)
 EXIT_REJECTIONS = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-SPACES = "\u00a0\u2007\u202f\u3000"  # harmless, though Python calls them not printable
 
 
 class Command(click.Group):
@@ -102,21 +101,9 @@ def ended_by_signals() -> Iterator[None]:
                 signal.signal(each, usual)
 
 
-def printable(text: object) -> str:
-    """A text as one line of a terminal: control characters and lone surrogates are spelled out.
-
-    A file's name may hold an escape sequence that moves the cursor, a newline that fakes a second
-    message, or marks that reverse the direction of writing.
-    """
-    return "".join(
-        c if c.isprintable() or c in SPACES else c.encode("unicode_escape").decode()
-        for c in str(text)
-    )
-
-
 def say(line: object, *, err: bool = False) -> None:
-    """Print one line; see `printable`."""
-    click.echo(printable(line), err=err)
+    """Print one line; control characters in it are escaped, see `sfhq.errors.plain`."""
+    click.echo(plain(str(line)), err=err)
 
 
 def _fail(message: str, code: int) -> None:

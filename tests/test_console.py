@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from tiny import finish
 
 import cli
-from sfhq.console import printable
+from sfhq.errors import plain
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
 
@@ -21,11 +21,11 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\r\nsfhq: done\u202e\x9b31m\x7f"
 
 
 def test_control_characters_are_spelled_out() -> None:
-    assert printable(EVIL).isprintable()
-    assert printable("a\x1b[0m\n") == "a\\x1b[0m\\n"
-    assert printable("\udcff") == "\\udcff"
+    assert plain(EVIL).isprintable()
+    assert plain("a\x1b[0m\n") == "a\\x1b[0m\\n"
+    assert plain("\udcff") == "\\udcff"
     for text in ("mäppchen/絵 🎨.png", "two words", "a\u00a0b", "é"):
-        assert printable(text) == text
+        assert plain(text) == text
 
 
 def test_names_reach_the_terminal_as_one_line(tmp_path: Path) -> None:
