@@ -56,7 +56,8 @@ def upfirdn2d(
         padding: (left, right, top, bottom) in upsampled pixels.
         gain: factor on the kernel; `up ** 2` keeps the brightness of an upsampled image.
         impl: "ref", "native" or "auto", as in `bias_act`. If `kernel` needs a gradient, "ref" is
-            used in any case.
+            used in any case. On the CPU "auto" filters channels-last images without resampling by
+            torch's depthwise convolution, which measured faster with AVX2 and with AVX-512.
 
     Returns:
         (N, C, (H * up + top + bottom - kh) // down + 1, likewise for the width), with
@@ -66,7 +67,8 @@ def upfirdn2d(
         ValueError: no output pixel is left ("native" only; torch raises its own error for "ref").
     """
     n, c, h, w = x.shape
-    if not kernel.requires_grad and wants_kernel(x, impl):
+    slower = impl == "auto" and up == down == 1 and not x.is_cuda and _channels_last(x)
+    if not (kernel.requires_grad or slower) and wants_kernel(x, impl):
         result: Tensor = _UpFirDn2d.apply(x, kernel, up, down, tuple(padding), gain)
         return result
     if up > 1:
@@ -77,6 +79,10 @@ def upfirdn2d(
     weight = (kernel * gain).flip(0, 1).to(x.dtype)
     weight = weight[None, None].expand(c, 1, *kernel.shape)  # (C, 1, kh, kw)
     return F.conv2d(x, weight, stride=down, groups=c)
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:

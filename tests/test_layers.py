@@ -45,7 +45,8 @@ ROOMS = {
         "render",
     ),
     "sfhq.training": (
-        "augment features metrics painterly photos run",
+        "augment features metrics painterly photos state",
+        "pairs run",
         "generator",
     ),
     "encoders": (

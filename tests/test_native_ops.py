@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -91,6 +93,28 @@ def test_upfirdn2d_equals_the_reference(
     wanted = upfirdn2d(x, kernel, up, down, padding, 1.5, impl="ref")
     assert ours.shape == wanted.shape
     assert (ours - wanted).abs().max() <= TOLERANCE[dtype] * 4
+
+
+def test_upfirdn2d_leaves_channels_last_filters_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch's convolution measured faster, "auto" takes it; "native" never does."""
+    called: list[tuple[int, int]] = []
+    kernel_of = cpu.upfirdn2d
+
+    def count(x: Tensor, kernel: Tensor, up: int, down: int, *rest: Any) -> Tensor:
+        called.append((up, down))
+        return kernel_of(x, kernel, up, down, *rest)
+
+    monkeypatch.setattr(cpu, "upfirdn2d", count)
+    kernel, x = torch.outer(*[torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8] * 2), draw(1, 4, 256, 256)
+    last = x.contiguous(memory_format=torch.channels_last)
+    first = upfirdn2d(x, kernel, padding=(2, 1, 2, 1))
+    assert called == [(1, 1)]
+    second = upfirdn2d(last, kernel, padding=(2, 1, 2, 1))
+    assert called == [(1, 1)]
+    torch.testing.assert_close(first, second)
+    upfirdn2d(last, kernel, up=2, padding=(2, 1, 2, 1))
+    upfirdn2d(last, kernel, padding=(2, 1, 2, 1), impl="native")
+    assert called == [(1, 1), (2, 1), (1, 1)]
 
 
 @pytest.mark.parametrize(("up", "down", "padding"), RESAMPLINGS)

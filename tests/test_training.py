@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from cli import main
 from encoders.e4e.irse import BackboneConfig
-from encoders.e4e.network import E4eConfig
-from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
+from encoders.e4e.network import E4e, E4eConfig
+from encoders.e4e.training import E4eRecipe, E4eTraining, copy_encoder, load_codes
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
-from sfhq.training.augment import draw_augmentation
+from sfhq.training import state
+from sfhq.training.augment import Views, draw_augmentation, draw_views
 from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.generator.projected import (
@@ -35,6 +36,7 @@ from sfhq.training.generator.training import (
 )
 from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
 from sfhq.training.painterly import STYLES, kuwahara, paint, paint_randomly
+from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos, is_held_out, load_photos
 from sfhq.training.run import run_training
 from stylegan2_ops.generator import Generator, GeneratorConfig, MappingNetwork
@@ -217,6 +219,24 @@ class TestAugmentation:
         noise = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         assert float(kuwahara(noise, 4).std()) < 0.7 * float(noise.std())
 
+    def test_views_are_whole_or_close_and_alike(self) -> None:
+        images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        look = Views(16, (True, False, True, False), torch.rand(4, 2))
+        assert 0 < sum(look.close) < 4
+        views = look(images)
+        assert views.shape == (4, 3, 16, 16) and torch.equal(views, look(images.clone()))
+        whole = torch.nn.functional.interpolate(images, (16, 16), mode="bilinear", antialias=True)
+        for i, close in enumerate(look.close):
+            if close:
+                parts = images[i].unfold(1, 16, 1).unfold(2, 16, 1)
+                assert bool((parts == views[i][:, None, None]).all(-1).all(-1).all(0).any())
+            else:
+                torch.testing.assert_close(views[i], whole[i])
+        assert torch.equal(look(images[..., :31, :31]), draw_views(4, 16, 0.0, torch.Generator())(
+            images[..., :31, :31]))  # fmt: skip
+        assert look(whole) is whole
+        assert draw_views(100, 16, 0.0, torch.Generator()).close == (False,) * 100
+
     def test_unknown_style(self) -> None:
         with pytest.raises(ValueError, match="style is 'pastel'"):
             paint(torch.zeros(1, 3, 8, 8), "pastel", torch.Generator())
@@ -334,7 +354,7 @@ class TestGeneratorTraining:
         training = GeneratorTraining(recipe, photos, load_feature_pyramid())
         settings = json.loads(json.dumps(asdict(recipe)))
         ended = run_training(training, tmp_path / "run", settings, limit_seconds=0, say=said.append)
-        assert not ended and (tmp_path / "run" / "state.pt").is_file()
+        assert not ended and (tmp_path / "run" / "state.json").is_file()
         again = GeneratorTraining(recipe, photos, load_feature_pyramid())
         assert run_training(again, tmp_path / "run", settings, say=said.append)
         line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
@@ -345,9 +365,55 @@ class TestGeneratorTraining:
         held = folder_lock(tmp_path / "run")
         with held, pytest.raises(SfhqError, match="another sfhq run is writing here"):
             run_training(again, tmp_path / "run", settings)
-        (tmp_path / "run" / "state.pt").write_bytes(b"junk")
+        (tmp_path / "run" / "state.json").write_bytes(b"junk")
         with pytest.raises(IntegrityError, match="cannot be resumed"):
             run_training(again, tmp_path / "run", settings)
+
+    def test_state_comes_in_pieces_that_are_checked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(state, "PIECE", 1000)
+        assert state.load_state(tmp_path) is None
+        for images in (4, 8):
+            state.save_state({"x": torch.arange(images * 100)}, images, tmp_path)
+        pieces = sorted(tmp_path.glob("state-*.bin"))
+        assert len(pieces) > 3 and all(p.name.startswith("state-000000008-") for p in pieces)
+        assert max(p.stat().st_size for p in pieces) == 1000
+        found = state.load_state(tmp_path)
+        assert found is not None and torch.equal(found["x"], torch.arange(800))
+        data = pieces[1].read_bytes()
+        pieces[1].write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(IntegrityError, match="cannot be resumed"):
+            state.load_state(tmp_path)
+        pieces[1].unlink()
+        with pytest.raises(IntegrityError, match=r"bring back the state-\*\.bin"):
+            state.load_state(tmp_path)
+
+    def test_goes_on_from_a_generator_with_other_photos(self) -> None:
+        """Codes that are estimated show photos better than the mean code does."""
+        torch.manual_seed(0)
+        trained = GeneratorTraining(tiny_recipe(), make_photos(12, 64), load_feature_pyramid())
+        trained.step()
+        start = trained.finish()
+        seen = start(torch.randn(16, 512, generator=torch.Generator().manual_seed(1))).detach()
+        pixels = ((seen.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        photos = Photos(pixels, tuple(f"{i}.png" for i in range(16)))
+        recipe = tiny_recipe(code_dim=8, phases=((32, 12),))
+        other = GeneratorTraining(recipe, photos, load_feature_pyramid(), start=start)
+        for name, value in start.synthesis.state_dict().items():
+            assert torch.equal(other.averaged.synthesis.state_dict()[name], value)
+
+        def error(w: Tensor) -> float:
+            made = start.synthesis(start.broadcast(w), "const")
+            return float((made - seen).square().mean())
+
+        mean = start.mapping.w_avg.expand(16, -1)
+        assert error(other.latents()[:16]) < 0.2 * error(mean)
+        assert float(other.codes.table.weight.detach().std(dim=0).min()) > 0  # new dimensions live
+        sizes = GeneratorConfig(64, channel_base=256, channel_max=16, mapping_layers=1)
+        wrong = replace(recipe, config=sizes)
+        with pytest.raises(UsageError, match="has channel_base 512; this run wanted 256"):
+            GeneratorTraining(wrong, photos, load_feature_pyramid(), start=start)
 
     def test_ends_with_a_generator_whose_mapping_fits(self) -> None:
         training = GeneratorTraining(tiny_recipe(), make_photos(12, 64), load_feature_pyramid())
@@ -378,7 +444,7 @@ class TestE4eTraining:
     def test_deltas_join_and_resume_is_exact(self, tmp_path: Path) -> None:
         straight, stages = self.make(), []
         while straight.images < straight.total:
-            stages.append(straight.step()["stage"])
+            stages.append(float(straight.step()["stage"]))
         assert stages[0] <= 1 and stages[-1] == 9 and stages == sorted(stages)
         first = self.make()
         for _ in range(3):
@@ -406,10 +472,51 @@ class TestE4eTraining:
         for precision in ("fp32", "bf16"):
             training = self.make(precision)
             for _ in range(4):
-                losses.append(training.step()["latent"])
+                losses.append(float(training.step()["latent"]))
             weights = training.encoder.state_dict().values()
             assert all(w.dtype == torch.float32 for w in weights if w.is_floating_point())
         assert losses[:4] == pytest.approx(losses[4:], rel=0.02)
+
+    def test_starts_from_an_encoder_with_fewer_heads(self) -> None:
+        """Its heads are taken, the last one for all further layers; other sizes are refused."""
+        torch.manual_seed(1)
+        small = E4e(E4eConfig(8, 64, 512, 8, BackboneConfig((8, 8, 8, 8), (1, 1, 1, 1))))
+        made = self.make()
+        encoder = E4e(made.recipe.config)
+        encoder.latent_avg.fill_(7.0)
+        copy_encoder(small, encoder)
+        ours, theirs = encoder.state_dict(), small.state_dict()
+        for name, value in theirs.items():
+            if name != "latent_avg":
+                assert torch.equal(ours[name], value)
+        last = [n for n in theirs if n.startswith("styles.7.")]
+        for name in last:
+            assert torch.equal(ours[name.replace("styles.7.", "styles.9.")], theirs[name])
+        assert last and bool((ours["latent_avg"] == 7.0).all())
+        wide = E4e(E4eConfig(8, 64, 512, 16, BackboneConfig((8, 8, 8, 8), (1, 1, 1, 1))))
+        with pytest.raises(UsageError, match="has head_width 16; this run wanted 8"):
+            copy_encoder(wide, encoder)
+        large = E4e(E4eConfig(8, 128, 512, 8, BackboneConfig((8, 8, 8, 8), (1, 1, 1, 1))))
+        with pytest.raises(UsageError, match="has input_size 128; this run wanted 64"):
+            copy_encoder(large, encoder)
+
+    def test_pictures_of_rendered_people_must_become_their_photographs(self) -> None:
+        photos = make_photos(6, 64)
+        dark = Photos(photos.pixels // 4, photos.names)
+        made = self.make()
+        made.pairs = Pairs(dark, photos)
+        shown, wanted, known, has = made._batch()
+        assert has.tolist() == [False, True, True, True]  # a pair, a photo, two generated images
+        assert float(wanted[0].mean()) > float(shown[0].mean()) + 0.2
+        originals = photos.batch(torch.arange(6))
+        mirrored = torch.cat([originals, originals.flip(3)])
+        assert bool((mirrored == wanted[0]).flatten(1).all(1).any())
+        assert made.codes is not None and bool((made.codes == known[1]).all(1).any())
+        assert {"pixel", "feature"} <= self.rendered(made).keys()
+
+    def rendered(self, made: E4eTraining) -> dict[str, Tensor]:
+        made.images = 20
+        return made.step()
 
     def test_codes_of_other_photos_are_refused(self, tmp_path: Path) -> None:
         torch.save({"codes": torch.zeros(4, 8), "names": ["a", "b"]}, tmp_path / "codes.pt")

@@ -39,6 +39,24 @@ from sfhq.errors import UsageError
 @click.option(
     "--depths", default="1,2,2,1", show_default=True, help="Blocks of the backbone's stages."
 )
+@click.option(
+    "--input-size",
+    type=click.Choice(["64", "128", "256", "512"]),
+    help="Pixels of the encoder's input; default: the generator's resolution.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=FOLDER,
+    help="Weights of an encoder of the same sizes to start from; heads for more layers are copies "
+    "of its last.",
+)
+@click.option(
+    "--pairs",
+    "people",
+    type=FOLDER,
+    help="Part of sfhq render with styles: its pictures must be inverted to their photographs.",
+)
 def train_e4e(
     folders: tuple[Path, ...],
     out: Path,
@@ -53,8 +71,13 @@ def train_e4e(
     head_width: int,
     widths: str,
     depths: str,
+    input_size: str | None,
+    start: Path | None,
+    people: Path | None,
 ) -> None:
-    """Train an encoder for a generator on FOLDERS of aligned faces; ends with OUT/e4e.safetensors.
+    """Train an encoder for a generator on FOLDERS of aligned faces; writes OUT/e4e.safetensors.
+
+    A run that --minutes ends writes it as well, and can be resumed: run the same command again.
 
     \b
     Example:
@@ -66,10 +89,11 @@ def train_e4e(
     import torch
 
     from encoders.e4e.irse import BackboneConfig
-    from encoders.e4e.network import E4eConfig, save_e4e
+    from encoders.e4e.network import E4eConfig, load_e4e, save_e4e
     from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.training import check_precision
+    from sfhq.training.pairs import load_pairs
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
     from sfhq.weights.checkpoints import load_generator
@@ -81,7 +105,7 @@ def train_e4e(
     backbone = BackboneConfig(_four(widths, "--widths"), _four(depths, "--depths"))
     config = E4eConfig(
         network.config.num_ws,
-        network.config.resolution,
+        int(input_size or network.config.resolution),
         network.config.w_dim,
         head_width,
         backbone,
@@ -90,12 +114,21 @@ def train_e4e(
     photos, held_out = load_photos(folders, network.config.resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     known = load_codes(codes, photos.names) if codes else None
-    training = E4eTraining(recipe, network, photos, load_feature_pyramid(), known, device)
-    settings = {**asdict(recipe), "generator": digest, "photos": list(photos.names)}
+    first, first_digest = load_e4e(start) if start else (None, "")
+    pairs = load_pairs(people, network.config.resolution) if people else None
+    training = E4eTraining(
+        recipe, network, photos, load_feature_pyramid(), known, device, first, pairs
+    )
+    settings = {
+        **asdict(recipe),
+        "generator": digest,
+        "from": first_digest,
+        "photos": list(photos.names),
+        "pairs": list(pairs.art.names) if pairs else [],
+    }
     limit = None if minutes is None else minutes * 60
     if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
         click.echo(f"stopped at {training.images} images; run again to go on", err=True)
-        return
     notes = {"images": str(training.images), "generator": digest}
     save_e4e(out / "e4e.safetensors", training.averaged, notes)
     say(out / "e4e.safetensors")

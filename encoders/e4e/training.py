@@ -2,7 +2,9 @@
 
 Half of each batch are generated images, whose latents are known. The other half are photos; if
 their codes from the generator's training are given, these are known latents too. Some images of
-both kinds are made to look painted, and must be reconstructed as the photograph. Deltas become
+both kinds are made to look painted, and must be reconstructed as the photograph. If rendered people
+are given, half of the photos are pictures of them in a style, whose true photograph must be
+reconstructed. Deltas become
 active one after the other. A discriminator on w keeps each layer near the distribution of the
 mapping. The first part of a run uses only losses on latents; it renders no images, so its steps are
 about three times as fast.
@@ -27,6 +29,7 @@ from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.training import fast_convolutions
 from sfhq.training.painterly import paint_randomly
+from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator
 
@@ -109,6 +112,33 @@ def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
     return codes
 
 
+@torch.no_grad()
+def copy_encoder(start: E4e, encoder: E4e) -> None:
+    """Copy the weights of an encoder into one of the same sizes, which may have more heads.
+
+    Heads beyond those of `start` are copies of its last one. `latent_avg` is not copied: it is the
+    generator's.
+
+    Raises:
+        UsageError: the sizes differ in more than the number of heads.
+    """
+    ours, theirs = encoder.config, start.config
+    for name in ("input_size", "w_dim", "head_width", "backbone"):
+        if getattr(ours, name) != getattr(theirs, name):
+            raise UsageError(
+                f"the encoder to start from has {name} {getattr(theirs, name)}; this run wanted "
+                f"{getattr(ours, name)}: give the same sizes"
+            )
+    state, have = encoder.state_dict(), start.state_dict()
+    for name, value in state.items():
+        if name == "latent_avg":
+            continue
+        parts = name.split(".")
+        if parts[0] == "styles":
+            parts[1] = str(min(int(parts[1]), theirs.num_ws - 1))
+        value.copy_(have[".".join(parts)])
+
+
 class LatentDiscriminator(nn.Module):
     """w (N, w_dim) to logits (N, 1), positive for a w that comes from the mapping."""
 
@@ -136,6 +166,11 @@ class E4eTraining:
         codes: (2N, w_dim) latents of the N photos and of their mirror images, or None.
         device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
             on it.
+        start: an encoder to start from; None starts from random weights.
+        pairs: rendered people, or None.
+
+    Raises:
+        UsageError: `start` has other sizes.
     """
 
     def __init__(
@@ -146,12 +181,16 @@ class E4eTraining:
         features: FeaturePyramid,
         codes: Tensor | None = None,
         device: str = "cpu",
+        start: E4e | None = None,
+        pairs: Pairs | None = None,
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
         last = torch.channels_last
         self.generator = generator.to(memory_format=last).to(self.device)
         self.features = features.to(memory_format=last).to(self.device)
-        self.photos, self.codes = photos, codes
+        self.photos = photos.to(self.device)
+        self.codes = None if codes is None else codes.to(self.device)
+        self.pairs = None if pairs is None else pairs.to(self.device)
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.encoder = E4e(recipe.config)
@@ -163,13 +202,17 @@ class E4eTraining:
             for name, weight in self.encoder.styles.named_parameters():
                 if name.endswith("linear.weight"):
                     weight.mul_(0.1)
+        if start is not None:
+            copy_encoder(start, self.encoder)
         self.encoder.to(memory_format=last).to(self.device)
         self.averaged = copy.deepcopy(self.encoder).requires_grad_(False).eval()
         self.judge = LatentDiscriminator(recipe.config.w_dim).to(self.device)
         self.optimiser = torch.optim.Adam(
-            self.encoder.parameters(), lr=recipe.lr, betas=(0.9, 0.99)
+            self.encoder.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True
         )
-        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99))
+        self.judge_optimiser = torch.optim.Adam(
+            self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99), fused=True
+        )
         self.images = 0
         self.steps = 0
 
@@ -194,34 +237,36 @@ class E4eTraining:
         """Input images, target images, known w, and a mask of rows whose w is known."""
         recipe = self.recipe
         half = recipe.batch // 2
-        indices = torch.randint(len(self.photos), (half,), generator=self.rng)
+        drawn = half // 2 if self.pairs is not None else 0  # rows of rendered people
+        indices = torch.randint(len(self.photos), (half - drawn,), generator=self.rng)
         flipped = torch.rand(half, generator=self.rng) < 0.5
-        photos = self.photos.batch(indices, flipped)
+        wanted = [self.photos.batch(indices, flipped[drawn:])]
         with torch.no_grad():
-            w = self.generator.mapping(self._draw_z(half))
+            w = self.generator.mapping(self._draw_z(recipe.batch - half))
             with self._fast():
                 made = self.generator.synthesis(self.generator.broadcast(w))
-            made = made.float().clamp(-1, 1).cpu()
-        wanted = torch.cat([photos, made])
-        colour = draw_augmentation(len(wanted), self.rng, 0.5)
-        shown = paint_randomly(wanted, self.rng, recipe.painted)
-        moved = colour(shown)
-        keep = torch.rand(len(wanted), generator=self.rng) < 0.5
-        shown = torch.where(keep[:, None, None, None], shown, moved)
-        known = torch.zeros(len(wanted), w.shape[1])
-        has = torch.zeros(len(wanted), dtype=torch.bool)
-        known[half:], has[half:] = w.cpu(), True
+            wanted.append(made.float().clamp(-1, 1))
+        shown = [paint_randomly(torch.cat(wanted), self.rng, recipe.painted)]
+        known = torch.zeros(recipe.batch, w.shape[1], device=self.device)
+        has = torch.ones(recipe.batch, dtype=torch.bool, device=self.device)
+        has[: half if self.codes is None else drawn] = False
+        known[half:] = w
         if self.codes is not None:
-            known[:half] = self.codes[indices + flipped * len(self.photos)]
-            has[:half] = True
-        return (
-            shown.to(self.device),
-            wanted.to(self.device),
-            known.to(self.device),
-            has.to(self.device),
-        )
+            rows = indices + flipped[drawn:] * len(self.photos)
+            known[drawn:half] = self.codes[rows.to(self.device)]
+        if self.pairs is not None:
+            people = torch.randint(len(self.pairs), (drawn,), generator=self.rng)
+            art, truth = self.pairs.batch(people, flipped[:drawn])
+            shown, wanted = [art, *shown], [truth, *wanted]
+        return self._recoloured(torch.cat(shown)), torch.cat(wanted), known, has
 
-    def step(self) -> dict[str, float]:
+    def _recoloured(self, shown: Tensor) -> Tensor:
+        """Half of the images with other colours and a small shift."""
+        moved = draw_augmentation(len(shown), self.rng, 0.5)(shown)
+        keep = torch.rand(len(shown), generator=self.rng) < 0.5
+        return torch.where(keep.to(self.device)[:, None, None, None], shown, moved)
+
+    def step(self) -> dict[str, Tensor]:
         """Update encoder and latent discriminator once; returns the losses by name."""
         recipe = self.recipe
         shown, wanted, known, has = self._batch()
@@ -246,7 +291,7 @@ class E4eTraining:
         if progress >= recipe.rendered_from:
             pixel, feature = self._rendered_losses(w_plus, wanted)
             loss = loss + recipe.pixel_weight * pixel + recipe.feature_weight * feature
-            report |= {"pixel": float(pixel.detach()), "feature": float(feature.detach())}
+            report |= {"pixel": pixel.detach(), "feature": feature.detach()}
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
@@ -254,9 +299,9 @@ class E4eTraining:
         self.steps += 1
         self._average(len(shown))
         return report | {
-            "latent": float(latent.detach()),
-            "delta": float(delta.detach()),
-            "stage": float(self.stage),
+            "latent": latent.detach(),
+            "delta": delta.detach(),
+            "stage": torch.tensor(float(self.stage)),
         }
 
     def _rendered_losses(self, w_plus: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -272,7 +317,7 @@ class E4eTraining:
     def _fast(self) -> torch.autocast:
         return fast_convolutions(self.device, self.recipe.precision)
 
-    def _train_judge(self, fake: Tensor) -> dict[str, float]:
+    def _train_judge(self, fake: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():
             real = self.generator.mapping(self._draw_z(len(fake)))
         real.requires_grad_(self.steps % 16 == 0)
@@ -280,18 +325,19 @@ class E4eTraining:
         loss = F.softplus(-logits).mean() + F.softplus(self.judge(fake)).mean()
         if real.requires_grad:
             (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-            loss = loss + 10.0 / 2 * 16 * slope.square().sum(dim=1).mean() * float(self.spread)
+            loss = loss + 10.0 / 2 * 16 * slope.square().sum(dim=1).mean() * self.spread
         self.judge_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.judge_optimiser.step()
-        return {"judge": float(loss.detach())}
+        return {"judge": loss.detach()}
 
     @torch.no_grad()
     def _average(self, count: int) -> None:
         half_life = min(self.recipe.ema_images, max(self.images * 0.1, 1.0))
         share = 1.0 - 0.5 ** (count / half_life)
-        for ours, new in zip(self.averaged.parameters(), self.encoder.parameters(), strict=True):
-            ours.lerp_(new, share)
+        ours: list[Tensor] = list(self.averaged.parameters())
+        theirs: list[Tensor] = list(self.encoder.parameters())
+        torch._foreach_lerp_(ours, theirs, share)
         kept = zip(self.averaged.buffers(), self.encoder.buffers(), strict=True)
         for buffer, fresh in kept:
             if buffer.is_floating_point():
@@ -306,7 +352,7 @@ class E4eTraining:
         painted = paint_randomly(photos, rng, 1.0)
         rows = []
         for shown in (photos, painted):
-            rows += [shown, self.generator.synthesis(self.averaged(shown.to(self.device))).cpu()]
+            rows += [shown.cpu(), self.generator.synthesis(self.averaged(shown)).cpu()]
         return torch.stack(rows)
 
     def state_dict(self) -> dict[str, Any]:

@@ -96,6 +96,20 @@ def check_device(device: str) -> None:
     show_default=True,
     help="Images after which the adversarial loss begins.",
 )
+@click.option(
+    "--code-dim",
+    type=click.IntRange(2, 256),
+    default=128,
+    show_default=True,
+    help="Dimensions of the photos' codes.",
+)
+@click.option(
+    "--from",
+    "start",
+    type=FOLDER,
+    help="Weights of a generator that this command trained, to go on from; --phases begin with "
+    "its resolution.",
+)
 def train_generator(
     folders: tuple[Path, ...],
     out: Path,
@@ -109,8 +123,13 @@ def train_generator(
     channel_max: int,
     phases: str,
     adversarial_from: int,
+    code_dim: int,
+    start: Path | None,
 ) -> None:
-    """Train a generator on FOLDERS of aligned faces; ends with OUT/generator.safetensors.
+    """Train a generator on FOLDERS of aligned faces; writes OUT/generator.safetensors.
+
+    A run that --minutes ends writes it as well, and can be resumed: run the same command again. Its
+    state is in files of at most 16 MiB, which can be carried to another machine or device.
 
     A tenth of the photos, chosen by the hash of the file name, is never trained on. Of photos that
     are up to 5 % wider or higher the middle square is taken; others that are not square are
@@ -133,7 +152,7 @@ def train_generator(
     )
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
-    from sfhq.weights.checkpoints import save_generator
+    from sfhq.weights.checkpoints import load_generator, save_generator
     from stylegan2_ops.generator import GeneratorConfig
 
     torch.set_flush_denormal(True)
@@ -155,18 +174,20 @@ def train_generator(
         drawn=(batch + 1) // 2,
         seed=seed,
         adversarial_from=adversarial_from,
+        code_dim=code_dim,
         precision=precision,
     )
+    first, digest = load_generator(start) if start else (None, "")
     photos, held_out = load_photos(folders, resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
-    training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device)
-    settings = {**asdict(recipe), "photos": list(photos.names)}
+    training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device, first)
+    settings = {**asdict(recipe), "from": digest, "photos": list(photos.names)}
     limit = None if minutes is None else minutes * 60
-    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+    ended = run_training(training, out, settings, limit_seconds=limit, say=click.echo)
+    if not ended:
         click.echo(f"stopped at {training.images} images; run again to go on", err=True)
-        return
-    generator = training.finish()
-    torch.save({"codes": training.latents(), "names": list(photos.names)}, out / "codes.pt")
+    codes = {"codes": training.latents(), "names": list(photos.names)}
+    torch.save(codes, out / "codes.pt")
     notes = {"images": str(training.images)}
-    save_generator(out / "generator.safetensors", generator, notes)
+    save_generator(out / "generator.safetensors", training.finish(), notes)
     say(out / "generator.safetensors")

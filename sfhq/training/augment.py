@@ -1,4 +1,4 @@
-"""Differentiable augmentation that can be applied in the same way to real and generated images."""
+"""Differentiable changes that can be applied in the same way to real and generated images."""
 
 from __future__ import annotations
 
@@ -74,3 +74,56 @@ def draw_augmentation(
         contrast=1.0 + uniform(-0.25, 0.25),
         shift=(torch.rand(count, 2, generator=generator) * 2 - 1) * MAX_SHIFT * 0.99 * strength,
     )
+
+
+@dataclass(frozen=True)
+class Views:
+    """Images for a network of small input: some reduced as a whole, of others a part as it is.
+
+    A close view shows detail that the reduced image no longer has.
+
+    Attributes:
+        size: height and width of a view.
+        close: True for each sample whose view is a part.
+        place: (N, 2) in 0..1, the place (x, y) of the part.
+    """
+
+    size: int
+    close: tuple[bool, ...]
+    place: Tensor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Views (n, 3, size, size) of the first n samples; differentiable.
+
+        Args:
+            images: (n, 3, R, R); where R is below twice `size`, all are reduced as a whole.
+        """
+        count, side = len(images), images.shape[-1]
+        if side == self.size:
+            return images
+        smaller = side > self.size
+        whole = F.interpolate(
+            images, (self.size, self.size), mode="bilinear", antialias=smaller, align_corners=False
+        )
+        if side < 2 * self.size or not any(self.close[:count]):
+            return whole
+        room = side - self.size
+        corners = (self.place[:count] * room).round().long().tolist()
+        views = [
+            images[i, :, y : y + self.size, x : x + self.size] if self.close[i] else whole[i]
+            for i, (x, y) in enumerate(corners)
+        ]
+        return torch.stack(views)
+
+
+def draw_views(count: int, size: int, share: float, generator: torch.Generator) -> Views:
+    """Draw which of `count` samples are seen close, and where.
+
+    Args:
+        count: number of samples.
+        size: height and width of a view.
+        share: probability of a close view.
+        generator: random number generator.
+    """
+    close = torch.rand(count, generator=generator) < share
+    return Views(size, tuple(close.tolist()), torch.rand(count, 2, generator=generator))

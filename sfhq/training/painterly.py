@@ -78,7 +78,7 @@ def _uniform(generator: torch.Generator, low: float, high: float) -> float:
 def _smooth_noise(like: Tensor, cell: int, generator: torch.Generator) -> Tensor:
     h, w = like.shape[-2:]
     coarse = torch.randn(len(like), 1, max(h // cell, 2), max(w // cell, 2), generator=generator)
-    return F.interpolate(coarse, (h, w), mode="bicubic", align_corners=False)
+    return F.interpolate(coarse.to(like.device), (h, w), mode="bicubic", align_corners=False)
 
 
 def _luma(images: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def _edges(images: Tensor) -> Tensor:
 
 def _palette(images: Tensor, generator: torch.Generator, amount: float) -> Tensor:
     """The images with a random colour cast and a random change of saturation."""
-    cast = torch.randn(1, 3, 1, 1, generator=generator) * amount
+    cast = torch.randn(1, 3, 1, 1, generator=generator).to(images.device) * amount
     grey = _luma(images)
     saturation = _uniform(generator, 0.7, 1.7)
     return grey + (images - grey) * saturation + cast

@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from sfhq.errors import UsageError
+from sfhq.formats import suffixes
 from sfhq.images import BadImage, read_image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 HELD_OUT_ONE_IN = 10
 MOST_OBLONG = 1.05  # longer side over shorter side of a photo whose middle is taken
 
@@ -58,16 +58,22 @@ class Photos:
         ]
         return Photos(torch.cat(small), self.names)
 
+    def to(self, device: torch.device) -> Photos:
+        """The same photos on a device."""
+        return Photos(self.pixels.to(device), self.names)
+
     def batch(self, indices: Tensor, flipped: Tensor | None = None) -> Tensor:
-        """(n, 3, R, R) float in [-1, 1].
+        """(n, 3, R, R) float in [-1, 1], on the device of the photos.
 
         Args:
             indices: (n,) photos.
             flipped: (n,) bool, True to mirror a photo; None mirrors none.
         """
-        images = self.pixels[indices].float() / 127.5 - 1.0
+        device = self.pixels.device
+        images = self.pixels[indices.to(device, non_blocking=True)].float() / 127.5 - 1.0
         if flipped is None:
             return images
+        flipped = flipped.to(device, non_blocking=True)
         return torch.where(flipped[:, None, None, None], images.flip(3), images)
 
     def select(self, keep: Iterable[bool]) -> Photos:
@@ -101,7 +107,7 @@ def load_photos(folders: Iterable[Path], resolution: int) -> Photos:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder; wanted a folder of aligned faces")
         for path in folder.iterdir():
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower() in suffixes() and path.is_file():
                 paths[folder.resolve() / path.name] = None
     if not paths:
         raise UsageError("found no image to train on; wanted folders of aligned .png or .jpg faces")

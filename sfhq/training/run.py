@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from sfhq.images import write_atomic, write_image
 from sfhq.lock import folder_lock
 from sfhq.parts.records import Json, canonical_json
 from sfhq.tensors import to_pixels
+from sfhq.training.state import INDEX, load_state, save_state
 
 
 class Training(Protocol):
@@ -29,8 +29,8 @@ class Training(Protocol):
     def total(self) -> int:
         """Images after which the training ends."""
 
-    def step(self) -> dict[str, float]:
-        """One update; losses by name."""
+    def step(self) -> dict[str, Tensor]:
+        """One update; losses by name, without a dimension, on the device where they arose."""
 
     def grid(self) -> Tensor:
         """(rows, columns, 3, R, R) images in [-1, 1] for looking at."""
@@ -54,8 +54,8 @@ def run_training(
 ) -> bool:
     """Train to the end or to a time limit; start where an earlier run stopped.
 
-    Writes to `out`: `settings.json`; `state.pt`, replaced atomically; `log.jsonl`, one JSON
-    line a log step with images, seconds, images per second and averaged losses;
+    Writes to `out`: `settings.json`; the state, see `save_state`; `log.jsonl`, one JSON line a
+    log step with images, seconds, images per second and averaged losses;
     `grid-<images>.png`.
 
     Args:
@@ -89,29 +89,33 @@ def _run(
     limit_seconds: float | None,
     say: Callable[[str], None],
 ) -> bool:
-    state = out / "state.pt"
-    if state.is_file():
+    state = load_state(out)
+    if state is not None:
         try:
-            training.load_state_dict(torch.load(state, weights_only=True))
+            training.load_state_dict(state)
         except Exception as error:
             raise IntegrityError(
-                f"{state}: cannot be resumed ({type(error).__name__}); delete it to start again"
+                f"{out / INDEX}: cannot be resumed ({type(error).__name__}); delete it to start "
+                "again"
             ) from None
     started = logged = saved = time.monotonic()
     before = training.images
-    averages: dict[str, float] = {}
+    averages: dict[str, Tensor] = {}
     while training.images < training.total:
         for name, value in training.step().items():
-            averages[name] = 0.95 * averages.get(name, value) + 0.05 * value
+            # On the device: reading a number back would make it wait for each step.
+            averages[name] = torch.lerp(averages.get(name, value), value, 0.05)
         now = time.monotonic()
         out_of_time = limit_seconds is not None and now - started > limit_seconds
         ended = training.images >= training.total
-        if now - logged >= log_seconds or ended:
+        if now - logged >= log_seconds or ended or out_of_time:
+            losses = {name: round(float(value), 4) for name, value in averages.items()}
+            now = time.monotonic()  # the device has caught up
             line = {
                 "images": training.images,
                 "seconds": round(now - started, 1),
                 "images_per_second": round((training.images - before) / max(now - logged, 1e-9), 2),
-                **{name: round(value, 4) for name, value in averages.items()},
+                **losses,
             }
             with open(out / "log.jsonl", "a") as log:
                 log.write(json.dumps(line) + "\n")
@@ -127,9 +131,7 @@ def _run(
 
 def save_run(training: Training, out: Path) -> None:
     """Write state and grid."""
-    buffer = io.BytesIO()
-    torch.save(training.state_dict(), buffer)
-    write_atomic(out / "state.pt", buffer.getvalue())
+    save_state(training.state_dict(), training.images, out)
     with torch.inference_mode():
         grid = training.grid()
     rows, columns, channels, height, width = grid.shape

@@ -5,6 +5,9 @@ codes, which must look like photos. Discriminators on frozen features and on sma
 both. The generator grows by doubling its resolution: the image branch of a new block starts at
 zero, so the image does not change at once. At the end the mapping network is computed in closed
 form, so that z gives the distribution of the codes.
+
+No step waits for the device: random numbers are drawn on the CPU and sent there, and losses stay
+there until they are logged.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from sfhq.errors import UsageError
-from sfhq.training.augment import draw_augmentation
+from sfhq.training.augment import draw_augmentation, draw_views
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
+from sfhq.training.generator.estimate import check_start, estimate_codes
 from sfhq.training.generator.projected import (
     PixelDiscriminator,
     ProjectedDiscriminator,
@@ -57,6 +61,9 @@ class GeneratorRecipe:
         ema_images: half-life of the averaged generator, in images.
         mixing: probability of style mixing in random codes.
         pixel_sizes: input sizes of the discriminators on pixels.
+        close_views: share of images of which the discriminator on features, and the distance of
+            features, see a part at full size instead of the whole reduced; at resolutions of twice
+            the size of the feature network's input or more.
         precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
     """
 
@@ -81,6 +88,7 @@ class GeneratorRecipe:
     ema_images: int = 5_000
     mixing: float = 0.3
     pixel_sizes: tuple[int, ...] = field(default=(16, 64))
+    close_views: float = 0.5
     precision: str = "fp32"
 
 
@@ -93,9 +101,13 @@ class GeneratorTraining:
         features: frozen feature pyramid.
         device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
             on it.
+        start: a generator to go on from, of the resolution of the first phase; its mapping has one
+            layer. The photos' codes are then estimated from images that it draws. None starts
+            from random weights.
 
     Raises:
         ValueError: the generator's mapping network does not have 1 layer.
+        UsageError: `start` has other sizes.
     """
 
     def __init__(
@@ -104,6 +116,7 @@ class GeneratorTraining:
         photos: Photos,
         features: FeaturePyramid,
         device: str = "cpu",
+        start: Generator | None = None,
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
         self.features = features.to(self.device).to(memory_format=torch.channels_last)
@@ -115,6 +128,9 @@ class GeneratorTraining:
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
+        if start is not None:
+            check_start(start, _at_resolution(recipe.config, recipe.phases[0][0]))
+            estimate_codes(self.codes, start, photos, self.rng)
         self.images = 0
         self.steps = 0
         self.phase = -1
@@ -126,7 +142,10 @@ class GeneratorTraining:
             .to(memory_format=torch.channels_last)
         )
         self.d_optimiser = torch.optim.Adam(
-            self.discriminators.parameters(), lr=recipe.discriminator_lr, betas=(0.0, 0.99)
+            self.discriminators.parameters(),
+            lr=recipe.discriminator_lr,
+            betas=(0.0, 0.99),
+            fused=True,
         )
         self.code_optimiser = torch.optim.SparseAdam(
             list(self.codes.table.parameters()), lr=recipe.code_lr, betas=(0.5, 0.99)
@@ -135,6 +154,9 @@ class GeneratorTraining:
         self.generator: Generator
         self.averaged: Generator
         self._enter(0)
+        if start is not None:
+            for network in (self.generator, self.averaged):
+                network.load_state_dict(start.state_dict())
 
     def _enter(self, phase: int) -> None:
         """Start a phase: build the generator of its resolution from that of the phase before."""
@@ -155,8 +177,9 @@ class GeneratorTraining:
                 self.generator.synthesis.parameters(),
                 lr=self.recipe.lr,
                 betas=(self.recipe.momentum, 0.99),
+                fused=True,
             )
-            self.photos = self.all_photos.at(resolution)
+            self.photos = self.all_photos.at(resolution).to(self.device)
             self.features.size = FEATURE_SIZES.get(resolution, 112)
         self.phase = phase
 
@@ -185,7 +208,7 @@ class GeneratorTraining:
         coarse = torch.arange(layers)[None] < cut  # (count, L)
         return torch.where(coarse[..., None], first[:, None], second[:, None])
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> dict[str, Tensor]:
         """Update generator, codes and discriminators once; returns the losses by name."""
         recipe = self.recipe
         ends = [sum(n for _, n in recipe.phases[: i + 1]) for i in range(len(recipe.phases))]
@@ -196,7 +219,6 @@ class GeneratorTraining:
         indices = self._next_indices()
         n = len(indices)
         real = self.photos.batch(indices % self.codes.count, indices >= self.codes.count)
-        real = real.to(self.device)
         codes = self.codes.of(indices, recipe.jitter, self.rng)
         w_plus = self.generator.broadcast(self.codes.to_w(codes).to(self.device))
         if adversarial:
@@ -212,13 +234,14 @@ class GeneratorTraining:
             more = draw_augmentation(recipe.drawn, self.rng, recipe.augmentation)
             views.append(more(fake[n:]))
         view = torch.cat(views)
+        look = draw_views(len(view), self.features.size, recipe.close_views, self.rng)
         with self._fast():
-            fake_features = self.features(view)
+            fake_features = self.features(look(view))
             with torch.no_grad():
-                real_features = self.features(real)
+                real_features = self.features(look(real))
         feature = perceptual_distance([f[:n] for f in fake_features], real_features).mean()
         loss = recipe.pixel_weight * pixel + recipe.feature_weight * feature
-        report = {"pixel": float(pixel.detach()), "feature": float(feature.detach())}
+        report = {"pixel": pixel.detach(), "feature": feature.detach()}
         if adversarial:
             d_loss = hinge_discriminator(
                 self._judge(real_features, real),
@@ -231,7 +254,7 @@ class GeneratorTraining:
             g_loss = hinge_generator(self._judge(fake_features, view))
             self.discriminators.requires_grad_(True)
             loss = loss + self._adversarial_weight() * g_loss
-            report |= {"d": float(d_loss.detach()), "g": float(g_loss.detach())}
+            report |= {"d": d_loss.detach(), "g": g_loss.detach()}
         self.g_optimiser.zero_grad(set_to_none=True)
         self.code_optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -275,8 +298,9 @@ class GeneratorTraining:
     def _average(self, count: int) -> None:
         half_life = min(self.recipe.ema_images, max(self.images * 0.1, 1.0))
         keep = 0.5 ** (count / half_life)
-        for ours, new in zip(self.averaged.parameters(), self.generator.parameters(), strict=True):
-            ours.lerp_(new, 1.0 - keep)
+        ours: list[Tensor] = list(self.averaged.parameters())
+        theirs: list[Tensor] = list(self.generator.parameters())
+        torch._foreach_lerp_(ours, theirs, 1.0 - keep)
 
     def grid(self) -> Tensor:
         """Sample images (5, 12, 3, R, R): photos, their reconstructions, three rows of samples.
@@ -290,12 +314,15 @@ class GeneratorTraining:
         codes = torch.cat([self.codes.table.weight[index], self.codes.gaussian(drawn)])
         w = self.codes.to_w(codes).to(self.device)
         made = self.averaged.synthesis(self.averaged.broadcast(w)).cpu()
-        rows = torch.cat([self.photos.batch(index), made])
+        rows = torch.cat([self.photos.batch(index).cpu(), made])
         return rows.reshape(5, columns, *rows.shape[1:])
 
     def finish(self) -> Generator:
-        """The averaged generator with a mapping that draws from the distribution of the codes."""
-        generator = self.averaged.cpu().eval()
+        """The averaged generator with a mapping that draws from the distribution of the codes.
+
+        It is a copy on the CPU: the training can go on.
+        """
+        generator = copy.deepcopy(self.averaged).cpu().eval()
         self.codes.write_mapping(generator.mapping)
         return generator.requires_grad_(False)
 

@@ -1,0 +1,144 @@
+"""Go on from a trained generator with other photos: estimate the codes that show them.
+
+A linear map from small images to codes is fitted on images that the generator draws, whose codes
+are known. It is a start from which the training improves each code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sfhq.errors import UsageError
+from sfhq.training.generator.codes import PhotoCodes
+from sfhq.training.photos import Photos
+from stylegan2_ops.generator import (
+    Generator,
+    GeneratorConfig,
+    MappingNetwork,
+    normalize_second_moment,
+)
+from stylegan2_ops.layers import FullyConnected
+
+DRAWN = 3000
+SMALL = 32  # pixels; images are reduced to it before codes are read off them
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # shares of the mean square of the pixels
+NEW_SPREAD = 0.05  # standard deviation of the dimensions that the generator does not know yet
+
+
+def check_start(start: Generator, wanted: GeneratorConfig) -> None:
+    """Check that a generator has the sizes of a run's first phase.
+
+    Raises:
+        UsageError: it has not.
+    """
+    ours, theirs = asdict(wanted), asdict(start.config)
+    for name, value in ours.items():
+        if theirs[name] != value:
+            raise UsageError(
+                f"the generator to start from has {name} {theirs[name]}; this run wanted {value}: "
+                "give the same sizes, and begin --phases with its resolution"
+            )
+
+
+@torch.no_grad()
+def estimate_codes(
+    codes: PhotoCodes, start: Generator, photos: Photos, generator: torch.Generator
+) -> None:
+    """Give codes the subspace of a generator's w, and estimate the code of each photo.
+
+    Args:
+        codes: changed in place: basis, table, mean and root.
+        start: a generator whose mapping `PhotoCodes.write_mapping` wrote.
+        photos: the photos of `codes`.
+        generator: random number generator.
+    """
+    start = start.eval()
+    use_basis(codes, start.mapping, generator)
+    images, known = [], []
+    for count in (DRAWN // 50,) * 50:
+        z = torch.randn(count, start.config.z_dim, generator=generator)
+        images.append(_small(start.synthesis(start.broadcast(start.mapping(z)), "const")))
+        known.append(codes_of(codes, start.mapping, z))
+    pixels, targets = torch.cat(images), torch.cat(known)
+    everyone = torch.arange(len(photos))
+    small = photos.at(SMALL)
+    seen = torch.cat([small.batch(everyone), small.batch(everyone).flip(3)]).flatten(1)
+    found = predict(pixels, targets, seen)
+    noise = torch.randn(found.shape, generator=generator)
+    unknown = targets.std(dim=0) < 1e-4
+    codes.table.weight.copy_(torch.where(unknown, NEW_SPREAD * noise, found))
+    codes.refresh()
+
+
+def use_basis(codes: PhotoCodes, mapping: MappingNetwork, generator: torch.Generator) -> None:
+    """Replace the basis by one whose first rows span what a mapping draws.
+
+    If the codes have more dimensions than that, the other rows are orthogonal to it; if they have
+    fewer, the directions of the largest variance are kept.
+    """
+    dim, w_dim = codes.basis.shape
+    half = w_dim // 2
+    layer = mapping.fc0
+    assert isinstance(layer, FullyConnected)
+    top = (layer.weight * layer.weight_gain)[:half]  # (w_dim / 2, z_dim)
+    axes, values, _ = torch.linalg.svd(top, full_matrices=True)
+    known = int((values > 1e-4 * values[0]).sum())
+    if dim > known:
+        turn = torch.randn(half - known, half - known, generator=generator)
+        axes = torch.cat([axes[:, :known], axes[:, known:] @ torch.linalg.qr(turn).Q], dim=1)
+    rows = axes[:, :dim].t() * math.sqrt(half / dim)
+    codes.basis.copy_(torch.cat([rows, -rows], dim=1))
+
+
+def codes_of(codes: PhotoCodes, mapping: MappingNetwork, z: Tensor) -> Tensor:
+    """The codes (N, dim) of the w that a mapping of one layer computes from z (N, z_dim)."""
+    dim, w_dim = codes.basis.shape
+    half = w_dim // 2
+    layer = mapping.fc0
+    assert isinstance(layer, FullyConnected)
+    linear = (
+        normalize_second_moment(z) @ (layer.weight * layer.weight_gain).t()
+        + layer.bias * layer.bias_gain
+    )
+    rows = codes.basis[:, :half]
+    return linear[:, :half] @ rows.t() * (dim / half)
+
+
+def predict(pixels: Tensor, targets: Tensor, seen: Tensor) -> Tensor:
+    """Ridge regression of targets on pixels, for other pixels.
+
+    The last tenth of the rows chooses the ridge.
+
+    Args:
+        pixels: (N, P).
+        targets: (N, D).
+        seen: (M, P).
+
+    Returns:
+        (M, D).
+    """
+    mean, centre = pixels.mean(dim=0), targets.mean(dim=0)
+    x, y = (pixels - mean).double(), (targets - centre).double()
+    fit = len(x) * 9 // 10
+    scale = float(x.square().sum(dim=1).mean())
+
+    def solve(rows: int, ridge: float) -> Tensor:
+        gram = x[:rows] @ x[:rows].t()
+        gram.diagonal().add_(ridge * scale)
+        weights: Tensor = x[:rows].t() @ torch.linalg.solve(gram, y[:rows])
+        return weights
+
+    errors = [float((x[fit:] @ solve(fit, r) - y[fit:]).square().sum()) for r in RIDGES]
+    best = RIDGES[min(range(len(RIDGES)), key=errors.__getitem__)]
+    weights = solve(len(x), best)
+    return ((seen - mean).double() @ weights + centre).to(targets.dtype)
+
+
+def _small(images: Tensor) -> Tensor:
+    small = F.interpolate(images.clamp(-1, 1), (SMALL, SMALL), mode="bilinear", antialias=True)
+    return small.flatten(1)

@@ -1,0 +1,81 @@
+"""Rendered people as pairs of a picture in a style and the true photograph, aligned alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sfhq.errors import UsageError
+from sfhq.faces.alignment import align_crop
+from sfhq.parts.part import Part
+from sfhq.parts.photos import read_pixels
+from sfhq.parts.records import Pixels
+from sfhq.training.photos import Photos, is_held_out
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pictures and the photographs that they show, row by row.
+
+    Attributes:
+        art: the pictures.
+        truth: the photographs.
+    """
+
+    art: Photos
+    truth: Photos
+
+    def __len__(self) -> int:
+        return len(self.art)
+
+    def to(self, device: torch.device) -> Pairs:
+        """The same pairs on a device."""
+        return Pairs(self.art.to(device), self.truth.to(device))
+
+    def batch(self, indices: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures and photographs, (n, 3, R, R) in [-1, 1]; arguments as of `Photos.batch`."""
+        return self.art.batch(indices, flipped), self.truth.batch(indices, flipped)
+
+
+def load_pairs(root: Path, resolution: int, *, held_out: bool = False) -> Pairs:
+    """Read the people of a rendered part who have a picture in a style.
+
+    Both images are cut to the FFHQ frame of the exact landmarks. A part that is still being
+    rendered gives the shards that it has.
+
+    Args:
+        root: a part that `sfhq render` made.
+        resolution: height and width of the crops.
+        held_out: the people for validation instead of those to train on, by `is_held_out`.
+
+    Raises:
+        UsageError: the part has no such people.
+    """
+    part = Part.open(root)
+    names: list[str] = []
+    art: list[Pixels] = []
+    truth: list[Pixels] = []
+    for record in part.records("render"):
+        drawn = record.alive and "art" in record.hashes
+        if not drawn or is_held_out(record.face_id) != held_out:
+            continue
+        points = part.row("render_landmarks", record)[:68, :2].astype(np.float64)
+        for rows, folder in ((art, "art"), (truth, "renders")):
+            image = Image.fromarray(read_pixels(part, record, folder))
+            rows.append(np.asarray(align_crop(image, points, resolution).image))
+        names.append(record.face_id)
+    if not names:
+        raise UsageError(
+            f"{root}: has no picture in a style; make some: sfhq render {root} --style oil,pencil"
+        )
+    return Pairs(_photos(art, names), _photos(truth, names))
+
+
+def _photos(images: list[Pixels], names: list[str]) -> Photos:
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    return Photos(pixels, tuple(names))
