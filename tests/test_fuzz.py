@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,9 @@ from sfhq.parts.source import Source
 from sfhq.pipeline.counts import funnel
 from sfhq.pipeline.recipe import load_recipe, read_recipe_values
 
-# The same examples in every run; no files beside the tests.
+# The same examples in every run; no files beside the tests. SFHQ_EXAMPLES asks for more.
 thorough = settings(
-    max_examples=2000,
+    max_examples=int(os.environ.get("SFHQ_EXAMPLES", "2000")),
     deadline=None,
     database=None,
     derandomize=True,
