@@ -21,7 +21,7 @@ from curation.pairs.search import (
     greedy_best_first,
     search_key,
 )
-from curation.sharpness import photo_sharpness
+from curation.sharpness import Detail, photo_details
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 from sfhq.parts.lineage import require_complete
@@ -36,8 +36,8 @@ THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
 WORST = float("inf")
 
 Order = npt.NDArray[np.int64]
-# -score, prior distance, -pixels, -sharpness, length of the source's path, face id
-Rank = tuple[float, float, int, float, int, str]
+# -score, prior distance, -pixels, `Detail` turned round, length of the source's path, face id
+Rank = tuple[float, float, int, tuple[int, ...], int, str]
 
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ class Dedup(Stage[DedupSettings]):
     """Keeps the best of every group of near-duplicates.
 
     Best is the highest `score`; without scores, the smallest `prior_distance`; without both, the
-    source of most pixels, and of equally large ones the sharpest photo. Ties go by the length of
-    the source's path, because names of copies are mostly longer, then by face id.
+    source of most pixels, and of equally large ones the photo of most detail (`Detail`).
+    Ties go by the length of the source's path, because names of copies are mostly longer, then by
+    face id.
     The audit table, `audit/dedup.parquet` with `dropped`, `kept`, `similarity` and, where the
     kept one is in a published part, that `part`, names for every dropped photo the one that
     stays in its stead. A search that was killed goes on where it last saved.
@@ -183,12 +184,9 @@ class Dedup(Stage[DedupSettings]):
         if unjudged.keys() & dropped.keys():
             near = self._with_neighbours(vectors, order, threshold, frozen, dropped)
             blind = [i for i in near if i in unjudged]
-            seen = photo_sharpness(part, [unjudged[i] for i in blind])
-            for i, sharp in zip(blind, seen, strict=True):
-                detail = float(
-                    f"{sharp or 0.0:.4g}"
-                )  # a mirrored photo is as sharp, but for rounding
-                ranks[i - frozen] = (*ranks[i - frozen][:3], -detail, *ranks[i - frozen][4:])
+            found = photo_details(part, [unjudged[i] for i in blind])
+            for i, detail in zip(blind, found, strict=True):
+                ranks[i - frozen] = with_detail(ranks[i - frozen], detail)
             dropped = greedy_best_first(
                 vectors.rows, ordered(near), threshold, self.block, frozen, self.way
             )
@@ -241,8 +239,13 @@ def rank(record: FaceRecord) -> Rank:
             raise IntegrityError(f"{record.face_id}: {name} is {value}; wanted a finite number")
     known = (WORST if score is None else -score, WORST if distance is None else distance)
     if known != (WORST, WORST):
-        return (*known, 0, 0.0, 0, record.face_id)
-    return (*known, -record.width * record.height, 0.0, len(record.source), record.face_id)
+        return (*known, 0, (), 0, record.face_id)
+    return (*known, -record.width * record.height, (), len(record.source), record.face_id)
+
+
+def with_detail(known: Rank, detail: Detail) -> Rank:
+    """A rank whose photo has been looked at."""
+    return (*known[:3], tuple(-number for number in detail), *known[4:])
 
 
 def _photo_only(record: FaceRecord) -> FaceRecord:

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 from tiny import embedded_part, finish, finish_about, tree, unit
 
 import curation.dedup
 import curation.pairs.cosines
 from curation.dedup import Dedup, verify
 from curation.pairs.search import exact_cosine, first_violation, greedy_best_first, neighbours_above
-from curation.sharpness import sharpness
+from curation.sharpness import Detail, coarseness, level, sharpness
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.ingest import Ingest
 from sfhq.parts.join import history
@@ -292,11 +292,11 @@ def test_only_photos_with_neighbours_are_read_and_the_choice_is_the_whole_order(
     known = np.random.default_rng(seed + 50).permutation(80).astype(float)
     read: list[int] = []
 
-    def seen(part: Part, records: Sequence[FaceRecord]) -> list[float]:
+    def seen(part: Part, records: Sequence[FaceRecord]) -> list[Detail]:
         read.extend(int(r.face_id[1:]) for r in records)
-        return [float(known[int(r.face_id[1:])]) for r in records]
+        return [Detail(0, int(known[int(r.face_id[1:])]), 0) for r in records]
 
-    monkeypatch.setattr(curation.dedup, "photo_sharpness", seen)
+    monkeypatch.setattr(curation.dedup, "photo_details", seen)
     part = embedded_part(tmp_path / "part", vectors, shard_size=9)
     found = dedup(part, Dedup(0.92, block=7))
     wanted = oracle(vectors, np.argsort(-known, kind="stable"), 0.92)
@@ -310,7 +310,7 @@ def test_only_photos_with_neighbours_are_read_and_the_choice_is_the_whole_order(
 def test_photos_with_a_score_or_a_distance_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curation.dedup, "photo_sharpness", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(curation.dedup, "photo_details", lambda *_: pytest.fail("read"))
     for name, how in (("a", {"score": [0.5] * 3}), ("b", {"prior_distance": [0.5] * 3})):
         part = embedded_part(tmp_path / name, SAME, **how)  # type: ignore[arg-type]
         assert sum(r.alive for r in dedup(part, Dedup(0.9)).values()) == 1
@@ -321,14 +321,41 @@ def test_sharpness() -> None:
     noise = rng.integers(60, 120, (64, 64, 3)).astype(np.uint8)
     image = Image.fromarray(noise)
     whole = sharpness(noise)
-    values = np.asarray(image.convert("L"), np.float64)
+    values = np.asarray(image.convert("L").resize((32, 32), Image.Resampling.BOX), np.float64)
     around = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:]
     assert whole == pytest.approx((around - 4 * values[1:-1, 1:-1]).var() / values.var(), rel=1e-4)
     assert sharpness(noise * 2) == pytest.approx(whole, rel=0.02)
     assert sharpness(np.asarray(image.filter(ImageFilter.GaussianBlur(1)))) < 0.5 * whole
-    small = image.resize((48, 48), Image.Resampling.LANCZOS).resize((64, 64))
+    small = image.resize((24, 24), Image.Resampling.LANCZOS).resize((64, 64))
     assert sharpness(np.asarray(small)) < 0.8 * whole
-    assert sharpness(np.full((9, 9, 3), 7, np.uint8)) == sharpness(noise[:2]) == 0.0
+    fourth = np.asarray(image.resize((32, 32), Image.Resampling.BOX))
+    assert sharpness(noise, 4) == pytest.approx(sharpness(fourth), rel=0.1)
+    assert sharpness(np.full((9, 9, 3), 7, np.uint8)) == sharpness(noise[:5]) == 0.0
+    assert level(1.0, 2) == 0 and level(2.0, 2) == 1 and level(0.5, 2) < level(0.99, 2) == 0
+    assert level(0.0, 2) < level(1e-9, 2)
+
+
+def test_of_copies_as_sharp_the_least_compressed_photo_stays(tmp_path: Path) -> None:
+    """Rounding of a JPEG that is saved once more is no sharpness; a name decides at last."""
+    art = tmp_path / "art"
+    art.mkdir()
+    smooth = np.random.default_rng(2).integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    original = Image.fromarray(smooth).resize((96, 96), Image.Resampling.BICUBIC)
+    original.save(art / "photo.jpg", quality=95)
+    with Image.open(art / "photo.jpg") as saved:
+        saved.load()
+    saved.save(art / "a.jpg", quality=70)
+    ImageOps.mirror(saved).save(art / "photo-m.jpg", quality=95)
+    losses = [coarseness((art / f"{n}.jpg").read_bytes()) for n in ("photo", "photo-m", "a")]
+    assert 64 <= losses[0] == losses[1] < losses[2]
+    original.save(tmp_path / "lossless.png")
+    assert coarseness((tmp_path / "lossless.png").read_bytes()) == 0
+    part = Part.create(tmp_path / "part")
+    run_stage(Ingest(str(art)), part)
+    said = [FaceRecord(r.face_id).with_array("embedding", SAME[0]) for r in part.records("ingest")]
+    finish_about(part, "embed", [said], encoder="toy", digest="0" * 64)
+    stayed = [r.source for r in dedup(part, Dedup(0.9)).values() if r.alive]
+    assert stayed == ["photo.jpg"]
 
 
 def test_the_order_of_faces_does_not_matter(tmp_path: Path) -> None:
