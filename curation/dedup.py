@@ -22,7 +22,7 @@ from curation.pairs.search import (
     search_key,
 )
 from curation.sharpness import Detail, photo_details
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import IntegrityError, UsageError, apart
 from sfhq.images import write_atomic
 from sfhq.parts.lineage import require_complete
 from sfhq.parts.part import Part
@@ -198,10 +198,9 @@ class Dedup(Stage[DedupSettings]):
                 winner, cosine = dropped[index]
                 kept = _full_name(names[winner])
                 record = record.with_columns(duplicate_of=kept, duplicate_similarity=cosine)
+                found, limit = apart(cosine, threshold, least=4)
                 yield record.reject(
-                    self.name,
-                    "near-duplicate",
-                    f"cosine {cosine:.4f} with {kept} is above {threshold}",
+                    self.name, "near-duplicate", f"cosine {found} with {kept} is above {limit}"
                 )
             else:
                 yield record

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 
 from curation.faces import PREFIX
-from sfhq.errors import UsageError
+from sfhq.errors import UsageError, apart
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, ColumnType, FaceRecord, Json
 from sfhq.pipeline.settings import option
@@ -80,10 +80,9 @@ class Score(Stage[ScoreSettings]):
             value = round(float(score), 6)
             scored = record.with_columns(score=value, taste=word)
             if self.drop and word == "reject":
+                said, limit = apart(value, self.model.reject, least=3)
                 yield scored.reject(
-                    self.name,
-                    "taste",
-                    f"score {value:.3f}; the taste rejects up to {self.model.reject:.3f}",
+                    self.name, "taste", f"score {said}; the taste rejects up to {limit}"
                 )
             else:
                 yield scored

@@ -27,18 +27,19 @@ def plain(text: str) -> str:
     )
 
 
-def apart(found: float, wanted: float, kind: str = "f") -> tuple[str, str]:
+def apart(found: float, wanted: float, kind: str = "f", least: int = 0) -> tuple[str, str]:
     """Two numbers for a message, with as many digits as it takes to tell them apart.
 
     Args:
         found, wanted: the numbers; where they are equal, the texts are, too.
         kind: "f" for numbers, "%" for shares, which are written in percent.
+        least: digits after the point that there are in any case.
     """
-    for digits in range(12):
+    for digits in range(least, 12):
         texts = f"{found:.{digits}{kind}}", f"{wanted:.{digits}{kind}}"
         if texts[0] != texts[1]:
             return texts
-    return f"{found:.0{kind}}", f"{wanted:.0{kind}}"
+    return f"{found:.{least}{kind}}", f"{wanted:.{least}{kind}}"
 
 
 class SfhqError(Exception):

@@ -190,7 +190,9 @@ def test_the_stage_is_the_oracle(tmp_path: Path) -> None:
     for index, (winner, cosine) in wanted.items():
         record = records[f"f{index:04d}"]
         assert (record.rejected_by, record.reason) == ("dedup", "near-duplicate")
-        assert record.detail == f"cosine {cosine:.4f} with f{winner:04d} is above 0.92"
+        digits = next(d for d in range(4, 9) if f"{cosine:.{d}f}" != f"{0.92:.{d}f}")
+        said = f"cosine {cosine:.{digits}f} with f{winner:04d} is above {0.92:.{digits}f}"
+        assert record.detail == said
     assert verify(part, 0.92) == 50 - len(wanted)
     info = part.stage_info("dedup")["counts"]
     assert info["rejected"] == {"near-duplicate": len(wanted)}
@@ -468,7 +470,7 @@ def test_published_photos_stay_and_nothing_near_them_does(tmp_path: Path) -> Non
     theirs = [r for r in rows if r["part"] == "old"]
     assert theirs and all(r["kept"].startswith("o") for r in theirs)
     one = theirs[0]
-    assert f"with old/{one['kept']} is above 0.92" in records[one["dropped"]].detail
+    assert f"with old/{one['kept']} is above 0.9200" in records[one["dropped"]].detail
     assert verify(new, 0.92, (old.root,)) == len(kept)
     assert new.stage_info("dedup")["settings"]["published"] == ["old"]
     assert not (new.root / "audit" / "dedup.progress.npz").exists()

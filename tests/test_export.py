@@ -283,6 +283,15 @@ def test_a_damaged_description_is_refused(part: Part, tmp_path: Path) -> None:
         export(part, tmp_path / "out")
 
 
+@pytest.mark.parametrize("settings", [{}, {"encoder": None}, {"encoder": ""}, [], "clip"])
+def test_an_embedding_of_no_encoder_is_refused(part: Part, tmp_path: Path, settings: Any) -> None:
+    path = part.root / "records" / "embed.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps({**info, "settings": settings}))
+    with pytest.raises(IntegrityError, match=r"embed\.json: damaged"):
+        export(part, tmp_path / "out")
+
+
 def test_no_path_of_this_machine_leaves_it(part: Part, tmp_path: Path) -> None:
     finish(part, "ingest", [[FaceRecord("a")]], source=str(tmp_path / "art"), files="0" * 64)
     export(part, tmp_path / "out")

@@ -565,3 +565,19 @@ def test_kappa_of_people_who_always_say_the_same() -> None:
     assert cohen_kappa([True] * 4, [True, False] * 2) == 0.0
     with pytest.raises(ValueError, match="3 and 2 labels"):
         cohen_kappa([True] * 3, [True] * 2)
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """A part from elsewhere would let labels be written outside of it."""
+    with LabelStore(tmp_path / "mine.sqlite") as mine:
+        mine.append([event("a")])
+    before = (tmp_path / "mine.sqlite").read_bytes()
+    for name in ("mine.sqlite", "nowhere.sqlite"):
+        path = tmp_path / "labels.sqlite"
+        path.symlink_to(tmp_path / name)
+        for readonly in (False, True)[: 1 + path.exists()]:
+            with pytest.raises(IntegrityError, match=r"labels\.sqlite: not a regular file"):
+                LabelStore(path, readonly=readonly)
+        path.unlink()
+    assert (tmp_path / "mine.sqlite").read_bytes() == before
+    assert not (tmp_path / "nowhere.sqlite").exists()

@@ -60,7 +60,8 @@ def connect(path: Path, readonly: bool) -> sqlite3.Connection:
         IntegrityError: it is damaged, or holds something else than labels.
         SfhqError: the disk is full or fails, or another process holds the file.
     """
-    if path.exists() and not path.is_file():  # a pipe would block for ever
+    # A pipe would block for ever, and a link leads out of the part, where labels would be written.
+    if path.is_symlink() or (path.exists() and not path.is_file()):
         raise IntegrityError(f"{path}: not a regular file; move it aside")
     with sqlite_errors(path):
         if readonly:

@@ -17,12 +17,12 @@ from curation.labels.matching import KnownFaces
 from curation.labels.reading import Row, moment_of, number_of, read_rows, text_of, whole_of
 from curation.labels.store import LabelStore
 from sfhq.errors import UsageError
+from sfhq.formats import suffixes
 from sfhq.images import write_atomic
 
 FORMATS = ("csv", "jsonl", "parquet")
 POSITIVE = ("positively_labeled", "positive", "keep", "kept")
 NEGATIVE = ("negatively_labeled", "negative", "reject", "rejected")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 def format_of(path: Path) -> str:
@@ -106,7 +106,7 @@ def folder_labels(root: Path) -> Iterator[tuple[Path, bool]]:
                 f"{root}: no folder {names[0]}; wanted {POSITIVE[0]} and {NEGATIVE[0]}"
             )
         for file in sorted(found[0].rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
+            if file.suffix.lower() in suffixes() and file.is_file():
                 yield file, kept
 
 

@@ -7,6 +7,7 @@ import json
 
 import click
 
+from sfhq.console import say
 from sfhq.errors import SfhqError
 
 
@@ -36,7 +37,8 @@ def doctor_command(build: bool, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([f.to_dict() for f in findings], sort_keys=True))
     else:
-        click.echo(report(findings))
+        for line in report(findings).split("\n"):
+            say(line)  # it holds paths
     blocking = [f.name for f in findings if f.blocks]
     if blocking:
         raise SfhqError(f"the basic pipeline cannot work: {', '.join(blocking)}; see above")

@@ -97,7 +97,9 @@ def models_list(as_json: bool) -> None:
         )
         for f in found
     ]
-    click.echo(_columns(rows, ("NAME", "STATE", "SIZE", "SHA256", "LICENCE", "COMMERCIAL", "WHAT")))
+    head = ("NAME", "STATE", "SIZE", "SHA256", "LICENCE", "COMMERCIAL", "WHAT")
+    for line in _columns(rows, head).split("\n"):
+        say(line)
 
 
 @models.command("fetch")
@@ -270,4 +272,4 @@ def models_info(name: str, as_json: bool) -> None:
     if row.hint:
         lines.append(("note", row.hint))
     for head, text in lines:
-        click.echo(f"{head:<13} {text}")
+        say(f"{head:<13} {text}")

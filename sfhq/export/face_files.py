@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from sfhq.errors import IntegrityError
 from sfhq.faces.found import POINTS
 from sfhq.images import encode_image, mark_of, source_type_xmp
 from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
@@ -93,7 +94,7 @@ def feature_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for array in sorted(record.rows):
         if array == "embedding":
-            name = str(part.stage_info("embed")["settings"]["encoder"])
+            name = _encoder(part)
         elif array.startswith(FEATURES):
             name = array.removeprefix(FEATURES)
         else:
@@ -101,6 +102,17 @@ def feature_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
         vector = np.asarray(part.row(array, record), np.float32).reshape(1, -1)
         found.setdefault(PUBLISHED_NAMES.get(name, name), vector)
     return found
+
+
+def _encoder(part: Part) -> str:
+    settings = part.stage_info("embed").get("settings")
+    name = settings.get("encoder") if isinstance(settings, dict) else None
+    if not isinstance(name, str) or not name:
+        raise IntegrityError(
+            f"{part.root / 'records' / 'embed.json'}: damaged, names no encoder; "
+            f"run: sfhq embed {part.root} --redo"
+        )
+    return name
 
 
 def _classes(part: Part, record: FaceRecord) -> bytes:
