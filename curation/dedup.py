@@ -198,9 +198,9 @@ class Dedup(Stage[DedupSettings]):
                 winner, cosine = dropped[index]
                 kept = _full_name(names[winner])
                 record = record.with_columns(duplicate_of=kept, duplicate_similarity=cosine)
-                found, limit = apart(cosine, threshold, least=4)
+                said, limit = apart(cosine, threshold, least=4)
                 yield record.reject(
-                    self.name, "near-duplicate", f"cosine {found} with {kept} is above {limit}"
+                    self.name, "near-duplicate", f"cosine {said} with {kept} is above {limit}"
                 )
             else:
                 yield record
