@@ -1,0 +1,116 @@
+"""What is known of a face as facts for captions: from predicted looks, or from a render's truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from annotate.grammar.facts import AGES, GROUP_OF, VALUES, Facts, Value
+
+# Years until which an age lasts; the last one is open.
+UNTIL = (2.0, 13.0, 20.0, 35.0, 55.0, 70.0)
+SKIN = {"very light": "light", "light": "light", "tan": "tan", "brown": "brown", "dark": "dark"}
+HATS = ("Beanie", "Cap", "Brimmed_Hat")  # of the label network; captions say "a hat"
+TURNED = 25.0  # degrees of yaw from which a head is said to be turned
+TILTED = 20.0  # degrees of pitch from which it is said to be tilted
+AT_CAMERA = 8.0  # degrees between the gaze and the camera up to which eyes look at it
+
+
+def age_of(years: float) -> str:
+    """The word of `AGES` for an age in years."""
+    return AGES[sum(years >= limit for limit in UNTIL)]
+
+
+def from_looks(
+    about: Mapping[str, Any],
+    probabilities: Mapping[str, float],
+    threshold: float = 0.85,
+) -> tuple[Facts, dict[str, float]]:
+    """Facts from what `attribute` says of a face.
+
+    An age, a skin tone and a length of hair are measured, not chosen among words, so they count
+    where they were measured; everything else counts above the threshold.
+
+    Args:
+        about: columns of `attribute`: `attributes_present`, `attributes_absent`, `male`, `years`,
+            `skin_tone`, `hair_length`, `glasses`, `yaw`, `pitch`, `gaze_yaw`, `gaze_pitch`.
+        probabilities: of attributes by name.
+        threshold: probability from which it counts that somebody is male, or is not.
+
+    Returns:
+        Facts that may contradict each other, and how certain each is, 0 to 1.
+    """
+    facts: Facts = {}
+    certain: dict[str, float] = {}
+
+    def say(name: str, value: Value, certainty: float) -> None:
+        if name in GROUP_OF and certain.get(name, -1.0) < certainty:
+            facts[name], certain[name] = value, certainty
+
+    for name in _names(about.get("attributes_present")):
+        said = "Wearing_Hat" if name in HATS else "No_Beard" if name == "Full_Beard" else name
+        say(said, name != "Full_Beard", probabilities.get(name, threshold))
+    for name in _names(about.get("attributes_absent")):
+        say(name, False, 1.0 - probabilities.get(name, 1.0 - threshold))
+    male, years = _number(about.get("male")), _number(about.get("years"))
+    facts.pop("Male", None)
+    certain.pop("Male", None)
+    if male is not None and max(male, 1.0 - male) > threshold:
+        say("Male", male > 0.5, max(male, 1.0 - male))
+    if years is not None:
+        for name in ("Young", "Child"):
+            facts.pop(name, None)
+            certain.pop(name, None)
+        facts["age"], certain["age"] = age_of(years), 0.5
+    if about.get("skin_tone") in SKIN:
+        say("skin", SKIN[about["skin_tone"]], 0.4)
+    if about.get("hair_length") in VALUES["hair_length"]:
+        say("hair_length", str(about["hair_length"]), 0.4)
+    if about.get("glasses") == "sunglasses":
+        say("Sunglasses", True, max(probabilities.get("Sunglasses", 0.5), 0.5))
+    for name, value in _turns(about).items():
+        say(name, value, 0.3)
+    return facts, certain
+
+
+def from_truth(params: Mapping[str, Any]) -> Facts:
+    """Facts of a rendered person.
+
+    Args:
+        params: of the record: `attributes` and `details`, as `sfhq render` writes them.
+    """
+    facts: Facts = {n: v for n, v in params["attributes"].items() if isinstance(v, bool)}
+    details = params.get("details", {})
+    years = _number(details.get("years"))
+    if years is not None:
+        facts.pop("Young", None)
+        facts["age"] = age_of(years)
+    if facts.get("Eyeglasses") and "sun" in str(details.get("glasses", "")):
+        facts["Eyeglasses"] = False
+        facts["Sunglasses"] = True
+    facts.update(_turns(details))
+    return facts
+
+
+def _turns(values: Mapping[str, Any]) -> Facts:
+    """Where head and eyes turn, as the picture shows it: the subject's left is on the right."""
+    yaw, pitch = _number(values.get("yaw")), _number(values.get("pitch"))
+    found: Facts = {}
+    if yaw is not None and abs(yaw) > TURNED:
+        found["head"] = "right" if yaw > 0 else "left"
+    elif pitch is not None and abs(pitch) > TILTED:
+        found["head"] = "up" if pitch > 0 else "down"
+    gaze = [_number(values.get(name)) for name in ("gaze_yaw", "gaze_pitch")]
+    if None not in gaze and math.hypot(*(g for g in gaze if g is not None)) < AT_CAMERA:
+        found["gaze"] = "camera"
+    return found
+
+
+def _names(text: object) -> Iterable[str]:
+    return [name for name in str(text or "").split(", ") if name]
+
+
+def _number(value: object) -> float | None:
+    found = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if found else None  # type: ignore[arg-type]
