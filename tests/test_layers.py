@@ -61,7 +61,7 @@ ROOMS = {
         "dedup page score",
         "commands",
     ),
-    "annotate": ("align detect",),
+    "annotate": ("grammar", "align caption detect"),
     "stylegan2_ops": (
         "finish shapes",
         "build memory triton",

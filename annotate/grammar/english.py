@@ -5,24 +5,26 @@ from __future__ import annotations
 import re
 
 VOWEL_SOUND = r"(?:[aeio]|u(?!ni|se|su))"
-RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("a before a vowel", re.compile(rf"\b[Aa] {VOWEL_SOUND}")),
-    ("an before a consonant", re.compile(rf"\b[Aa]n (?!{VOWEL_SOUND})[a-z]")),
-    ("two articles", re.compile(r"\b(?:a|an|the) (?:a|an|the|no)\b", re.IGNORECASE)),
-    ("a word twice", re.compile(r"\b(\w+) \1\b", re.IGNORECASE)),
-    ("spaces", re.compile(r"  |^ | $| [.,]|\n")),
-    ("no space after a mark", re.compile(r"[.,](?! |$)")),
-    ("marks in a row", re.compile(r"[.,] ?[.,]")),
-    ("and at an edge", re.compile(r"(?:^|\. )And\b|\band[.,]")),
-    ("small letter at the start", re.compile(r"(?:^|\. )[a-z]")),
-    ("no period at the end", re.compile(r"[^.]$")),
-    ("they with a singular verb", re.compile(r"\bthey (?:is|has|wears|looks|smiles)\b", re.I)),
-    ("singular with a plural verb", re.compile(r"\b(?:he|she|the \w+) (?:are|have|wear|look|smile)\b", re.I)),
-    ("plural thing with is", re.compile(r"\b(?:brows|eyebrows|eyes|lips|cheeks|cheekbones) is\b")),
-    ("single thing with are", re.compile(r"\b(?:hair|nose|face|skin|complexion) are\b")),
-    ("article of a plural", re.compile(r"\b(?:a|an) (?:\w+ )?(?:eyebrows|brows|eyes|lips|cheeks)\b", re.I)),
-    ("article missing", re.compile(r"\b(?:has|have|with) (?:big |large |pointy |oval )+(?:nose|face)\b")),
-)  # fmt: skip
+PLURALS = "brows|eyebrows|eyes|lips|cheeks|cheekbones"
+PATTERNS = {
+    "a before a vowel": rf"\b[Aa] {VOWEL_SOUND}",
+    "an before a consonant": rf"\b[Aa]n (?!{VOWEL_SOUND})[a-z]",
+    "two articles": r"(?i)\b(?:a|an|the) (?:a|an|the|no)\b",
+    "a word twice": r"(?i)\b(\w+) \1\b",
+    "spaces": r"  |^ | $| [.,]|\n",
+    "no space after a mark": r"[.,](?! |$)",
+    "marks in a row": r"[.,] ?[.,]",
+    "and at an edge": r"(?:^|\. )And\b|\band[.,]",
+    "small letter at the start": r"(?:^|\. )[a-z]",
+    "no period at the end": r"[^.]$",
+    "they with a singular verb": r"(?i)\bthey (?:is|has|wears|looks|smiles)\b",
+    "singular with a plural verb": r"(?i)\b(?:he|she|the \w+) (?:are|have|wear|look|smile)\b",
+    "plural thing with is": rf"\b(?:{PLURALS}) is\b",
+    "single thing with are": r"\b(?:hair|nose|face|skin|complexion) are\b",
+    "article of a plural": rf"(?i)\b(?:a|an) (?:\w+ )?(?:{PLURALS})\b",
+    "article missing": r"\b(?:has|have|with) (?:big |large |pointy |oval )+(?:nose|face)\b",
+}
+RULES = tuple((name, re.compile(pattern)) for name, pattern in PATTERNS.items())
 PRONOUNS = (("he", "his"), ("she", "her"), ("they", "their"))
 
 

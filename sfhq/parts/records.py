@@ -18,7 +18,7 @@ import numpy.typing as npt
 Json = Any
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
-ColumnType = Literal["text", "number", "integer", "flag", "numbers"]
+ColumnType = Literal["text", "number", "integer", "flag", "numbers", "texts"]
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,7 @@ def arrow_type(kind: ColumnType) -> Any:
         "integer": pa.int64(),
         "flag": pa.bool_(),
         "numbers": pa.list_(pa.float64()),
+        "texts": pa.list_(pa.string()),
     }[kind]
 
 
