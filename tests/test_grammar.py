@@ -31,6 +31,10 @@ from annotate.grammar.parse import HARMLESS, Parser, differences
 from sfhq.errors import UsageError
 
 PARSER = Parser()
+WORDS = (
+    *("a", "an", "the", "is", "are", "has", "no", "man", "she", "black", "hair", "eyes", "big"),
+    *("wearing", "hat", ",", ".", "and", "photo", "this"),
+)
 
 
 def people(count: int, seed: int = 0) -> list[Facts]:
@@ -201,12 +205,17 @@ class TestParser:
                 "An older man with gray hair, who is smiling.",
                 {"Male": True, "age": "older", "Gray_Hair": True, "Smiling": True},
             ),
-            ("Her brows are thick. She wears no hat.", {"Male": False, "Bushy_Eyebrows": True,
-                                                        "Wearing_Hat": False}),
-            ("This is a blurry photo of a baby boy.", {"Blurry": True, "Male": True, "age": "baby"}),
+            (
+                "Her brows are thick. She wears no hat.",
+                {"Male": False, "Bushy_Eyebrows": True, "Wearing_Hat": False},
+            ),
+            (
+                "This is a blurry photo of a baby boy.",
+                {"Blurry": True, "Male": True, "age": "baby"},
+            ),
             ("A woman has dark skin and is young.", {"Male": False, "skin": "dark", "Young": True}),
         ],
-    )  # fmt: skip
+    )
     def test_reads_sentences(self, text: str, facts: Facts) -> None:
         reading = Parser(HARMLESS).read(text)
         assert reading.problems == [] and reading.facts == facts
@@ -252,9 +261,7 @@ class TestParser:
         derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.text(max_size=300) | st.lists(st.sampled_from(
-        "a an the is are has no man she black hair eyes big wearing hat , . and photo this".split()
-    ), max_size=40).map(" ".join))  # fmt: skip
+    @given(st.text(max_size=300) | st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join))
     def test_reads_any_text(self, text: str) -> None:
         for name, value in PARSER.read(text).facts.items():
             assert (name, value) in STATEMENTS

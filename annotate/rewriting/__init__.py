@@ -1,0 +1,1 @@
+"""Captions rewritten by a language model, checked word for word."""
