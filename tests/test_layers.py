@@ -61,7 +61,10 @@ ROOMS = {
         "commands",
     ),
     "annotate": (
-        "align detect labels",
+        "align detect fan",
+        "labels",
+        "bisenet",
+        "landmark parse",
     ),
     "stylegan2_ops": (
         "finish shapes",

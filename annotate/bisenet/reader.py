@@ -11,8 +11,11 @@ from torch import Tensor
 
 from annotate.bisenet.network import BiSeNet
 from annotate.bisenet.published import MEAN, SIZE, STD, load_bisenet
-from annotate.labels.classes import SIDED
+from annotate.labels.classes import ID, SIDED
+from sfhq.errors import UsageError
 from sfhq.parts.records import Pixels
+from sfhq.weights.store import status
+from sfhq.weights.table import model_row
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,11 @@ class BisenetReader:
         """
         return torch.stack([self._one(crop) for crop in crops])
 
+    def soft(self, crops: Pixels) -> tuple[Tensor, Tensor]:
+        """The probabilities, and that of hair as its share in a pixel."""
+        found = self.probabilities(crops)
+        return found, found[:, ID["hair"]]
+
     def _one(self, crop: Pixels) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1).float() / 255
         x = ((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None])[None]
@@ -68,3 +76,19 @@ class BisenetReader:
             found[:, left] += found[:, right]
             found[:, right] = 0
         return found
+
+
+def installed() -> Path:
+    """The published weights in the cache: 79999_iter.pth, else yakhyo's ResNet-34 or ResNet-18.
+
+    Raises:
+        UsageError: none is there; names the command that brings one.
+    """
+    for name in ("bisenet", "bisenet-resnet34", "bisenet-resnet18"):
+        found = status(model_row(name))
+        if found.usable:
+            return found.path
+    raise UsageError(
+        "no weights of BiSeNet are installed; run: sfhq models fetch bisenet "
+        "--accept-licence CelebAMask-NC (not for commercial use), or give --weights FILE"
+    )
