@@ -64,7 +64,7 @@ ROOMS = {
         "align detect fan",
         "labels",
         "bisenet",
-        "landmark parse",
+        "attribute landmark parse",
     ),
     "stylegan2_ops": (
         "finish shapes",
