@@ -11,6 +11,7 @@ import numpy as np
 
 from sfhq.errors import UsageError
 from sfhq.faces.found import POINTS
+from sfhq.faces.points import ARRAY as LANDMARKS
 from sfhq.parts.lineage import faces_stage, provider
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo, require_photos
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from annotate.labels.views import View
     from sfhq.pipeline.recipe import Recipe
 
-LANDMARKS = "landmarks_110"
 REVISION = 1  # raised when the same reading gives other points
 Source = Literal["network", "dlib", "fan"]
 Hairline = Literal["fused", "rays", "network"]

@@ -103,7 +103,7 @@ STAGES: tuple[StageRow, ...] = (
     StageRow(
         "attribute",
         "annotate.attribute:Attribute",
-        "Read looks and quality off every photo of PART: 40 attributes, pose, colours, ISO quality.",
+        "Read looks and quality off every photo of PART: 40 attributes, pose, colours, quality.",
     ),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -196,7 +197,7 @@ def covered(s: Seen, rows: slice, name: str) -> Seen:
     return replace(s, classes=classes)
 
 
-CHANGES = {
+CHANGES: dict[str, Callable[[Seen], Seen]] = {
     "background_uniformity": wild,
     "illumination_uniformity": half_dark,
     "luminance_mean": darker,

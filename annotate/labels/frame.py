@@ -124,7 +124,7 @@ def whole_crop(photo: Pixels, size: int) -> Pixels:
     image's crop is taken: the crop of a mirrored photo is the mirrored crop, bit by bit.
     """
     if photo.shape[:2] == (size, size):
-        return photo
+        return np.array(photo)
     there = _resized(photo, size).astype(np.uint16)
     back = _resized(np.ascontiguousarray(photo[:, ::-1]), size)[:, ::-1]
     return ((there + back + 1) // 2).astype(np.uint8)
@@ -132,7 +132,7 @@ def whole_crop(photo: Pixels, size: int) -> Pixels:
 
 def face_crop(photo: Pixels, landmarks: FloatArray, size: int) -> Pixels:
     """(size, size, 3): the upright FFHQ crop around a face; arguments as `face_frame`."""
-    return np.asarray(align_crop(Image.fromarray(photo), landmarks, size).image)
+    return np.array(align_crop(Image.fromarray(photo), landmarks, size).image)
 
 
 def _resized(photo: Pixels, size: int) -> Pixels:

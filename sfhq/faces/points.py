@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 COUNT = 110
+ARRAY = "landmarks_110"  # (110, 5) of a photo: x, y, flag, expected error, reason
 FIXED = 80  # number of points with a fixed place on the head; they come first
 INNER = np.linspace(140, 40, 9)  # degrees of the rays of the hairline
 OUTER = np.linspace(225, -45, 21)  # degrees of the rays of the contour
