@@ -60,7 +60,9 @@ ROOMS = {
         "dedup page score",
         "commands",
     ),
-    "annotate": ("align detect",),
+    "annotate": (
+        "align detect labels",
+    ),
     "stylegan2_ops": (
         "finish shapes",
         "build memory triton",
