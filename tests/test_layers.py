@@ -61,7 +61,11 @@ ROOMS = {
         "commands",
     ),
     "annotate": (
-        "align detect labels",
+        "align detect labels metrics",
+        "network",
+        "teachers",
+        "training",
+        "commands",
     ),
     "stylegan2_ops": (
         "finish shapes",
