@@ -61,9 +61,9 @@ ROOMS = {
         "commands",
     ),
     "annotate": (
-        "align detect fan",
+        "align detect fan metrics network",
         "labels",
-        "bisenet",
+        "bisenet exchange",
         "attribute landmark parse",
     ),
     "stylegan2_ops": (
