@@ -64,7 +64,9 @@ ROOMS = {
         "align detect fan metrics network",
         "labels",
         "bisenet exchange",
+        "judge",
         "attribute landmark parse",
+        "commands",
     ),
     "stylegan2_ops": (
         "finish shapes",
