@@ -15,10 +15,10 @@ from sfhq.faces.alignment import FloatArray, align_crop, quad_transform
 from sfhq.parts.records import Pixels
 
 SQUARE_TOLERANCE = 0.02
-# Where FFHQ's frame lies around the box that dlib's HOG draws, medians over aligned photos: its
+# Where FFHQ's frame lies around the box that dlib's HOG draws, medians over 121 aligned photos: its
 # side in widths of the box, and its centre, moved from the box's by so many widths.
-SIDE_OF_BOX = 1.68
-MOVED_FROM_BOX = (0.0, -0.1)
+SIDE_OF_BOX = 1.78
+MOVED_FROM_BOX = (0.0, -0.13)
 
 
 @dataclass(frozen=True, eq=False)
