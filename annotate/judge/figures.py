@@ -238,7 +238,7 @@ def _of_points(all_: _Gathered, found: Figures) -> None:
     unit = points.eye_distance(truth[..., :2])
     known = truth[..., 2] > 0
     errors = points.errors(told[..., :2], truth[..., :2], unit, known)
-    read = np.isfinite(told[..., 0]).all(1)
+    read: npt.NDArray[np.bool_] = np.asarray(np.isfinite(told[..., 0]).all(1))
     found.groups = points.by_group(errors[read], {**GROUPS, "the 68": (0, 68)})
     faces = points.face_errors(errors[:, :68])
     faces[~read] = math.nan

@@ -28,8 +28,10 @@ NUMBERS = (  # column -> title, and limits of its histogram
     ("years", "Apparent age", 0.0, 90.0),
     ("skin_ita", "Skin: typology angle in degrees", -60.0, 80.0),
 )
-WORDS = ("parse_flags", "landmark_flags", "hair_colour", "hair_length", "glasses", "hat")
-WORDS += ("facial_hair", "skin_tone", "attributes_present")
+WORDS = (
+    *("parse_flags", "landmark_flags", "hair_colour", "hair_length", "glasses", "hat"),
+    *("facial_hair", "skin_tone", "attributes_present"),
+)
 BINS = 24
 
 
