@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 from reading import ATTRIBUTES, TinyReader, face_points
 from tiny import finish, finish_about, tiny_pixels, tree
 
+import annotate
 import cli
 from annotate.attribute import COMPONENTS, Attribute
 from annotate.detect import Detect
@@ -27,6 +29,7 @@ from annotate.landmark import Landmark
 from annotate.parse import HAIR, MASKS, PROBABILITIES, Parse
 from sfhq import stages
 from sfhq.errors import UsageError
+from sfhq.faces.detector import Detection
 from sfhq.faces.found import POINTS
 from sfhq.faces.points import ARRAY as LANDMARKS
 from sfhq.faces.points import COUNT, MIRROR
@@ -404,3 +407,47 @@ def test_an_export_has_the_labels_in_the_published_layout(tmp_path: Path) -> Non
         with Image.open(tmp_path / "out" / "segmentations" / f"pt_{i:08d}.png") as image:
             assert image.mode == "L"
             assert np.array_equal(np.asarray(image), read_mask(part, record, MASKS))
+
+
+@dataclass(frozen=True)
+class TwoFaces:
+    """A detector that finds two faces in every picture."""
+
+    def detect(self, image: Image.Image) -> list[Detection]:
+        return [
+            Detection((x, 20.0, x + side, 20.0 + side), 1.0, face_points()[:68] * side + (x, 20))
+            for x, side in ((200.0, 60.0), (20.0, 120.0))
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+
+def test_one_picture_is_labelled_without_a_part() -> None:
+    labeller = annotate.Labeller(TinyReader(), NAMES, TwoFaces())
+    photo = noise(1, 160, 300)
+    first, second = labeller(Image.fromarray(photo))
+    assert first.points[30, 0] < 150 < second.points[30, 0], "the larger one first"
+    for face in (first, second):
+        assert face.mask.shape == face.hair.shape == (160, 300) and face.points.shape == (110, 5)
+        assert set(face.attributes) == set(NAMES) and face.looks["quality"] > 0
+        assert {*face.looks} == {*Attribute.columns}
+    assert first.looks["quality_single_face_present"] == pytest.approx(75, abs=0.1)
+    square = noise(2, 50, 50)
+    (aligned,) = labeller(square, aligned=True)
+    (mirrored,) = labeller(np.ascontiguousarray(square[:, ::-1]), aligned=True)
+    assert (mirrored.mask == flip_ids(aligned.mask)).all()
+
+
+def test_it_says_the_same_as_the_stages(tmp_path: Path) -> None:
+    photo = tiny_pixels(1, 48)[0]
+    part = aligned_part(tmp_path, [photo])
+    for stage in (parse(), landmark(), attribute()):
+        run_stage(stage, part)
+    (record,) = part.faces()
+    (face,) = annotate.Labeller(TinyReader(), NAMES, TwoFaces())(photo, aligned=True)
+    assert (read_mask(part, record, MASKS) == face.mask).all()
+    assert np.allclose(part.row(LANDMARKS, record), face.points, atol=1e-4)
+    assert {k: record.about[k] for k in Attribute.columns} == {**face.looks}
+    said = {*record.about["parse_flags"].split(", "), *record.about["landmark_flags"].split(", ")}
+    assert {word for word in said if word} == {*face.flags}

@@ -62,10 +62,10 @@ ROOMS = {
     ),
     "annotate": (
         "align detect fan metrics network",
-        "labels",
-        "bisenet exchange",
+        "labels teachers",
+        "bisenet exchange training",
         "judge",
-        "attribute landmark parse",
+        "attribute labeller landmark parse",
         "commands",
     ),
     "stylegan2_ops": (
