@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
-from reading import face_points
+from reading import TinyReader, TinyReading, face_points
 from test_label_stages import aligned_part, attribute, landmark, parse
 from test_masks import face_map
 from tiny import finish, finish_about, tiny_pixels
@@ -20,12 +21,14 @@ from tiny import finish, finish_about, tiny_pixels
 import cli
 from annotate.exchange.faces import Labelled, labelled
 from annotate.exchange.pts import from_pts, to_pts
+from annotate.judge.consistency import consistency
 from annotate.judge.figures import figures
 from annotate.judge.overlay import INFERRED, SEEN, overlay, sheet
 from annotate.judge.pairs import pairs
 from annotate.judge.report import report
 from annotate.labels.names import DEFINITIONS, NAMES, SKELETON
 from annotate.labels.sides import assign_sides
+from annotate.labels.views import whole_view
 from annotate.network.names import ATTRIBUTES
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.classes import CLASSES, HEAD, ID
@@ -131,9 +134,7 @@ def test_every_point_has_a_name_and_a_definition() -> None:
 def test_docs_list_the_points_as_they_are_named() -> None:
     text = (Path(__file__).parent.parent / "docs" / "landmarks.md").read_text(encoding="utf-8")
     for i, (name, words) in enumerate(zip(NAMES, DEFINITIONS, strict=True)):
-        assert f"| {i} | `{name}` | {words} |" in text, (
-            "run: python -m benchmarks.landmark_picture"
-        )
+        assert f"| {i} | `{name}` | {words} |" in text, "run: python -m benchmarks.landmark_picture"
 
 
 def test_pts_count_from_one_and_lead_back() -> None:
@@ -219,9 +220,11 @@ def test_cvat_maps_have_the_colours_of_their_list(tmp_path: Path) -> None:
     assert names == [face.name for face in labelled(part)]
     for face in labelled(part):
         with Image.open(tmp_path / "out" / "SegmentationClass" / f"{face.name}.png") as image:
-            assert image.mode == "P" and np.array_equal(np.asarray(image), face.mask)
+            mask = face.mask
+            assert mask is not None
+            assert image.mode == "P" and np.array_equal(np.asarray(image), mask)
             shown = np.asarray(image.convert("RGB"))
-        assert np.array_equal(shown, np.asarray(CLASS_COLOURS, np.uint8)[face.mask])
+        assert np.array_equal(shown, np.asarray(CLASS_COLOURS, np.uint8)[mask])
         assert (tmp_path / "out" / "JPEGImages" / f"{face.name}.png").is_file()
 
 
@@ -411,3 +414,33 @@ def test_labels_of_a_read_part_are_those_of_its_stages(tmp_path: Path) -> None:
     assert [f.mask for f in faces] == [None, None]
     assert all(f.points is not None and f.points.shape == (COUNT, 5) for f in faces)
     assert [p.shape for p in _photos(part)] == [(48, 48, 3)] * 2
+
+
+def test_a_consistent_reader_is_found_consistent() -> None:
+    reader = TinyReader(32)
+    photos = [np.ascontiguousarray(p) for p in tiny_pixels(3, 48)]
+    found = consistency(reader, [(p, whole_view(p, 32)) for p in photos], crops=2)
+    assert (found.photos, found.flipped_pixels, found.batch_differs) == (3, 0, 0)
+    assert found.flipped_points < 1e-4
+    assert 0 < found.moved <= found.moved_worst and 0 < found.changed <= 1
+
+
+def test_inconsistent_readers_are_found_out() -> None:
+    @dataclass(frozen=True, eq=False)
+    class Lopsided(TinyReader):
+        def read(self, crops: Pixels) -> TinyReading:
+            one = super().read(crops)
+            points = one.points.clone()
+            points[:, 0, 0] += 1.5
+            first = one.parsing.clone()
+            first[:, 1, :, 0] += 2
+            years = one.years + len(crops)
+            return replace(one, points=points, parsing=first, years=years)
+
+    photos = [np.ascontiguousarray(p) for p in tiny_pixels(2, 48)]
+    found = consistency(Lopsided(32), [(p, whole_view(p, 32)) for p in photos], crops=1)
+    assert found.flipped_pixels >= 2 * 32
+    assert found.flipped_points == pytest.approx(1.5, abs=1e-4)
+    assert found.batch_differs == 2
+    nothing = consistency(TinyReader(32), [])
+    assert nothing.photos == 0 and np.isnan(nothing.moved)

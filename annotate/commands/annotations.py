@@ -121,6 +121,45 @@ def report_command(part: Path, page: Path, examples: int) -> None:
     say(f"page: {page}")
 
 
+@group.command("consistency")
+@click.argument("part", type=FOLDER)
+@click.option("--weights", type=FOLDER, help="Weights of the network.  [default: the pack's]")
+@click.option("--most", default=32, show_default=True, help="Largest number of photos.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def consistency_command(part: Path, weights: Path | None, most: int, as_json: bool) -> None:
+    """Read photos of PART mirrored, in a batch and from other crops, and say what changes.
+
+    \b
+    Example:
+      sfhq annotations consistency part-05 --most 100
+    """
+    from itertools import islice
+
+    from annotate.judge.consistency import consistency
+    from annotate.labels.views import require_faces, views
+    from sfhq import stages
+    from sfhq.parts.part import Part
+    from sfhq.parts.photos import read_photo
+
+    opened = Part.open(part)
+    require_faces(opened, "consistency")
+    reader, _ = stages.network("label reader")(weights)
+    photos = ((read_photo(opened, record), record) for record in opened.faces())
+    found = ((p, v) for p, r in photos for v in views(opened, r, p, reader.size)[:1])
+    said = consistency(reader, islice(found, most))
+    if as_json:
+        click.echo(json.dumps(said.to_dict(), sort_keys=True))
+        return
+    say(f"{said.photos} photos")
+    say(f"  mirrored: {said.flipped_pixels} pixels of a class that is not the mirrored one")
+    say(f"  mirrored: points {said.flipped_points:.2g} px apart")
+    say(f"  in a batch: {said.batch_differs} readings with other bits")
+    say("  other crops, shifted and scaled by up to 8 %:")
+    say(f"    points move {100 * said.moved:.2f} % of the eye distance, median")
+    say(f"    {100 * said.moved_worst:.2f} % at the 95th percentile")
+    say(f"    {100 * said.changed:.2f} % of the pixels change their class")
+
+
 @group.command("sheet")
 @click.argument("part", type=FOLDER)
 @click.argument("picture", type=FOLDER)
