@@ -27,6 +27,7 @@ from annotate.judge.overlay import INFERRED, SEEN, overlay, sheet
 from annotate.judge.pairs import pairs
 from annotate.judge.report import report
 from annotate.labels.names import DEFINITIONS, NAMES, SKELETON
+from annotate.labels.quality import FORMULAS
 from annotate.labels.sides import assign_sides
 from annotate.labels.views import whole_view
 from annotate.network.names import ATTRIBUTES
@@ -444,3 +445,9 @@ def test_inconsistent_readers_are_found_out() -> None:
     assert found.batch_differs == 2
     nothing = consistency(TinyReader(32), [])
     assert nothing.photos == 0 and np.isnan(nothing.moved)
+
+
+def test_docs_state_the_formulas_of_quality() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "labels.md").read_text(encoding="utf-8")
+    for name, words in FORMULAS.items():
+        assert f"| `{name}` | {words} |" in text
