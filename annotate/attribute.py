@@ -175,6 +175,8 @@ class Attribute(Stage[AttributeSettings]):
             found: its faces, at least one.
         """
         from annotate.labels.describe import described
+        from annotate.labels.landmarks import crop_points, in_photo
+        from annotate.labels.masks import read_map
 
         view = found[0]
         reading = self.reader.read(view.crop[None])
@@ -183,9 +185,10 @@ class Attribute(Stage[AttributeSettings]):
         second = max(((v.frame.scale / view.frame.scale) ** 2 for v in found[1:]), default=0.0)
         columns = described(
             photo,
-            view,
             reading,
             by_name,
+            read_map(reading.parsing[0], view.frame),
+            in_photo(crop_points(reading, 0), view.frame),
             second=min(second, 1.0),
             threshold=self.threshold,
             least=self.least,

@@ -90,7 +90,7 @@ class Labeller:
         assert found.alpha is not None
         points = in_photo(crop_points(reading, 0), view.frame)
         attributes = dict(zip(self.names, reading.attributes[0].tolist(), strict=True))
-        looks = described(photo, view, reading, attributes, second=second)
+        looks = described(photo, reading, attributes, found, points, second=second)
         flags = {*facts(found).flags, *summary(points, reading, 0), *view.flags}
         return FaceLabels(
             found.classes, found.alpha, points, attributes, looks, tuple(sorted(flags))

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from annotate.labels.classes import CLASSES, ID, SIDED, flip_ids
 from annotate.labels.frame import Frame, face_crop, face_frame, whole_crop, whole_frame
-from annotate.labels.masks import FaceMap, facts, largest, over, read_map, shares
+from annotate.labels.masks import FaceMap, facts, largest, over, possible, read_map, shares
 from annotate.labels.sides import assign_sides
 from sfhq.faces.points import COUNT, MIRROR
 from sfhq.images import CLASS_COLOURS
@@ -97,6 +97,19 @@ def test_a_tie_of_left_and_right_goes_to_neither() -> None:
     ids, margin = largest(planes)
     assert ids[0].tolist() == [10, 4, 5]
     assert margin[0].tolist() == pytest.approx([0.0, 0.2, 0.2])
+
+
+def test_classes_that_are_nowhere_likely_are_left_out() -> None:
+    planes = torch.rand(19, 9, 9, generator=torch.Generator().manual_seed(5)) * 0.05
+    planes[17] += 0.5
+    planes[3, 4, 4] = 0.9
+    assert possible(planes) == (0, 1, 2, 3, 17), "of a pair both"
+    ids, margin = largest(planes[[0, 1, 2, 3, 17]], (0, 1, 2, 3, 17))
+    assert ids[4, 4] == 3 and (ids == 17).sum() == 80
+    every, exact = largest(planes)
+    assert torch.equal(ids, every) and (margin - exact).abs().max() < 1 / 19
+    top = planes.topk(2, 0).values
+    assert torch.allclose(exact, top[0] - top[1])
 
 
 def test_borders_are_finer_than_a_map_that_is_enlarged() -> None:

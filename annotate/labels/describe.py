@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from annotate.labels import looks
 from annotate.labels.colour import class_colour, skin_tone, typology_angle
-from annotate.labels.landmarks import crop_points, in_photo
-from annotate.labels.masks import facts, read_map
+from annotate.labels.masks import FaceMap, facts
+from annotate.labels.points import Points
 from annotate.labels.quality import Seen, overall, quality
 from annotate.labels.reading import Reading
-from annotate.labels.views import View
 from sfhq.parts.records import Json, Pixels
 
 CELEBA = 40  # the first attributes, which captions are made of
@@ -18,9 +17,10 @@ CELEBA = 40  # the first attributes, which captions are made of
 
 def described(
     photo: Pixels,
-    view: View,
     reading: Reading,
     attributes: Mapping[str, float],
+    found: FaceMap,
+    points: Points,
     *,
     second: float = 0.0,
     threshold: float = 0.85,
@@ -31,14 +31,13 @@ def described(
 
     Args:
         photo: (H, W, 3) uint8 RGB.
-        view: of the face.
-        reading: of the view alone.
+        reading: of the face alone.
         attributes: name -> probability, CelebA's 40 first.
+        found: its map.
+        points: (110, 5) in pixels of the photo.
         second: area of the second largest face over that of this one.
         threshold, least, two_sided: which attributes count, and how many make a caption.
     """
-    found = read_map(reading.parsing[0], view.frame)
-    points = in_photo(crop_points(reading, 0), view.frame)
     said = facts(found)
     celeba = dict(list(attributes.items())[:CELEBA])
     present, absent = looks.valid_labels(celeba, threshold, two_sided)

@@ -72,10 +72,9 @@ class Frame:
         """
         height, width = self.photo
         if self.whole:
-            taps = _mirrored_taps(self.size, width)
             for rows in _row_strips(0, height, width * len(planes)):
                 part = _rows_at(planes, self.size, height, rows)
-                yield rows, slice(0, width), _blend(part, *taps), None
+                yield rows, slice(0, width), _widened(part, width), None
             return
         corners = self.to_photo(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]) * self.size - 0.5)
         low = np.maximum(np.floor(corners.min(0)).astype(int), 0)
@@ -154,21 +153,16 @@ def _taps(size: int, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return low.long(), upper.long(), (place - low).float()
 
 
-def _mirrored_taps(size: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """As `_taps` for all columns of a photo; those of the right half mirror the left half's."""
-    half = torch.arange((width + 1) // 2, dtype=torch.float64)
-    near, far, weight = _taps(size, (half + 0.5) * (size / width) - 0.5)
-    count = width // 2  # columns of the right half
-    mirrored = [size - 1 - near[:count].flip(0), size - 1 - far[:count].flip(0)]
-    return (
-        torch.cat([near, mirrored[0]]),
-        torch.cat([far, mirrored[1]]),
-        torch.cat([weight, weight[:count].flip(0)]),
-    )
+def _widened(planes: Tensor, width: int) -> Tensor:
+    """(C, rows, width): planes at all columns of a photo.
 
-
-def _blend(planes: Tensor, near: Tensor, far: Tensor, weight: Tensor) -> Tensor:
-    return planes[..., near] * (1 - weight) + planes[..., far] * weight
+    The mean of the planes' and of their mirror images' result: what rounds differently on the two
+    sides does so on both.
+    """
+    size = (planes.shape[1], width)
+    there = functional.interpolate(planes[None], size, mode="bilinear")[0]
+    back = functional.interpolate(planes.flip(2)[None], size, mode="bilinear")[0].flip(2)
+    return (there + back) / 2
 
 
 def _rows_at(planes: Tensor, size: int, height: int, rows: slice) -> Tensor:

@@ -19,6 +19,8 @@ from annotate.labels.sides import assign_sides
 from sfhq.parts.records import Pixels
 
 Floats = npt.NDArray[np.float32]
+ALL = tuple(range(len(CLASSES)))
+_SIDED = tuple(i for pair in SIDED for i in pair)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,27 +41,51 @@ class FaceMap:
     read: npt.NDArray[np.bool_]
 
 
-def largest(planes: Tensor) -> tuple[Tensor, Tensor]:
+def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Tensor, Tensor]:
     """The class with the largest probability, and how far the second largest lies below.
 
     Where the left and the right one of a pair are equally likely, neither is more right than the
     other, and the choice would not survive mirroring: the likeliest class without a side is taken.
 
     Args:
-        planes: (19, H, W).
+        planes: (K, H, W) probabilities.
+        classes: (K,) ids of the planes, rising; of a pair both or none.
 
     Returns:
         (H, W) uint8 ids and (H, W) float32 margins.
     """
-    top = planes.topk(2, 0)
-    ids = planes.argmax(0)  # of equal ones the first
+    best, second = planes[0].clone(), torch.zeros_like(planes[0])
+    ids = torch.full(best.shape, classes[0], dtype=torch.uint8)
+    for i, plane in zip(classes[1:], planes[1:], strict=True):  # faster than sorting
+        ahead = plane > best  # of equal ones the first stays
+        torch.maximum(second, torch.minimum(best, plane), out=second)
+        torch.maximum(best, plane, out=best)
+        ids.masked_fill_(ahead, i)
     for left, right in SIDED:
-        tied = (planes[left] == planes[right]) & (ids == left)
+        if left not in classes:
+            continue
+        tied = (ids == left) & (planes[classes.index(left)] == planes[classes.index(right)])
         if tied.any():
-            plain = planes.clone()
-            plain[[i for pair in SIDED for i in pair]] = -1
-            ids = torch.where(tied, plain.argmax(0), ids)
-    return ids.to(torch.uint8), top.values[0] - top.values[1]
+            plain = [k for k, i in enumerate(classes) if i not in _SIDED]
+            if plain:
+                other = torch.tensor([classes[k] for k in plain], dtype=torch.uint8)
+                ids = torch.where(tied, other[planes[plain].argmax(0)], ids)
+    return ids, best - second
+
+
+def possible(planes: Tensor) -> tuple[int, ...]:
+    """The classes that can be the likeliest one somewhere: above 1 / 19 in some place.
+
+    Of a pair both are named where one can; background and skin always are.
+
+    Args:
+        planes: (19, S, S) probabilities that sum to 1.
+    """
+    above = (planes.amax((1, 2)) >= 1 / len(CLASSES)).tolist()
+    above[0] = above[1] = True
+    for left, right in SIDED:
+        above[left] = above[right] = above[left] or above[right]
+    return tuple(i for i, there in enumerate(above) if there)
 
 
 def read_map(
@@ -81,9 +107,11 @@ def read_map(
     margin = np.ones((height, width), np.float32)
     soft = None if alpha is None else np.zeros((height, width), np.uint8)
     read = np.zeros((height, width), bool)
-    both = planes if alpha is None else torch.cat([planes, alpha[None]])
+    names = possible(planes)
+    kept = planes[list(names)]  # the rest is not worth enlarging
+    both = kept if alpha is None else torch.cat([kept, alpha[None]])
     for rows, columns, values, inside in frame.strips(both):
-        ids, sure = largest(values[: len(CLASSES)])
+        ids, sure = largest(values[: len(names)], names)
         here = (rows, columns)
         within = np.ones(ids.shape, bool) if inside is None else inside.numpy()
         classes[here] = np.where(within, ids.numpy(), 0)
