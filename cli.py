@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from annotate.commands.annotations import group as annotations_group
 from curation.commands.dedup import dedup_command
 from curation.commands.labels import curate, labels
 from curation.commands.taste import taste
@@ -88,7 +89,7 @@ for command in (
     dedup_command(),
     *(curate, labels, taste),
     *(export_command, RunCommand(_finish), show, table, sheet, demo),
-    *(train, models, doctor_command),
+    *(annotations_group, train, models, doctor_command),
 ):
     main.add_command(command)
 

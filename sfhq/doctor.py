@@ -64,7 +64,7 @@ PACKAGES = (
     Package("tqdm", "tqdm"),
     Package("ninja", "ninja", "the compiled kernels"),
     Package("open_clip_torch", "open_clip", "embed --encoder clip"),
-    Package("face-alignment", "face_alignment", "", "", "landmark"),
+    Package("face-alignment", "face_alignment", "landmark --points fan", "", "landmark"),
     Package("scikit-learn", "sklearn", "taste", "1.5"),
     Package("msgspec", "msgspec"),
     Package("duckdb", "duckdb", "table"),

@@ -90,11 +90,37 @@ STAGES: tuple[StageRow, ...] = (
         "Keep the best of every group of near-duplicates in PART.",
         in_run=True,
     ),
+    StageRow(
+        "parse",
+        "annotate.parse:Parse",
+        "Read the class of every pixel off every photo of PART: skin, hair, eyes, 19 in all.",
+    ),
+    StageRow(
+        "landmark",
+        "annotate.landmark:Landmark",
+        "Read 110 points off every photo of PART: the 68, hairline and outline of the head.",
+    ),
+    StageRow(
+        "attribute",
+        "annotate.attribute:Attribute",
+        "Read looks and quality off every photo of PART: 40 attributes, pose, colours, quality.",
+    ),
+    StageRow(
+        "caption",
+        "annotate.caption:Caption",
+        "Describe every photo of PART in words: all that its attributes say, and nothing else.",
+    ),
+    StageRow(
+        "rewrite",
+        "annotate.rewrite:Rewrite",
+        "Let a language model rewrite the captions of PART; what changes a fact is refused.",
+    ),
 )
 
 NETWORKS = {
     "generator and encoder": "encoders.e4e.pair:load_pair",
     "image encoder": "encoders.embed:image_encoder",
+    "label reader": "annotate.network.reader:load_labels",
 }
 
 READERS = {"labels": "curation.labels.verdict:part_labels"}

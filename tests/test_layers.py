@@ -61,7 +61,14 @@ ROOMS = {
         "dedup page score",
         "commands",
     ),
-    "annotate": ("grammar", "align caption detect"),
+    "annotate": (
+        "align detect fan grammar metrics network",
+        "labels rewriting teachers",
+        "bisenet exchange training",
+        "judge",
+        "attribute caption labeller landmark parse rewrite",
+        "commands",
+    ),
     "stylegan2_ops": (
         "finish shapes",
         "build memory triton",

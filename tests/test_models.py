@@ -149,9 +149,9 @@ def test_rows_name_commands_that_exist(row: ModelRow) -> None:
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("parse", ["bisenet", "bisenet-resnet18", "bisenet-resnet34"]),
-        ("landmark", ["fan-4", "fan-4-zip", "s3fd", "dlib-68"]),
-        ("attribute", ["attributes"]),
+        ("parse --network bisenet", ["bisenet", "bisenet-resnet18", "bisenet-resnet34"]),
+        ("landmark --points fan", ["fan-4"]),
+        ("detect", ["dlib-68"]),
         ("flip train", ["bert-base-uncased"]),
     ],
 )

@@ -132,9 +132,9 @@ def export_command(
 ) -> None:
     """Write the photos of PART that stayed to TARGET, with a manifest that has their labels.
 
-    Photos that people rejected stay behind. Landmarks come from the stage detect, which runs first
-    where it has not yet; rendered heads bring exact ones, and segmentations. --replace leaves files
-    alone that no export wrote.
+    Photos that people rejected stay behind. Landmarks come from the stage landmark, else from
+    detect, which runs first where neither has yet; segmentations from parse. Rendered heads bring
+    exact ones of both. --replace leaves files alone that no export wrote.
 
     \b
     Examples:

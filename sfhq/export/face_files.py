@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sfhq.errors import IntegrityError
 from sfhq.faces.found import POINTS
+from sfhq.faces.points import ARRAY as ALL_POINTS
 from sfhq.images import encode_image, mark_of, source_type_xmp
 from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
@@ -77,12 +78,17 @@ def landmark_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
     """The landmarks of a face by their names in the .npz; empty where it has none.
 
     Returns:
-        `landmarks`, float32 pixels of the photo, (110, 2) of rendered heads and (68, 2) else; and
-        of rendered heads `visibility`, (110,) uint8: 0 missing or outside, 1 hidden, 2 visible.
+        `landmarks`, float32 pixels of the photo: (110, 2) of rendered heads and where the stage
+        `landmark` placed them, and (68, 2) of `detect` else. With 110 comes `visibility`, (110,)
+        uint8: 0 missing or outside, 1 hidden or inferred, 2 visible.
     """
     if RENDER_POINTS in record.rows and photo_folder(record) == RENDER_FOLDER:
         exact = np.asarray(part.row(RENDER_POINTS, record), np.float32)
         return {"landmarks": exact[:, :2], "visibility": exact[:, 2].astype(np.uint8)}
+    if ALL_POINTS in record.rows:
+        read = np.asarray(part.row(ALL_POINTS, record), np.float32)
+        if np.isfinite(read[:, :2]).all():
+            return {"landmarks": read[:, :2], "visibility": read[:, 2].astype(np.uint8)}
     if POINTS not in record.rows:
         return {}
     points = np.asarray(part.row(POINTS, record), np.float32)

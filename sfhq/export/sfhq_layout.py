@@ -1,8 +1,8 @@
 """Export in the layout of the published SFHQ parts, with the manifest they lack.
 
 images/<name>.jpg|png              marked as synthetic
-landmarks/<name>.npz               key `landmarks`: (68, 2) pixels of the image, found by detect;
-                                   of rendered heads (110, 2), with `visibility`
+landmarks/<name>.npz               key `landmarks`: (110, 2) pixels of the image, with `visibility`,
+                                   where landmark has run or heads were rendered; else (68, 2)
 segmentations/<name>.png           ids of the classes as greys, where the part has them
 pretrained_features/<name>.pickle  one (1, D) array an encoder, by the published names
 pretrained_features/<name>.npz     the same, for readers that open no pickles
@@ -29,6 +29,7 @@ from sfhq.errors import UsageError
 from sfhq.export.face_files import LAYOUT, MASK_FOLDER, RENDER_POINTS, face_files, photo_folder
 from sfhq.export.target import Place, claimed, digest_of
 from sfhq.faces.found import POINTS
+from sfhq.faces.points import ARRAY as ALL_POINTS
 from sfhq.images import mark_of, write_atomic
 from sfhq.lock import folder_lock
 from sfhq.parts.lineage import faces_stage, provider, require
@@ -78,7 +79,8 @@ def export_sfhq(
     it is compared with the part.
 
     Args:
-        part: a part whose stages have ended, `detect` among them unless its heads were rendered.
+        part: a part whose stages have ended, `detect` or `landmark` among them unless heads were
+            rendered.
         target: folder to write; created.
         name: prefix of the file names, which are `<name>_<8 digits>`.
         image_format: "jpg" or "png".
@@ -205,7 +207,7 @@ def has_points(part: Part) -> bool:
     """Whether the photos of a part have landmarks: found, or exact ones of rendered heads."""
     faces = faces_stage(part)
     rendered = faces == "render" and provider(part, RENDER_POINTS, faces) is not None
-    return rendered or provider(part, POINTS, faces) is not None
+    return rendered or any(provider(part, n, faces) is not None for n in (ALL_POINTS, POINTS))
 
 
 def _photos(part: Part) -> Iterator[FaceRecord]:

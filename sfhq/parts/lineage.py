@@ -148,12 +148,18 @@ def provider(part: Part, name: str, faces: str) -> str | None:
 
 
 def writer_of(name: str) -> str | None:
-    """The stage of the table that writes a name; imports stages until it is found."""
+    """The stage of the table that writes a name; imports stages until it is found.
+
+    Where a source writes it as well, the other stage is meant: a part has its source already.
+    """
+    found = None
     for row in stages.STAGES:
         stage = stages.load_stage(row.name)
         if name in (*stage.columns, *stage.arrays, *stage.images):
-            return row.name
-    return None
+            if stage.kind != "source":
+                return row.name
+            found = found or row.name
+    return found
 
 
 def require(part: Part, stage: str, names: tuple[str, ...], faces: str) -> list[str]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sfhq.faces.classes import CLASSES as CLASSES
+from sfhq.faces.classes import ID as ID
 from sfhq.render.hair.groom import Strands
 from sfhq.render.head.assets import Floats, Ints
 from sfhq.render.head.bust import topology
@@ -21,11 +23,6 @@ from sfhq.render.raster.triangles import coverage
 from sfhq.render.raster.visibility import barycentric, visible
 from sfhq.render.scene.model import Model
 
-CLASSES = (
-    *("background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g", "l_ear", "r_ear"),
-    *("ear_r", "nose", "mouth", "u_lip", "l_lip", "neck", "neck_l", "cloth", "hair", "hat"),
-)
-ID = {name: i for i, name in enumerate(CLASSES)}
 COVERS = ("eye_g", "ear_r", "neck_l", "cloth", "hair", "hat")
 OVERSAMPLING = 4
 COVER_OF = np.zeros(len(CLASSES) + 1, np.int32)  # class -> 0 for the body, else 1 + index in COVERS

@@ -22,23 +22,26 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from sfhq.faces.classes import FACE as FACE
+from sfhq.faces.classes import HAIR as HAIR
+from sfhq.faces.classes import HEAD as HEAD
+from sfhq.faces.classes import ID
+from sfhq.faces.points import COUNT as COUNT
+from sfhq.faces.points import CROSSED as CROSSED
+from sfhq.faces.points import FIXED as FIXED
+from sfhq.faces.points import HIDDEN as HIDDEN
+from sfhq.faces.points import INNER as INNER
+from sfhq.faces.points import MISSING as MISSING
+from sfhq.faces.points import OUTER as OUTER
+from sfhq.faces.points import RAYS as RAYS
+from sfhq.faces.points import SIDES as SIDES
+from sfhq.faces.points import VISIBLE as VISIBLE
+from sfhq.faces.points import mirror as mirror
 from sfhq.render.head.assets import Floats, Ints
 from sfhq.render.head.bust import topology
-from sfhq.render.labels.classes import ID, Labels
+from sfhq.render.labels.classes import Labels
 from sfhq.render.scene.model import Model
 
-COUNT = 110
-FIXED = 80  # number of points with a fixed place on the mesh; they come first
-INNER = np.linspace(140, 40, 9)
-OUTER = np.linspace(225, -45, 21)
-FACES = (
-    *("skin", "l_brow", "r_brow", "l_eye", "r_eye", "eye_g"),
-    *("nose", "mouth", "u_lip", "l_lip"),
-)
-FACE = tuple(ID[n] for n in FACES)
-HAIR = (ID["hair"], ID["hat"])
-HEAD = (*FACE, *HAIR, ID["l_ear"], ID["r_ear"], ID["ear_r"])
-MISSING, HIDDEN, VISIBLE = 0, 1, 2
 TOLERANCE = 0.07  # decimetres that a visible point may lie behind the visible surface
 THIN = 0.02  # share of the eye distance; shorter runs along a ray are strands and gaps
 # Places on the mean head for the subject's right half and the middle; the left half is mirrored.
@@ -92,25 +95,11 @@ PLACES: dict[int, tuple[float, float, float]] = {
     78: (-0.104, 6.629, 1.455),
     79: (-0.159, 6.627, 1.418),
 }
-
-
-SIDES = ((0, 16), (17, 26), (31, 35), (48, 54), (55, 59), (60, 64), (65, 67), (72, 75), (76, 79))
-RAYS = ((80, 88), (89, 109))
-CROSSED = {36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 68: 70, 69: 71}
 # Pairs of upper and lower points that meet when an eye or the mouth is closed.
 MEETING = (
     *((37, 41), (38, 40), (43, 47), (44, 46)),
     *((61, 67), (62, 66), (63, 65), (72, 79), (73, 78), (74, 77), (75, 76)),
 )
-
-
-def mirror(index: int) -> int:
-    """The index of the mirrored point, for each of the 110 points."""
-    for first, last in (*SIDES, *RAYS):
-        if first <= index <= last:
-            return first + last - index
-    back = {v: k for k, v in CROSSED.items()}
-    return CROSSED.get(index, back.get(index, index))
 
 
 @lru_cache(maxsize=1)

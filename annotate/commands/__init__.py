@@ -1,0 +1,1 @@
+"""Commands that label photos, and of training the network that does."""

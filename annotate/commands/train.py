@@ -1,0 +1,112 @@
+"""The command `sfhq train labels`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sfhq.commands.numbers import SEED, Finite
+from sfhq.console import FOLDER, say
+
+
+@click.command("labels")
+@click.argument("heads", type=FOLDER, nargs=-1, required=True)
+@click.option(
+    "--photos", type=FOLDER, multiple=True, help="Folder of photos of faces; may be repeated."
+)
+@click.option(
+    "--words",
+    type=FOLDER,
+    multiple=True,
+    help="Table (CSV) of words about the photos: columns file, and queries or prompt; may be "
+    "repeated.",
+)
+@click.option(
+    "--teachers", type=FOLDER, help="Folder of MediaPipe's networks; needed with --photos."
+)
+@click.option(
+    "--out", type=FOLDER, required=True, help="Folder of the run; an earlier run in it is resumed."
+)
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option(
+    "--minutes",
+    type=Finite(0, min_open=True),
+    help="Stop after this many minutes; run again to go on.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=20000,
+    show_default=True,
+    help="Number of pictures to see in all.",
+)
+@click.option("--batch", type=click.IntRange(2, 4096), default=16, show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Number format of the convolutions; bf16 needs hardware for it.",
+)
+def train_labels(
+    heads: tuple[Path, ...],
+    photos: tuple[Path, ...],
+    words: tuple[Path, ...],
+    teachers: Path | None,
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    images: int,
+    batch: int,
+    precision: str,
+) -> None:
+    """Train the label network on HEADS, parts of sfhq render; ends with OUT/labels.safetensors.
+
+    Heads teach exactly; pictures in art styles count as well. Photos teach what MediaPipe's
+    networks see in them, and what their words say. A tenth of all names, chosen by their hash, is
+    never trained on, and another tenth calibrates probabilities.
+
+    \b
+    Example:
+      sfhq render heads --count 2000 --style photo,oil --workers 2
+      sfhq train labels heads --photos photos/ --words photos.csv --teachers mediapipe/ \\
+        --out runs/l1 --precision bf16
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from annotate.network.backbone import pretrained_state
+    from annotate.network.network import LabelNetwork
+    from annotate.network.reader import save_labels
+    from annotate.training.calibration import calibrate
+    from annotate.training.gather import gather
+    from annotate.training.samples import part_of
+    from annotate.training.training import LabelRecipe, LabelTraining
+    from sfhq.training.generator.training import check_precision
+    from sfhq.training.run import run_training
+
+    torch.set_flush_denormal(True)
+    check_precision(precision, "cpu")
+    recipe = LabelRecipe(images=images, batch=batch, seed=seed, precision=precision)
+
+    def tell(line: str) -> None:
+        say(line, err=True)
+
+    samples = gather(heads, photos, words, teachers, recipe.config.size, out / "taught", tell)
+    used = samples.select(part_of(name) == "train" for name in samples.names)
+    tell(f"{len(used)} pictures to train on, {int(used.exact.sum())} of them rendered")
+    network = LabelNetwork(recipe.config)
+    network.backbone.load_state_dict(pretrained_state(network.backbone))
+    training = LabelTraining(recipe, network, used)
+    settings = asdict(recipe)  # not the data: a resumed run may have more heads
+    limit = None if minutes is None else minutes * 60
+    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+        tell(f"stopped at {training.images} pictures; run again to go on")
+        return
+    finished = training.averaged.fold()
+    tuned = samples.select(part_of(name) == "calibration" for name in samples.names)
+    notes = {"images": str(training.images)}
+    save_labels(out / "labels.safetensors", finished, calibrate(finished, tuned), notes)
+    say(out / "labels.safetensors")

@@ -1,0 +1,1 @@
+"""Labels of a part in the formats of other programs."""

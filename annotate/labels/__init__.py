@@ -1,0 +1,1 @@
+"""What the labels of a photo are, and how they are read off it."""

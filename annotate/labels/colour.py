@@ -1,0 +1,137 @@
+"""Colours of skin and hair in CIELAB, and what they are called.
+
+sRGB values v from 0 to 1 become linear by ((v + 0.055) / 1.055)^2.4, or v / 12.92 up to 0.04045.
+With IEC 61966-2-1's matrix for D65 they become X, Y, Z, which are divided by the white's. With
+f(t) = t^(1/3), or t / (3 d^2) + 4 / 29 up to t = d^3 for d = 6 / 29:
+L* = 116 f(Y) - 16, a* = 500 (f(X) - f(Y)), b* = 200 (f(Y) - f(Z)).
+
+The individual typology angle of skin is atan2(L* - 50, b*) in degrees (Chardon et al. 1991). It is
+that of the photo: light and exposure change it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from sfhq.faces.classes import ID
+from sfhq.parts.records import Pixels
+
+Floats = npt.NDArray[np.float64]
+
+TO_XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
+DELTA = 6 / 29
+# Chardon's groups: name and the angle above which skin belongs to it.
+SKIN_TONES = (
+    *(("very light", 55.0), ("light", 41.0), ("intermediate", 28.0), ("tan", 10.0)),
+    *(("brown", -30.0), ("dark", -180.0)),
+)
+MIDDLE = (25, 75)  # percentiles of lightness between which pixels count: no shades, no shine
+LEAST = 40  # pixels; the colour of fewer is not known
+# Limits of hair colours, set on rendered heads; see docs/labels.md for how often they are right.
+GREY_CHROMA = 7.0
+RED_HUE = 52.0  # degrees; below it hair with chroma is red
+RED_CHROMA = 22.0
+DYED_HUE = (-20.0, 95.0)  # degrees between which natural hair lies
+BLACK, BROWN = 19.0, 46.0  # L* below which hair is black, and brown
+WHITE = 38.0  # L* from which hair without chroma is grey and not black
+
+
+def to_lab(rgb: npt.NDArray[np.generic]) -> Floats:
+    """(..., 3) CIELAB of (..., 3) sRGB from 0 to 255."""
+    value = np.asarray(rgb, np.float64) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    xyz = linear @ TO_XYZ.T / TO_XYZ.sum(1)
+    f = np.where(xyz > DELTA**3, np.cbrt(xyz), xyz / (3 * DELTA**2) + 4 / 29)
+    out: Floats = np.stack(
+        [
+            116 * f[..., 1] - 16,
+            500 * (f[..., 0] - f[..., 1]),
+            200 * (f[..., 1] - f[..., 2]),
+        ],
+        -1,
+    )
+    return out
+
+
+@dataclass(frozen=True)
+class Colour:
+    """The typical colour of a class.
+
+    Attributes:
+        lightness: L*, 0 to 100.
+        a, b: red against green, and yellow against blue.
+        pixels: of how many it is.
+    """
+
+    lightness: float
+    a: float
+    b: float
+    pixels: int
+
+    @property
+    def chroma(self) -> float:
+        """Distance from grey."""
+        return float(np.hypot(self.a, self.b))
+
+    @property
+    def hue(self) -> float:
+        """Degrees from red towards yellow, -180 to 180."""
+        return float(np.degrees(np.arctan2(self.b, self.a)))
+
+
+def class_colour(photo: Pixels, classes: Pixels, name: str, inside: int = 1) -> Colour | None:
+    """The median colour of the pixels of a class that are neither shaded nor shiny.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        classes: (H, W) uint8 ids.
+        name: of the class.
+        inside: pixels of its border that are left out, where it is thick enough.
+
+    Returns:
+        None where the class has fewer than 40 pixels.
+    """
+    mask = classes == ID[name]
+    core = ndimage.binary_erosion(mask, iterations=inside) if inside else mask
+    if core.sum() >= LEAST:
+        mask = core
+    if mask.sum() < LEAST:
+        return None
+    lab = to_lab(photo[mask])
+    low, high = np.percentile(lab[:, 0], MIDDLE)
+    lab = lab[(lab[:, 0] >= low) & (lab[:, 0] <= high)]
+    lightness, a, b = np.median(lab, 0).tolist()
+    return Colour(lightness, a, b, int(mask.sum()))
+
+
+def typology_angle(colour: Colour) -> float:
+    """ITA in degrees: above 55 very light, below -30 dark."""
+    return float(np.degrees(np.arctan2(colour.lightness - 50, colour.b)))
+
+
+def skin_tone(angle: float) -> str:
+    """The name of an angle's group."""
+    return next(name for name, least in SKIN_TONES if angle > least or least == -180.0)
+
+
+def hair_colour(colour: Colour) -> str:
+    """One of black, brown, blond, red, grey and dyed by the colour of the pixels alone."""
+    if colour.chroma < GREY_CHROMA:
+        return "grey" if colour.lightness >= WHITE else "black"
+    if not DYED_HUE[0] <= colour.hue <= DYED_HUE[1]:
+        return "dyed" if colour.lightness >= BLACK else "black"
+    if colour.chroma >= RED_CHROMA and colour.hue < RED_HUE:
+        return "red"
+    if colour.lightness < BLACK:
+        return "black"
+    return "brown" if colour.lightness < BROWN else "blond"

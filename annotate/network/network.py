@@ -1,0 +1,208 @@
+"""One pass over a face crop: classes, soft hair, points, pose, gaze, attributes and years.
+
+A backbone of ImageNet gives features at five sizes. A decoder joins them from coarse to fine, as
+a U-Net does (Ronneberger et al. 2015). Classes and hair are decided at half the side and spread to
+the whole side by sub-pixel shuffle (Shi et al. 2016), with the image itself beside the features.
+Points are the mean places of heat maps (Sun et al. 2018, "Integral Human Pose Regression").
+Numbers about the whole face are read from pooled features, from features at the eyes, nose, mouth
+and forehead, and from where the points and how large the classes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from annotate.network.backbone import Backbone, BackboneShape
+from annotate.network.names import ATTRIBUTES, CLASS_COUNT, POINTS, TRACKED
+
+# Points whose mean is a place at which features are read: eyes, brows, nose, mouth, chin, cheeks.
+PLACES = (
+    *((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (27, 30), (51, 57), (8,)),
+    *((19, 24), (84,), (2, 31), (14, 35), (0,), (16,), (99,)),
+)
+YEARS = 40.0  # years are predicted relative to this
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Numbers that build a network.
+
+    Attributes:
+        size: side of the crops in pixels, a multiple of 32.
+        backbone: its shape.
+        widths: channels of the decoder at 1/32, 1/16, 1/8, 1/4 and 1/2 of the side.
+        looks: channels of the features that are read at `PLACES`.
+        hidden: width of the layer before the numbers about the whole face.
+    """
+
+    size: int = 256
+    backbone: BackboneShape = field(default_factory=BackboneShape)
+    widths: tuple[int, ...] = (128, 96, 64, 64, 32)
+    looks: int = 32
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        if self.size < 64 or self.size % 32:
+            raise ValueError(f"size is {self.size}; wanted a multiple of 32 from 64 on")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it; `from_dict` leads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LabelConfig:
+        """Numbers that `to_dict` gave.
+
+        Raises:
+            TypeError, ValueError, KeyError: they are none.
+        """
+
+        def tupled(table: Mapping[str, Any]) -> dict[str, Any]:
+            return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+
+        shape = BackboneShape(**tupled(values["backbone"]))
+        return cls(**{**tupled(values), "backbone": shape})
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network says of N crops, before anything is calibrated or mirrored.
+
+    Attributes:
+        classes: (N, 19, S, S) logits.
+        hair: (N, S, S) logit of the share of hair in each pixel.
+        heat: (N, 112, S / 4, S / 4) logits of the places of the points and the irises.
+        places: (N, 112, 2) x, y in shares of half a side from the middle: -1 left, top; 1 right,
+            bottom, at the outer edges of the crop.
+        spread: (N, 112) logarithm of the expected error in pixels.
+        seen: (N, 110) logits.
+        pose: (N, 3) yaw, pitch and roll in units of 10 degrees.
+        gaze: (N, 2) yaw and pitch in units of 10 degrees.
+        attributes: (N, K) logits.
+        years: (N,) in units of 10 years, relative to `YEARS`.
+    """
+
+    classes: Tensor
+    hair: Tensor
+    heat: Tensor
+    places: Tensor
+    spread: Tensor
+    seen: Tensor
+    pose: Tensor
+    gaze: Tensor
+    attributes: Tensor
+    years: Tensor
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm, ReLU; `fold` puts the norm's numbers into the convolution."""
+
+    def __init__(self, width: int, channels: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, channels, kernel, padding=kernel // 2, bias=True)
+        self.norm: nn.Module = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, width, H, W) to (N, channels, H, W)."""
+        return F.relu(self.norm(self.conv(x)))
+
+    def fold(self) -> None:
+        """Put the norm into the convolution; the results stay, up to rounding."""
+        if isinstance(self.norm, nn.BatchNorm2d):
+            self.conv = nn.utils.fusion.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.norm = nn.Identity()
+
+
+class LabelNetwork(nn.Module):
+    """Crops (N, 3, S, S) in [-1, 1] to `Outputs`."""
+
+    def __init__(self, config: LabelConfig) -> None:
+        super().__init__()
+        self.config = config
+        fine, quarter, eighth, sixteenth, deep = config.backbone.taps
+        w32, w16, w8, w4, w2 = config.widths
+        self.backbone = Backbone(config.backbone)
+        self.at32 = ConvNorm(deep, w32, 1)
+        self.at16 = ConvNorm(w32 + sixteenth, w16)
+        self.at8 = ConvNorm(w16 + eighth, w8)
+        self.at4 = nn.Sequential(ConvNorm(w8 + quarter, w4), ConvNorm(w4, w4))
+        self.narrow = ConvNorm(w4, w2, 1)
+        self.at2 = nn.Sequential(ConvNorm(w2 + fine + 12, w2), ConvNorm(w2, w2))
+        self.pixels = nn.Conv2d(w2, 4 * (CLASS_COUNT + 1), 1)
+        self.heat = nn.Conv2d(w4, TRACKED, 1)
+        self.look = nn.Conv2d(sixteenth + w16, config.looks, 1)
+        pooled = deep + sixteenth + w16 + w4
+        read = pooled + config.looks * len(PLACES) + 2 * TRACKED + CLASS_COUNT + 1
+        self.hidden = nn.Linear(read, config.hidden)
+        sizes = (TRACKED, POINTS, 3, 2, len(ATTRIBUTES), 1)
+        self.sizes = sizes
+        self.face = nn.Linear(config.hidden, sum(sizes))
+
+    def forward(self, images: Tensor) -> Outputs:
+        """See `Outputs`."""
+        fine, quarter, eighth, sixteenth, deep = self.backbone(images)
+        d32 = self.at32(deep)
+        d16 = self.at16(torch.cat([_twice(d32), sixteenth], 1))
+        d8 = self.at8(torch.cat([_twice(d16), eighth], 1))
+        d4 = self.at4(torch.cat([_twice(d8), quarter], 1))
+        cells = F.pixel_unshuffle(images, 2)
+        d2 = self.at2(torch.cat([_twice(self.narrow(d4)), fine, cells], 1))
+        pixels = F.pixel_shuffle(self.pixels(d2), 2).float()
+        classes, hair = pixels[:, :CLASS_COUNT], pixels[:, CLASS_COUNT]
+        heat = self.heat(d4).float()
+        places = mean_places(heat)
+        looks = self._looks(torch.cat([sixteenth, d16], 1), places.detach())
+        # Whole-face numbers use shapes and areas but do not bend them.
+        areas = pixels[..., ::4, ::4].detach()
+        shares = torch.cat(
+            [areas[:, :CLASS_COUNT].softmax(1), areas[:, CLASS_COUNT:].sigmoid()], 1
+        ).mean((2, 3))
+        pooled = [x.float().mean((2, 3)) for x in (deep, sixteenth, d16, d4)]
+        read = torch.cat([*pooled, looks, places.detach().flatten(1), shares.sqrt()], 1)
+        face = self.face(F.relu(self.hidden(read))).float()
+        spread, seen, pose, gaze, attributes, years = face.split(self.sizes, 1)
+        return Outputs(
+            *(classes, hair, heat, places, spread, seen, pose, gaze, attributes),
+            years=years[:, 0],
+        )
+
+    def _looks(self, features: Tensor, places: Tensor) -> Tensor:
+        """(N, looks * places) features of the middle scale at `PLACES`."""
+        spots = torch.stack([places[:, list(group)].mean(1) for group in PLACES], 1)
+        maps = self.look(features).float()
+        read = F.grid_sample(maps, spots[:, None], "bilinear", "border", align_corners=False)
+        return read.flatten(1)
+
+    def fold(self) -> LabelNetwork:
+        """This network in eval mode, its batch norms folded away."""
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                module.fold()
+        return self.eval()
+
+
+def _twice(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def mean_places(heat: Tensor) -> Tensor:
+    """The mean place of each heat map's softmax.
+
+    Args:
+        heat: (N, P, h, h) logits.
+
+    Returns:
+        (N, P, 2) x, y: -1 and 1 are the outer edges of the map.
+    """
+    side = heat.shape[-1]
+    shares = heat.flatten(2).softmax(2).view_as(heat)
+    steps = (torch.arange(side, device=heat.device) + 0.5) * (2 / side) - 1
+    x = (shares.sum(2) * steps).sum(2)
+    y = (shares.sum(3) * steps).sum(2)
+    return torch.stack([x, y], 2)

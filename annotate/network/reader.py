@@ -1,0 +1,249 @@
+"""Reads labels off face crops with a trained label network, the same for a crop and its mirror."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from annotate.network.names import (
+    ATTRIBUTES,
+    POINTS,
+    TRACKED,
+    UNTAUGHT,
+    mirrored_points,
+)
+from annotate.network.network import YEARS, LabelConfig, LabelNetwork, Outputs
+from sfhq.errors import IntegrityError
+from sfhq.faces.classes import FLIPPED
+from sfhq.parts.records import Pixels
+from sfhq.tensors import to_tensor
+from sfhq.weights.checkpoints import (
+    check_sizes,
+    pack_path,
+    read_checkpoint,
+    require_fit,
+    save_checkpoint,
+)
+
+KIND = "labels"
+# Places are rounded to this share of a pixel, so that mirrored places are exact in float32.
+FINEST = 1 / 1024
+MIRRORED_SIGNS = {"pose": (-1.0, 1.0, -1.0), "gaze": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read off N crops of side S; all tensors are float32 on the CPU.
+
+    Points are (x, y) pixels of the crop, pixel centres, origin at the centre of the top left pixel.
+
+    Attributes:
+        parsing: (N, 19, S, S) probabilities of the classes; they sum to 1.
+        alpha: (N, S, S) share of hair in each pixel, 0 to 1.
+        points: (N, 110, 2).
+        sigma: (N, 110) expected error of each point in pixels of the crop.
+        seen: (N, 110) probability that a point is visible.
+        irises: (N, 2, 2) centres of the irises: the subject's right one, then the left one.
+        pose: (N, 3) yaw, pitch and roll of the head in degrees: positive towards the subject's
+            left, up, and towards the subject's right shoulder.
+        gaze: (N, 2) yaw and pitch of the eyes relative to the head, degrees, with the same signs.
+        attributes: (N, K) calibrated probabilities, in the order of `names.ATTRIBUTES`.
+        years: (N,) apparent age.
+    """
+
+    parsing: Tensor
+    alpha: Tensor
+    points: Tensor
+    sigma: Tensor
+    seen: Tensor
+    irises: Tensor
+    pose: Tensor
+    gaze: Tensor
+    attributes: Tensor
+    years: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns logits into probabilities that hold: p = sigmoid(scale * logit + bias).
+
+    Attributes:
+        scale, bias: (K,) of each attribute.
+        spread: (110,) factor on the expected error of each point.
+    """
+
+    scale: Tensor
+    bias: Tensor
+    spread: Tensor
+
+    @classmethod
+    def plain(cls) -> Calibration:
+        """A calibration that changes nothing."""
+        count = len(ATTRIBUTES)
+        return cls(torch.ones(count), torch.zeros(count), torch.ones(POINTS))
+
+
+class LabelReader:
+    """Reads crops, always together with their mirror image.
+
+    Every result is the mean of a crop's and of its mirror image's, mirrored back, so that
+    `read(flip(x)) == flip(read(x))` holds to the bit. Crops are read one after the other, so that a
+    batch gives the same bits as single crops.
+
+    Args:
+        network: in eval mode.
+        calibration: of its attributes and expected errors; None for none.
+    """
+
+    def __init__(self, network: LabelNetwork, calibration: Calibration | None = None) -> None:
+        self.network = network
+        self.calibration = calibration or Calibration.plain()
+        self._points = torch.tensor(mirrored_points())
+        self._classes = torch.tensor(FLIPPED)
+
+    @property
+    def size(self) -> int:
+        """Side of the crops in pixels."""
+        return self.network.config.size
+
+    def read(self, crops: Pixels) -> Reading:
+        """Labels of crops.
+
+        Args:
+            crops: (N, S, S, 3) uint8 RGB in FFHQ's frame; S is `size`. N may be 0.
+
+        Raises:
+            ValueError: crops of another shape or type.
+        """
+        wanted = (self.size, self.size, 3)
+        if crops.ndim != 4 or crops.shape[1:] != wanted or crops.dtype != np.uint8:
+            raise ValueError(
+                f"crops have shape {crops.shape} of {crops.dtype}; wanted (N, {wanted[0]}, "
+                f"{wanted[1]}, 3) of uint8"
+            )
+        read = [self._one(crop) for crop in crops]
+        if not read:
+            return self._empty()
+        return Reading(*(torch.cat([getattr(r, f.name) for r in read]) for f in fields(Reading)))
+
+    def _empty(self) -> Reading:
+        s, n = self.size, 0
+        shapes = ((n, 19, s, s), (n, s, s), (n, POINTS, 2), (n, POINTS), (n, POINTS), (n, 2, 2))
+        rest = ((n, 3), (n, 2), (n, len(ATTRIBUTES)), (n,))
+        return Reading(*(torch.zeros(shape) for shape in (*shapes, *rest)))
+
+    @torch.inference_mode()
+    def _one(self, crop: Pixels) -> Reading:
+        image = to_tensor(crop[None])
+        # Two calls of one crop each: where a crop lies in a batch may change its last bits.
+        plain = self.network(image.contiguous(memory_format=torch.channels_last))
+        other = self.network(image.flip(3).contiguous(memory_format=torch.channels_last))
+        return self._joined(plain, other)
+
+    def _joined(self, plain: Outputs, other: Outputs) -> Reading:
+        half = self.size / 2
+        here, there = plain.places * half, other.places[:, self._points] * half
+        mean_x, mean_y = (here[..., 0] - there[..., 0]) / 2, (here[..., 1] + there[..., 1]) / 2
+        centred = torch.stack([mean_x, mean_y], -1)
+        places = (centred / FINEST).round() * FINEST + (half - 0.5)
+        swapped = self._points[:POINTS]
+        spread = _mean(plain.spread.exp()[:, :POINTS], other.spread.exp()[:, swapped])
+        found = self.calibration
+        logits = _mean(plain.attributes, other.attributes) * found.scale + found.bias
+        logits[:, [ATTRIBUTES.index(name) for name in UNTAUGHT]] = 0.0
+        balanced = (found.spread + found.spread[swapped]) / 2
+        return Reading(
+            parsing=_mean(
+                plain.classes.softmax(1), other.classes.softmax(1).flip(3)[:, self._classes]
+            ),
+            alpha=_mean(plain.hair.sigmoid(), other.hair.sigmoid().flip(2)),
+            points=places[:, :POINTS],
+            sigma=spread * balanced,
+            seen=_mean(plain.seen.sigmoid(), other.seen.sigmoid()[:, swapped]),
+            irises=places[:, POINTS:TRACKED],
+            pose=_signed(plain.pose, other.pose, MIRRORED_SIGNS["pose"]),
+            gaze=_signed(plain.gaze, other.gaze, MIRRORED_SIGNS["gaze"]),
+            attributes=logits.sigmoid(),
+            years=(_mean(plain.years, other.years) * 10 + YEARS).clamp(0, 110),
+        )
+
+
+def _mean(a: Tensor, b: Tensor) -> Tensor:
+    return (a + b) / 2
+
+
+def _signed(a: Tensor, b: Tensor, signs: tuple[float, ...]) -> Tensor:
+    """Mean of degrees of an image and of its mirror image; `signs` lead back from the mirror."""
+    return (a + b * torch.tensor(signs)) / 2 * 10
+
+
+def save_labels(
+    path: Path,
+    network: LabelNetwork,
+    calibration: Calibration,
+    notes: Mapping[str, str] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a folded network with its calibration.
+
+    Args:
+        path: the safetensors file.
+        network: after `LabelNetwork.fold`.
+        calibration: of its attributes and expected errors.
+        notes: other facts for the header.
+        half: store in float16, half the size.
+    """
+    state = dict(network.state_dict())
+    for field in fields(Calibration):
+        state[f"calibration.{field.name}"] = getattr(calibration, field.name)
+    names = {"attributes": json.dumps(ATTRIBUTES)}
+    save_checkpoint(
+        path, KIND, network.config.to_dict(), state, {**names, **(notes or {})}, half=half
+    )
+
+
+def load_labels(path: Path | None = None) -> tuple[LabelReader, str]:
+    """A reader and the sha256 of its weights.
+
+    Args:
+        path: a safetensors file that `sfhq train labels` wrote; None for the embedded pack.
+
+    Raises:
+        UsageError: there is no such file.
+        IntegrityError: it is damaged, or of another kind, or predicts other attributes.
+    """
+    checkpoint = read_checkpoint(path or pack_path(KIND), KIND)
+    state = dict(checkpoint.state)
+    try:
+        if json.loads(checkpoint.notes.get("attributes", "[]")) != list(ATTRIBUTES):
+            raise ValueError("it predicts other attributes than this version; train it again")
+        check_sizes(checkpoint.architecture, len(state))
+        config = LabelConfig.from_dict(checkpoint.architecture)
+        found = {f.name: state.pop(f"calibration.{f.name}") for f in fields(Calibration)}
+        for name, value in found.items():
+            if value.shape != getattr(Calibration.plain(), name).shape:
+                raise ValueError(f"calibration.{name} has shape {tuple(value.shape)}")
+        with torch.device("meta"):
+            outline = LabelNetwork(config).fold()
+        require_fit(outline, state)
+        network = LabelNetwork(config).fold()
+        network.load_state_dict(state)
+    except (
+        *(RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError),
+        IntegrityError,
+    ) as error:
+        raise IntegrityError(
+            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+        ) from None
+    network.to(memory_format=torch.channels_last)
+    network.eval().requires_grad_(False)
+    return LabelReader(network, Calibration(**found)), checkpoint.digest
