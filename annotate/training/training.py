@@ -112,7 +112,7 @@ class LabelTraining:
         ]
         return torch.cat(drawn)
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> dict[str, Tensor]:
         """One update; losses by name."""
         batch = augment(self.samples, self._indices(), self.generator)
         for group in self.optimizer.param_groups:
@@ -127,7 +127,7 @@ class LabelTraining:
         self.optimizer.step()
         self.images += self.recipe.batch
         self._average()
-        return {name: float(value.detach()) for name, value in found.items()}
+        return {name: value.detach() for name, value in found.items()}
 
     def _outputs(self, batch: Batch) -> Any:
         half = self.recipe.precision == "bf16"
