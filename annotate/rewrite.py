@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sfhq.errors import UsageError
 from sfhq.parts.part import Part
 from sfhq.parts.records import ColumnType, FaceRecord, Json
 from sfhq.pipeline.settings import option
@@ -85,11 +84,6 @@ class Rewrite(Stage[RewriteSettings]):
         return cls(
             endpoint.ask, settings.model, settings.temperature, settings.parallel, settings.seed
         )
-
-    def check(self, part: Part) -> None:
-        """Refuse a part without captions."""
-        if "caption" not in part.stages():
-            raise UsageError(f"{part.root}: has no captions yet; run: sfhq caption {part.root}")
 
     def settings(self) -> dict[str, Json]:
         """The model and its seed; the address does not change an answer."""

@@ -150,18 +150,23 @@ def worth_saying(facts: Mapping[str, Value], negations: bool, judgements: bool =
         facts: statements without contradictions.
         negations: say False as well; that of `ALWAYS` is said in any case.
         judgements: say `JUDGEMENTS`.
+
+    Returns:
+        The statements in the order of `GROUPS`, whatever the order of `facts`.
     """
+    if facts.get("age") == "young adult":
+        facts = {**{n: v for n, v in facts.items() if n != "age"}, "Young": True}
     said: Facts = {}
-    for name, value in facts.items():
+    for name in GROUP_OF:
+        if name not in facts:
+            continue
+        value = facts[name]
         if value is False and name not in ALWAYS:
             if not negations:
                 continue
             partners = _PARTNERS.get((name, True), ())
             if any(facts.get(other) == fact for other, fact in partners):
                 continue
-        elif name == "age" and value == "young adult":
-            said["Young"] = True
-            continue
         if name in JUDGEMENTS and not judgements:
             continue
         if name == "Young" and "age" in facts:
