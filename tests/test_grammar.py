@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,6 +270,15 @@ class TestParser:
 
     def test_ten_thousand_words(self) -> None:
         assert PARSER.read("big " * 10_000 + "nose.").facts == {"Big_Nose": True}
+
+
+def test_the_example_of_the_page_runs() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "captions.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(block, {})
+    quoted = " ".join(re.findall(r"^> (.*)$", page, re.M))
+    read = PARSER.read(quoted)
+    assert not read.problems and len(read.facts) == 9
 
 
 class TestEnglish:

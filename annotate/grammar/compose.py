@@ -170,7 +170,8 @@ class _Writer:
                 things.setdefault(way.thing, (GROUP_OF[name], []))[1].append(way.words)
             elif way.form == "adj":
                 room = len(self.adjectives) < MOST_BEFORE
-                if room and self.chooser.pick(BEFORE_NOUN) == 0:
+                aged = name in ("age", "Young")  # "he is older" would compare
+                if aged or (room and self.chooser.pick(BEFORE_NOUN) == 0):
                     self.adjectives.append(way.words)
                 else:
                     group.be.append(way.words)
@@ -259,15 +260,16 @@ class _Writer:
         return clauses(shuffled(self.chooser, parts))
 
     def _all(self, items: list[str]) -> str:
-        """The items in a random order, what is missing last."""
+        """The items in a random order, but for what `_place` says."""
         if len(items) > 1:
             items = shuffled(self.chooser, items)
-            items.sort(key=_is_missing)
+            items.sort(key=_place)
         return listed(items)
 
 
-def _is_missing(words: str) -> bool:
-    return words.startswith("no ")
+def _place(words: str) -> int:
+    """What is there, then what somebody does, then what is missing."""
+    return 2 if words.startswith(("no ", "not ")) else int(words.startswith("looking "))
 
 
 def with_article(words: str) -> str:
