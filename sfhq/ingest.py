@@ -32,7 +32,10 @@ class IngestSettings:
     """See `Ingest`."""
 
     source: Annotated[
-        Path, option("A folder of images, a .zip, or a .txt list of paths.", argument=True)
+        Path,
+        option(
+            "A folder of images, a .txt list of paths, a .zip, .tar or .parquet.", argument=True
+        ),
     ]
     only: Annotated[str | None, option("Take only files whose name matches.", metavar="GLOB")] = (
         None
@@ -40,6 +43,10 @@ class IngestSettings:
     limit: Annotated[int | None, option("Take at most this many files.", least=1)] = None
     licence: Annotated[str, option("Licence of the sources, for the records.")] = ""
     provenance: Annotated[str, option("Where the sources come from, for the records.")] = ""
+    opt_out: Annotated[
+        Path | None,
+        option("Text file of images to leave out: a name or a sha256 a line."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,10 @@ class Ingest(SourceStage[IngestSettings]):
         limit: take only this many, the first ones in sorted order; None for all.
         licence: licence of the images, an SPDX id where there is one.
         provenance: where they come from, in the user's words.
+        opted_out: names and digests of images that are rejected.
+
+    A text beside an image, a .txt in a folder or what a collection has, goes into `params` as
+    "text".
     """
 
     name: ClassVar[str] = "ingest"
@@ -70,6 +81,7 @@ class Ingest(SourceStage[IngestSettings]):
     limit: int | None = None
     licence: str = ""
     provenance: str = ""
+    opted_out: frozenset[str] = frozenset()
 
     @classmethod
     def build(cls, settings: IngestSettings, recipe: Recipe, part: Path) -> Ingest:
@@ -89,6 +101,7 @@ class Ingest(SourceStage[IngestSettings]):
             limit=settings.limit,
             licence=settings.licence,
             provenance=settings.provenance,
+            opted_out=read_opt_out(settings.opt_out),
         )
 
     @property
@@ -109,6 +122,7 @@ class Ingest(SourceStage[IngestSettings]):
             "limit": self.limit,
             "licence": self.licence,
             "provenance": self.provenance,
+            **({"opted_out": _digest_of(self.opted_out)} if self.opted_out else {}),
         }
 
     def names(self, skip: Path | None = None) -> list[str]:
@@ -205,13 +219,17 @@ class Ingest(SourceStage[IngestSettings]):
                 except BadImage:  # rejected with its reason when it is decoded
                     digest = ""
                 other = first.setdefault(digest, name) if digest else name
+                text = source.text(name)
                 yield FaceRecord(
                     face_id=hashlib.sha256((digest + name).encode()).hexdigest()[:16],
                     source=name,
                     source_sha256=digest,
                     licence=self.licence,
                     provenance=self.provenance,
-                    params={} if other == name else {"duplicate_of": other},
+                    params={
+                        **({} if other == name else {"duplicate_of": other}),
+                        **({"text": text} if text else {}),
+                    },
                 )
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
@@ -221,6 +239,12 @@ class Ingest(SourceStage[IngestSettings]):
                 yield self._check(source, record)
 
     def _check(self, source: Source, record: FaceRecord) -> FaceRecord:
+        if self.opted_out & {
+            record.source,
+            PurePosixPath(record.source).name,
+            record.source_sha256,
+        }:
+            return record.reject(self.name, "opted out", plain(record.source))
         try:
             image = source.image(record)
         except BadImage as error:  # five copies of a page that says "not found" are no image first
@@ -230,6 +254,28 @@ class Ingest(SourceStage[IngestSettings]):
             detail = plain(f"{record.source}: the same bytes as {other}")
             return record.reject(self.name, "exact duplicate", detail)
         return replace(record, width=image.width, height=image.height)
+
+
+def read_opt_out(path: Path | None) -> frozenset[str]:
+    """The lines of a list of images to leave out; none for None.
+
+    Raises:
+        UsageError: the list cannot be read.
+    """
+    if path is None:
+        return frozenset()
+    try:
+        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: cannot read the opt-out list ({error}); wanted UTF-8 text, one name or "
+            "sha256 a line"
+        ) from None
+    return frozenset(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _digest_of(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
 
 
 def passed_over_line(passed: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""Where the images of a part come from: a folder, a list of paths, a zip, or a rendered part."""
+"""Where the images of a part come from: a folder, a list of paths, an archive, a rendered part."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from sfhq.formats import HEAD, kind_of, readable, suffixes
 from sfhq.images import BadImage, read_image
 from sfhq.parts.archive import Archive, is_unsafe, open_archive
 from sfhq.parts.records import FaceRecord
+from sfhq.parts.shards import SHARDS, TEXTS, Collection, clean, shards_of
 from sfhq.parts.walk import file_name, is_file, record_name, walk
 
 if TYPE_CHECKING:
     from sfhq.parts.part import Part
 
 MAX_BYTES = 256 * 2**20  # of one file once unpacked; keeps a zip bomb out of memory
-WANTED = "a folder of images, a .txt list of paths or a .zip of images"
+MAX_TEXT = 20_000  # characters of a text beside an image
+WANTED = "a folder of images, a .txt list of paths, or a .zip, .tar or .parquet of images"
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,8 @@ class Source:
     Nothing is ever unpacked to disk.
 
     Args:
-        root: a folder; a .txt with one path a line, relative to the list's own folder; or
-            a .zip.
+        root: a folder; a .txt with one path a line, relative to the list's own folder; a .zip; or
+            tar shards or Parquet files with images: one of them, or a folder of nothing else.
 
     Raises:
         UsageError: the root is missing, or is none of these.
@@ -58,8 +60,18 @@ class Source:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._base = root
-        self._archive: Archive | None = None
+        self._archive: Archive | Collection | None = None
         self._closed = False
+        shards = shards_of(root)
+        if shards:
+            try:
+                self._archive = Collection(shards)
+            except Exception as error:  # pyarrow and tarfile have many
+                raise UsageError(
+                    f"{root}: not a readable collection ({_one_line(error)}); wanted uncompressed "
+                    f"{' or '.join(SHARDS)} files with images in them"
+                ) from None
+            return
         if root.is_dir():
             return
         if not root.exists():
@@ -110,6 +122,10 @@ class Source:
             UsageError: there are none, or the list names files that do not exist.
         """
         passed: list[tuple[str, str]] = []
+        if isinstance(self._archive, Collection):
+            if not self._archive.members:
+                raise UsageError(f"{self.root}: no images in it; wanted some; check the path")
+            return Listing(tuple(sorted(self._archive.members)))
         if self._archive is not None:
             found = list(self._archive.members)
         elif self.root.is_dir():
@@ -132,7 +148,9 @@ class Source:
                 f"{self.root}: no images among its {len(found)} files; wanted some of "
                 f"{' '.join(known)}; check the path"
             )
-        return Listing(tuple(names), tuple(passed))
+        stems = {name.rsplit(".", 1)[0] for name in names}
+        beside = [p for p in passed if p[0] in TEXTS and p[1].rsplit(".", 1)[0] in stems]
+        return Listing(tuple(names), tuple(p for p in passed if p not in {*beside}))
 
     def _kind(self, name: str, known: tuple[str, ...]) -> str:
         """Why a file is passed over, as in `Listing`; "" of an image."""
@@ -224,6 +242,30 @@ class Source:
                 "unsafe name", f"{name}: absolute or with '..'; pack it again by relative paths"
             )
         return self._archive.read(name, MAX_BYTES + 1)
+
+    def text(self, name: str) -> str:
+        """The text that belongs to an image: of a collection's row, or of a .txt beside the file.
+
+        Args:
+            name: one of `names`.
+
+        Returns:
+            One line; "" where there is none.
+        """
+        if isinstance(self._archive, Collection):
+            return self._archive.text(name)
+        if self._archive is not None or not self.root.is_dir():
+            return ""
+        for suffix in TEXTS:
+            path = self._path(name)
+            try:
+                path = path.with_name(f"{path.stem}{suffix}")
+                if is_file(path):
+                    with open(path, "rb") as file:
+                        return clean(file.read(4 * MAX_TEXT).decode(errors="replace"))
+            except OSError:
+                continue
+        return ""
 
     def image(self, record: FaceRecord) -> Image.Image:
         """The decoded source of a record, upright 8-bit RGB.
