@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from annotate.commands.annotations import group as annotations_group
+from annotate.commands.funnel import FUNNEL, tell_funnel
 from annotate.commands.train import train_labels
 from curation.commands.dedup import dedup_command
 from curation.commands.labels import curate, labels
@@ -89,7 +90,8 @@ for command in (train_e4e, train_labels, train_pack, train_evaluate):
 for command in (
     dedup_command(),
     *(curate, labels, taste),
-    *(export_command, RunCommand(_finish), show, table, sheet, demo),
+    *(export_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
+    *(show, table, sheet, demo),
     *(annotations_group, train, models, doctor_command),
 ):
     main.add_command(command)

@@ -221,19 +221,19 @@ def run_stages(
             say(counts_line(ended.stage, ended.counts.to_dict()))
 
     pipeline = Pipeline.from_recipe(recipe, names)
-    single = names is not None
+    several = names is None or len(names) > 1
     ended = pipeline.run(
         part,
         workers=workers,
         redo=redo,
         progress=progress_bar,
         on_end=told,
-        may_end_empty=single,
+        may_end_empty=names is not None,
     )
     finish()
     if as_json:
         rows = [{"stage": e.stage, **e.counts.to_dict()} for e in ended]
-        value = rows[0] if single else {"part": str(part), "stages": rows}
+        value = rows[0] if not several else {"part": str(part), "stages": rows}
         click.echo(json.dumps(value, sort_keys=True))
     if strict and any(e.counts.rejected for e in ended):
         sys.exit(EXIT_REJECTIONS)

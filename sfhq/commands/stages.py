@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -217,6 +218,41 @@ def _lists(settings: Sequence[tuple[str, Setting]]) -> list[str]:
     return [key.replace(".", "__") for key, s in settings if s.several and _item(s) is not Path]
 
 
+@dataclass(frozen=True)
+class Line:
+    """Stages in a row as one command.
+
+    Attributes:
+        name: of the command.
+        summary: one line of help.
+        stages: their names; empty for those that the table of stages counts to a run.
+        about: a paragraph of help.
+        examples: lines of the help.
+        exports: whether it ends in an export, which --no-export leaves out.
+        defaults: parameter name -> value of an option that was not given, where no recipe is.
+    """
+
+    name: str
+    summary: str
+    stages: tuple[str, ...] = ()
+    about: str = ""
+    examples: tuple[str, ...] = ()
+    exports: bool = False
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+RUN = Line(
+    "run",
+    "From the art in SOURCE to a finished PART: all stages, resumed where it stopped.",
+    examples=(
+        "sfhq run paintings/ part-05",
+        "sfhq run paintings.zip part-05 --recipe part-05.toml --candidates strict,low",
+        "sfhq run crops/ part-05 --aligned --dry-run",
+    ),
+    exports=True,
+)
+
+
 class RunCommand(_Lazy):
     """The command that runs stages in a row: options of all of them.
 
@@ -224,10 +260,18 @@ class RunCommand(_Lazy):
         finish: writes the export of a part: called with the part, the recipe and whether to print.
     """
 
-    def __init__(self, finish: Callable[[Path, Recipe, bool], None]) -> None:
-        summary = "From the art in SOURCE to a finished PART: all stages, resumed where it stopped."
-        super().__init__("run", short_help=summary, callback=self._run)
-        self.finish = finish
+    def __init__(
+        self,
+        finish: Callable[[Path, Recipe, bool], None],
+        line: Line = RUN,
+    ) -> None:
+        super().__init__(line.name, short_help=line.summary, callback=self._run)
+        self.finish, self.line = finish, line
+
+    @property
+    def names(self) -> list[str]:
+        """The stages, in their order."""
+        return list(self.line.stages) or [row.name for row in stages.STAGES if row.in_run]
 
     @property
     def settings(self) -> list[tuple[str, Setting]]:
@@ -235,10 +279,9 @@ class RunCommand(_Lazy):
         from sfhq.pipeline.recipe import shared_settings
         from sfhq.pipeline.settings import settings_of
 
-        names = [row.name for row in stages.STAGES if row.in_run]
         own = [
             (f"{name}.{s.name}", s)
-            for name in names
+            for name in self.names
             for s in settings_of(stages.load_stage(name).Settings)
         ]
         return [*own, *shared_settings("seed"), *shared_settings("models")]
@@ -256,8 +299,11 @@ class RunCommand(_Lazy):
             click.Argument(["part"], type=FOLDER),
             *(p for p in found if not isinstance(p, click.Argument)),
             RECIPE,
-            click.Option(
-                ["--export/--no-export", "export"], default=True, help="Write PART/export."
+            *(
+                click.Option(
+                    ["--export/--no-export", "export"], default=True, help="Write PART/export."
+                )
+                for _ in range(self.line.exports)
             ),
             click.Option(
                 ["--dry-run"], is_flag=True, help="Say what would be done; write nothing."
@@ -266,26 +312,27 @@ class RunCommand(_Lazy):
         ]
 
     def _help(self) -> str:
-        names = ", ".join(row.name for row in stages.STAGES if row.in_run)
-        examples = (
-            "sfhq run paintings/ part-05",
-            "sfhq run paintings.zip part-05 --recipe part-05.toml --candidates strict,low",
-            "sfhq run crops/ part-05 --aligned --dry-run",
-        )
-        return "\n\n".join([self.short_help or "", f"The stages are {names}.", _examples(examples)])
+        names = f"The stages are {', '.join(self.names)}."
+        told = [self.short_help or "", names, *([self.line.about] if self.line.about else [])]
+        return "\n\n".join([*told, _examples(self.line.examples)])
 
     def _run(
         self,
         part: Path,
         recipe_path: Path | None,
-        export: bool,
         dry_run: bool,
         workers: int,
         redo: bool,
         strict: bool,
         as_json: bool,
+        export: bool = True,
         **values: Any,
     ) -> None:
+        if recipe_path is None:  # a recipe says itself what it wants
+            values = {
+                name: self.line.defaults.get(name) if value is None else value
+                for name, value in values.items()
+            }
         recipe = recipe_of(recipe_path, values, _lists(self.settings))
         if dry_run:
             import json
@@ -293,7 +340,7 @@ class RunCommand(_Lazy):
             from sfhq.pipeline import Pipeline
             from sfhq.pipeline.plan import Plan
 
-            plan = Plan.of(Pipeline.from_recipe(recipe), part)
+            plan = Plan.of(Pipeline.from_recipe(recipe, self.names), part)
             click.echo(json.dumps(plan.to_dict(), sort_keys=True) if as_json else plan)
             return
 
@@ -302,7 +349,7 @@ class RunCommand(_Lazy):
                 self.finish(part, recipe, not as_json)
 
         run_stages(
-            None,
+            list(self.line.stages) or None,
             recipe,
             part,
             workers=workers,
