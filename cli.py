@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from annotate.commands.train import train_labels
 from curation.commands.dedup import dedup_command
 from curation.commands.labels import curate, labels
 from curation.commands.taste import taste
@@ -82,7 +83,7 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 
 
 models.add_command(models_convert)
-for command in (train_e4e, train_pack, train_evaluate):
+for command in (train_e4e, train_labels, train_pack, train_evaluate):
     train.add_command(command)
 for command in (
     dedup_command(),
