@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from annotate.commands.annotations import group as annotations_group
+from annotate.commands.train import train_labels
 from curation.commands.dedup import dedup_command
 from curation.commands.labels import curate, labels
 from curation.commands.taste import taste
@@ -83,7 +84,7 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 
 
 models.add_command(models_convert)
-for command in (train_e4e, train_pack, train_evaluate):
+for command in (train_e4e, train_labels, train_pack, train_evaluate):
     train.add_command(command)
 for command in (
     dedup_command(),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from label_tiny import TINY, crops, tiny_network, tiny_reader
 
 from annotate.network.backbone import Backbone, BackboneShape, pretrained_state
 from annotate.network.crops import box_points, face_crop
@@ -19,7 +21,6 @@ from sfhq.faces.alignment import ffhq_quad
 from sfhq.faces.classes import FLIPPED
 from sfhq.faces.points import MIRROR
 from sfhq.render.people.attributes import ATTRIBUTES as CELEBA
-from tests.label_tiny import TINY, crops, tiny_network, tiny_reader
 
 
 def parts_of(reading: Reading) -> dict[str, torch.Tensor]:
@@ -161,7 +162,8 @@ def test_a_file_of_other_attributes_or_shapes_is_refused(tmp_path: Path) -> None
 
 
 def test_wrong_crops_are_refused_with_what_was_wanted() -> None:
-    for wrong in (crops(1, 32), crops(1)[0], crops(1).astype(np.float32)):
+    wrongs: tuple[Any, ...] = (crops(1, 32), crops(1)[0], crops(1).astype(np.float32))
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=r"wanted \(N, 64, 64, 3\) of uint8"):
             tiny_reader().read(wrong)
 
