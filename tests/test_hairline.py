@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +207,25 @@ def test_points_of_a_crop_and_of_the_photo() -> None:
     assert np.allclose(there[:, :2], (rows[:, :2] + 0.5) * 4 - 0.5)
     assert np.allclose(there[:, 3], rows[:, 3] * 4)
     assert isinstance(summary(there, reading, 0), tuple)
+
+
+def test_a_ray_that_reads_nothing_leaves_the_networks_point() -> None:
+    reading = TinyReader(64).read(np.full((1, 64, 64, 3), 90, np.uint8))
+    parsing = torch.zeros(1, 19, 64, 64)
+    parsing[:, 0] = 1
+    empty = replace(reading, parsing=parsing)
+    rows = crop_points(empty, 0, None, "rays")
+    assert np.allclose(rows[80:, :2], reading.points[0][80:])
+    assert (rows[80:, 2] == HIDDEN).all() and (rows[80:, 4] == REASON["low margin"]).all()
+
+
+def test_errors_on_rays_are_those_of_border_and_eyes() -> None:
+    reading = TinyReader(64).read(np.full((1, 64, 64, 3), 90, np.uint8))
+    planes = torch.zeros(1, 19, 64, 64)
+    planes[:, ID["skin"]] = 1
+    rows = crop_points(replace(reading, parsing=planes, sigma=torch.full((1, 110), 3.0)), 0)
+    wide = crop_points(replace(reading, parsing=planes, sigma=torch.full((1, 110), 6.0)), 0)
+    assert (rows[89:, 3] >= 3).all() and (wide[89:, 3] > rows[89:, 3]).all()
 
 
 def test_points_mirror_with_the_crop() -> None:

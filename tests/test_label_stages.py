@@ -287,7 +287,7 @@ def test_an_aligned_photo_without_68_points_says_so(tmp_path: Path) -> None:
 
 def test_settings_say_what_decides() -> None:
     assert parse().settings() != parse(alpha=True).settings() != parse(size=64).settings()
-    assert landmark().settings() != landmark(hairline="rays").settings()
+    assert landmark().settings() != landmark(hairline="fused").settings()
     assert attribute().settings() != attribute(two_sided=True).settings()
     assert {HAIR, PROBABILITIES} & {*parse().written()} == set()
     assert {HAIR, PROBABILITIES} <= {*parse(alpha=True, probabilities=True).written()}
