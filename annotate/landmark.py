@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 REVISION = 1  # raised when the same reading gives other points
 Source = Literal["network", "dlib", "fan"]
-Hairline = Literal["fused", "rays", "network"]
+Hairline = Literal["rays", "network", "fused"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class LandmarkSettings:
         ),
     ] = "network"
     hairline: Annotated[
-        Literal["fused", "rays", "network"],
+        Literal["rays", "network", "fused"],
         option("Hairline and outline: from the classes along rays, the network's points, or both."),
-    ] = "fused"
+    ] = "rays"
     weights: Annotated[
         Path | None, option("Weights of the label network.", default="the embedded pack's")
     ] = None
@@ -88,7 +88,7 @@ class Landmark(Stage[LandmarkSettings]):
     reader: Reader
     digest: str
     source: Source = "network"
-    hairline: Hairline = "fused"
+    hairline: Hairline = "rays"
     fan: FanPoints | None = None
 
     @classmethod

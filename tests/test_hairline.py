@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from reading import TinyReader, face_points
 from scipy import ndimage
 
@@ -16,7 +19,7 @@ from annotate.labels.hairline import Hairlines, RayFrame, fused
 from annotate.labels.landmarks import completed, crop_points, in_photo, summary
 from annotate.labels.points import DOUBTFUL, REASON, REASONS, Points, judged, unknown
 from annotate.landmark import Hairline
-from sfhq.errors import UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.classes import CLASSES, ID
 from sfhq.faces.points import HIDDEN, INNER, MIRROR, MISSING, OUTER, VISIBLE
 
@@ -206,6 +209,25 @@ def test_points_of_a_crop_and_of_the_photo() -> None:
     assert isinstance(summary(there, reading, 0), tuple)
 
 
+def test_a_ray_that_reads_nothing_leaves_the_networks_point() -> None:
+    reading = TinyReader(64).read(np.full((1, 64, 64, 3), 90, np.uint8))
+    parsing = torch.zeros(1, 19, 64, 64)
+    parsing[:, 0] = 1
+    empty = replace(reading, parsing=parsing)
+    rows = crop_points(empty, 0, None, "rays")
+    assert np.allclose(rows[80:, :2], reading.points[0][80:])
+    assert (rows[80:, 2] == HIDDEN).all() and (rows[80:, 4] == REASON["low margin"]).all()
+
+
+def test_errors_on_rays_are_those_of_border_and_eyes() -> None:
+    reading = TinyReader(64).read(np.full((1, 64, 64, 3), 90, np.uint8))
+    planes = torch.zeros(1, 19, 64, 64)
+    planes[:, ID["skin"]] = 1
+    rows = crop_points(replace(reading, parsing=planes, sigma=torch.full((1, 110), 3.0)), 0)
+    wide = crop_points(replace(reading, parsing=planes, sigma=torch.full((1, 110), 6.0)), 0)
+    assert (rows[89:, 3] >= 3).all() and (wide[89:, 3] > rows[89:, 3]).all()
+
+
 def test_points_mirror_with_the_crop() -> None:
     reader = TinyReader(64)
     crop = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
@@ -302,7 +324,6 @@ def test_heat_maps_are_decoded_between_cells() -> None:
 
 
 def test_fan_reads_places_in_pixels_of_the_crop() -> None:
-    import torch
     from torch import Tensor
 
     wanted = points()[:68] * 4 + 1.5  # in a crop of 512 pixels
@@ -327,3 +348,22 @@ def test_missing_weights_of_fan_name_the_command(
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(UsageError, match="sfhq models fetch fan-4 --accept-licence 300W-NC"):
         load_fan()
+
+
+def test_published_weights_of_fan_are_read(tmp_path: Path) -> None:
+    """A file of random numbers in the layout of 2DFAN4-11f355bf06.pth.tar."""
+    models = pytest.importorskip("face_alignment.models")
+    torch.manual_seed(0)
+    network = models.FAN(4)
+    path = tmp_path / "2DFAN4-11f355bf06.pth.tar"
+    torch.save(network.state_dict(), path)
+    fan = load_fan(path)
+    assert len(fan.digest) == 64
+    found, heights = fan.read(np.full((64, 64, 3), 120, np.uint8))
+    assert found.shape == (68, 2) and np.isfinite(found).all() and heights.shape == (68,)
+    assert (found >= -0.5).all() and (found <= 63.5).all()
+    state = network.state_dict()
+    del state["conv1.weight"]
+    torch.save(state, path)
+    with pytest.raises(IntegrityError, match=r"no weights of FAN-4: conv1\.weight"):
+        load_fan(path)

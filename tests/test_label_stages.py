@@ -23,7 +23,7 @@ from annotate.attribute import COMPONENTS, Attribute
 from annotate.detect import Detect
 from annotate.labels.classes import CLASSES, flip_ids
 from annotate.labels.classifier import Classes
-from annotate.labels.looks import FACIAL_HAIR, HAIR_COLOURS, HATS
+from annotate.labels.looks import FACIAL_HAIR, HATS
 from annotate.labels.points import REASONS
 from annotate.landmark import Landmark
 from annotate.parse import HAIR, MASKS, PROBABILITIES, Parse
@@ -41,7 +41,7 @@ from sfhq.pipeline.engine import run_stage
 
 DIGEST = "0" * 64
 KNOWN = (
-    *(name for _, name in (*FACIAL_HAIR, *HATS, *HAIR_COLOURS)),
+    *(name for _, name in (*FACIAL_HAIR, *HATS)),
     *("Sunglasses", "Eyeglasses", "Wearing_Hat", "Smiling", "Male", "Wearing_Earrings"),
 )
 NAMES = (*KNOWN, *(f"other_{i}" for i in range(ATTRIBUTES - len(KNOWN))))
@@ -287,7 +287,7 @@ def test_an_aligned_photo_without_68_points_says_so(tmp_path: Path) -> None:
 
 def test_settings_say_what_decides() -> None:
     assert parse().settings() != parse(alpha=True).settings() != parse(size=64).settings()
-    assert landmark().settings() != landmark(hairline="rays").settings()
+    assert landmark().settings() != landmark(hairline="fused").settings()
     assert attribute().settings() != attribute(two_sided=True).settings()
     assert {HAIR, PROBABILITIES} & {*parse().written()} == set()
     assert {HAIR, PROBABILITIES} <= {*parse(alpha=True, probabilities=True).written()}

@@ -41,7 +41,13 @@ from sfhq.console import FOLDER, say
     show_default=True,
     help="Number of pictures to see in all.",
 )
-@click.option("--batch", type=click.IntRange(2, 4096), default=16, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(2, 4096),
+    default=8,
+    show_default=True,
+    help="Pictures a step.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),

@@ -37,13 +37,16 @@ SKIN_TONES = (
 )
 MIDDLE = (25, 75)  # percentiles of lightness between which pixels count: no shades, no shine
 LEAST = 40  # pixels; the colour of fewer is not known
-# Limits of hair colours, set on rendered heads; see docs/labels.md for how often they are right.
-GREY_CHROMA = 7.0
-RED_HUE = 52.0  # degrees; below it hair with chroma is red
-RED_CHROMA = 22.0
-DYED_HUE = (-20.0, 95.0)  # degrees between which natural hair lies
-BLACK, BROWN = 19.0, 46.0  # L* below which hair is black, and brown
-WHITE = 38.0  # L* from which hair without chroma is grey and not black
+# Limits of hair colours, set on 89 photos whose search words name the colour; docs/labels.md says
+# how often they are right on others.
+GREY_CHROMA, GREY = 10.0, 21.0  # with less chroma hair is grey from this L* on
+BLACK_CHROMA = 7.0  # with less, and darker than grey, it is black
+FAIR, FAIR_CHROMA = 50.0, 20.0  # L* from which hair with less chroma is blond whatever its hue
+RED = ((13.0, 48.0), (24.0, 62.0))  # chroma from which hair below a hue in degrees is red
+PINK, PINK_HUE = 38.0, 30.0  # from this L* on and below this hue it is not red but dyed
+NATURAL = (12.0, 112.0)  # degrees between which natural hair lies
+BLACK = 5.0  # L* below which no hue can be seen
+BLOND = 30.0  # L* from which natural hair is blond
 
 
 def to_lab(rgb: npt.NDArray[np.generic]) -> Floats:
@@ -126,12 +129,15 @@ def skin_tone(angle: float) -> str:
 
 def hair_colour(colour: Colour) -> str:
     """One of black, brown, blond, red, grey and dyed by the colour of the pixels alone."""
-    if colour.chroma < GREY_CHROMA:
-        return "grey" if colour.lightness >= WHITE else "black"
-    if not DYED_HUE[0] <= colour.hue <= DYED_HUE[1]:
-        return "dyed" if colour.lightness >= BLACK else "black"
-    if colour.chroma >= RED_CHROMA and colour.hue < RED_HUE:
-        return "red"
-    if colour.lightness < BLACK:
+    light, chroma, hue = colour.lightness, colour.chroma, colour.hue
+    if chroma < GREY_CHROMA and light >= GREY:
+        return "grey"
+    if chroma < BLACK_CHROMA or light < BLACK:
         return "black"
-    return "brown" if colour.lightness < BROWN else "blond"
+    if light >= FAIR and chroma < FAIR_CHROMA and hue > RED[-1][1]:
+        return "blond"
+    if not NATURAL[0] <= hue <= NATURAL[1]:
+        return "dyed"
+    if any(chroma >= least and hue < most for least, most in RED):
+        return "dyed" if light >= PINK and hue < PINK_HUE else "red"
+    return "blond" if light >= BLOND else "brown"

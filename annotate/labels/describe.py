@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from annotate.labels import looks
-from annotate.labels.colour import class_colour, skin_tone, typology_angle
+from annotate.labels.colour import class_colour, hair_colour, skin_tone, typology_angle
 from annotate.labels.masks import FaceMap, facts
 from annotate.labels.points import Points
 from annotate.labels.quality import Seen, overall, quality
@@ -48,7 +48,7 @@ def described(
     hair = class_colour(photo, found.classes, "hair")
     length = looks.hair_length(found.classes, points)
     angle = None if skin is None else typology_angle(skin)
-    colour = "" if length in ("bald", "hidden") else looks.likeliest(looks.HAIR_COLOURS, attributes)
+    colour = "" if hair is None or length in ("bald", "hidden") else hair_colour(hair)
     seen = Seen(
         photo,
         found.classes,

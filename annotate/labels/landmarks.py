@@ -11,8 +11,9 @@ from annotate.labels.hairline import Hairlines, RayFrame, fused
 from annotate.labels.points import REASON, REASONS, Points, judged
 from annotate.labels.reading import Reading
 from sfhq.faces.alignment import FloatArray
-from sfhq.faces.points import COUNT, FIXED, HIDDEN, INNER, OUTER, VISIBLE
+from sfhq.faces.points import COUNT, FIXED, HIDDEN, INNER, MISSING, OUTER, VISIBLE
 
+WIDENED = 1.3  # factor on the width of a border that makes it an expected error; measured
 PROFILE = 45.0  # degrees of yaw from which the far side is hidden
 # Share of the eye distance that points of dlib are off on the validation heads, on average.
 DLIB_ERROR = 0.035
@@ -37,7 +38,7 @@ def crop_points(
     reading: Reading,
     index: int,
     given: FloatArray | None = None,
-    hairline: Literal["fused", "rays", "network"] = "fused",
+    hairline: Literal["fused", "rays", "network"] = "rays",
 ) -> Points:
     """(110, 5) rows of one crop: x, y, flag, expected error and reason, in pixels of the crop.
 
@@ -63,8 +64,15 @@ def crop_points(
         return rows
     rays = Hairlines(reading.parsing[index].numpy(), frame)
     inner, outer = rays.inner(), rays.outer()
+    eyes = float(rows[36:48, 3].mean())  # rays begin as wrongly as the eyes are placed
+    for found in (inner, outer):
+        found[:, 3] = np.hypot(WIDENED * found[:, 3], eyes)
     if hairline == "rays":
-        rows[FIXED : FIXED + 9], rows[FIXED + 9 :] = inner, outer
+        read = np.concatenate([inner, outer])
+        lost = read[:, 2] == MISSING  # a ray that reads nothing leaves the network's point
+        rows[FIXED:][~lost] = read[~lost]
+        rows[FIXED:][lost, 2] = np.minimum(rows[FIXED:][lost, 2], HIDDEN)
+        rows[FIXED:][lost, 4] = REASON["low margin"]
     elif hairline == "fused":
         rows[FIXED : FIXED + 9] = fused(rows[FIXED : FIXED + 9], inner, frame, INNER)
         rows[FIXED + 9 :] = fused(rows[FIXED + 9 :], outer, frame, OUTER)

@@ -16,10 +16,6 @@ FACIAL_HAIR = (  # name -> the attribute that says so, the surest first
     *(("sideburns", "Sideburns"), ("stubble", "5_o_Clock_Shadow")),
 )
 HATS = (("beanie", "Beanie"), ("cap", "Cap"), ("brimmed hat", "Brimmed_Hat"))
-HAIR_COLOURS = (
-    *(("black", "Black_Hair"), ("blond", "Blond_Hair"), ("brown", "Brown_Hair")),
-    *(("grey", "Gray_Hair"), ("red", "Red_Hair"), ("dyed", "Dyed_Hair")),
-)
 LEAST_HAIR = 0.02  # of the face's pixels; with less, a head is bald
 SHORT, MEDIUM = 0.75, 1.25  # lower end of hair: 0 at the eyes, 1 at the chin
 LOWER_END = 97  # percentile of the hair's pixels

@@ -26,6 +26,7 @@ TAUGHT = (
 )  # points that the mesh can place: not the hairline, not the contour
 COMPONENTS = 64
 RIDGE = 1e-3
+LEAST_SCALE = 1e-4  # of a direction, as a share of the largest
 PARTS = 5  # folds of the cross-validation
 
 
@@ -97,7 +98,8 @@ def fit_adapter(mesh: npt.NDArray[np.float32], points: FloatArray, angles: Float
 def _fit(flat: FloatArray, wanted: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     mean = flat.mean(0)
     _, scale, directions = np.linalg.svd(flat - mean, full_matrices=False)
-    count = min(COMPONENTS, len(flat) // 4, len(scale))
+    # What hardly varies is rounding, and would be blown up below.
+    count = min(COMPONENTS, len(flat) // 4, int((scale > LEAST_SCALE * scale[0]).sum()))
     # Directions are scaled to unit variance, so that one ridge fits all.
     spread = np.maximum(scale[:count], 1e-9) / np.sqrt(len(flat))
     basis = directions[:count].T / spread

@@ -55,7 +55,7 @@ class Network:
 
     def __init__(self, content: bytes) -> None:
         try:
-            from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
+            from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise MissingExtra("teaching", "ai-edge-litert", "teachers") from None
         self.interpreter: Any = Interpreter(model_content=content, num_threads=1)

@@ -62,7 +62,8 @@ class Samples:
         """The samples whose flag is true."""
         chosen = [i for i, flag in enumerate(keep) if flag]
         kept: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(Samples)}
-        names = tuple(kept.pop("names")[i] for i in chosen)
+        names = tuple(self.names[i] for i in chosen)
+        del kept["names"]
         return Samples(**{name: value[chosen] for name, value in kept.items()}, names=names)
 
 

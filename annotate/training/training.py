@@ -17,7 +17,7 @@ from annotate.training.samples import Samples
 from sfhq.errors import UsageError
 from sfhq.images import CLASS_COLOURS
 
-AVERAGED = 0.998  # share of the average that a step of 16 samples leaves
+AVERAGED = 0.99  # share of the average that a step of 16 samples leaves
 SHOWN = 8  # samples in the grid
 MOST_NORM = 5.0  # of the gradient
 
@@ -41,9 +41,9 @@ class LabelRecipe:
 
     config: LabelConfig = field(default_factory=LabelConfig)
     images: int = 20000
-    batch: int = 16
+    batch: int = 8
     seed: int = 0
-    rate: float = 2e-3
+    rate: float = 1.5e-3
     slow: float = 0.15
     warm: float = 0.03
     exact: float = 0.55
