@@ -354,7 +354,7 @@ def steady(reader: LabelReader, folders: list[Path], most: int) -> None:
         )
         again = reader.read(np.array(view)[None]).points[0].numpy()
         back = (again + 0.5) * scale + np.array([matrix[2], matrix[5]]) - 0.5
-        inside = np.asarray((again > 4) & (again < size - 5)).all(axis=1)
+        inside = np.all((again > 4) & (again < size - 5), axis=1).reshape(-1)
         unit = float(points.eye_distance(plain.points.numpy())[0])
         gone = np.linalg.norm(back - plain.points[0].numpy(), axis=1) / unit
         moved += gone[:80][inside[:80]].tolist()
