@@ -302,6 +302,13 @@ def test_flags_of_a_map(change: str, flag: str) -> None:
     assert flag in facts(found).flags
 
 
+def test_specks_of_glasses_and_hats_are_mistakes() -> None:
+    drawn = np.kron(assign_sides(face_map()), np.ones((3, 3), np.uint8))
+    drawn[90:93, 60:120] = ID["eye_g"]
+    drawn[20:24, 70:110] = ID["hat"]
+    assert facts(as_map(drawn)).flags == ()
+
+
 def test_two_faces_share_a_map() -> None:
     front = as_map(np.zeros((4, 4), np.uint8))
     front.classes[1:3, 1:3] = ID["skin"]
