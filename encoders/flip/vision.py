@@ -54,12 +54,14 @@ class VisionConfig:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(N, L, C) to (N, heads, L, C / heads)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    split: Tensor = x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return split
 
 
 def merge_heads(x: Tensor) -> Tensor:
     """The inverse of `split_heads`."""
-    return x.transpose(1, 2).flatten(2)
+    merged: Tensor = x.transpose(1, 2).flatten(2)
+    return merged
 
 
 class Attention(nn.Module):
