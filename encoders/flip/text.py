@@ -183,7 +183,7 @@ class TextTower(nn.Module):
         Returns:
             (N, L, C).
         """
-        x = self.embeddings(ids)
+        x: Tensor = self.embeddings(ids)
         seen = mask.to(torch.bool)[:, None, None, :]  # (N, 1, 1, L)
         for layer in self.encoder.layer:
             x = run_layer(layer, self.checkpointing and self.training, x, seen, image)
