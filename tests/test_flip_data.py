@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from toy_stages import Sample
 
 from encoders.flip.data import Captioned, load_captioned, mirrored
 from sfhq.errors import IntegrityError, UsageError
@@ -18,7 +19,6 @@ from sfhq.parts.part import Part
 from sfhq.parts.records import ColumnType, FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
 from sfhq.pipeline.stage import Stage
-from tests.toy_stages import Sample
 
 
 def picture(path: Path, shade: int) -> None:

@@ -50,7 +50,8 @@ ROOMS = {
         "generator",
     ),
     "encoders": (
-        "e4e features",
+        "e4e flip",
+        "features",
         "embed evaluate invert",
         "commands",
     ),

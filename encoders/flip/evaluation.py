@@ -112,7 +112,9 @@ def recall_of(found: Tensor, gallery: int, counts: Tensor) -> Recall:
     ordered = values.sort().values
     middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
     return Recall(
-        *(float((values <= k).double().mean()) for k in (1, 5, 10)),
+        r1=float((values <= 1).double().mean()),
+        r5=float((values <= 5).double().mean()),
+        r10=float((values <= 10).double().mean()),
         median=float(middle),
         mean=float(values.mean()),
         queries=len(found),

@@ -21,7 +21,7 @@ class _Gather(torch.autograd.Function):
         return _all_rows(mine)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """The gradient of this process's rows."""
         summed = gradient.contiguous().clone()
         dist.all_reduce(summed)
@@ -55,7 +55,7 @@ class Processes:
         """As `rows`; gradients reach the process that the rows come from."""
         if self.count == 1:
             return mine
-        gathered: Tensor = _Gather.apply(mine.float())  # type: ignore[no-untyped-call]
+        gathered: Tensor = _Gather.apply(mine.float())
         return gathered.to(mine.dtype)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -86,3 +86,8 @@ class Processes:
         flag = torch.tensor([int(wish)], device=device)
         dist.broadcast(flag, 0)
         return bool(flag.item())
+
+    def leave(self) -> None:
+        """End the group of processes."""
+        if self.count > 1:
+            dist.destroy_process_group()

@@ -7,7 +7,7 @@ Source: Devlin et al. 2019, "BERT"; Li et al. 2022, "BLIP", for [DEC] and [ENC].
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +182,18 @@ def train_tokens(texts: Iterable[str], most: int = 1000) -> Tokens:
 def save_tokens(path: Path, tokens: Tokens) -> None:
     """Write a vocabulary, one token a line."""
     write_atomic(path, tokens.to_text().encode())
+
+
+def vocabulary_of(notes: Mapping[str, str], path: Path | None = None) -> Tokens:
+    """The vocabulary of a network.
+
+    Args:
+        notes: of its file; "vocabulary" holds the tokens.
+        path: a file instead; None for what the notes hold, or the shipped one.
+
+    Raises:
+        UsageError, IntegrityError: as of `load_tokens`.
+    """
+    if path is None and "vocabulary" in notes:
+        return tokens_of(notes["vocabulary"])
+    return load_tokens(path)
