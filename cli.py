@@ -16,6 +16,7 @@ from curation.commands.labels import curate, labels
 from curation.commands.taste import taste
 from encoders.commands.convert import models_convert
 from encoders.commands.flip import flip
+from encoders.commands.search import search
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
@@ -89,7 +90,7 @@ for command in (
     dedup_command(),
     *(curate, labels, taste),
     *(export_command, RunCommand(_finish), show, table, sheet, demo),
-    *(train, flip, models, doctor_command),
+    *(train, flip, search, models, doctor_command),
 ):
     main.add_command(command)
 

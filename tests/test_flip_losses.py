@@ -199,3 +199,21 @@ def test_the_queue_holds_the_last_keys_whatever_the_batch(size: int) -> None:
 def test_a_queue_of_negative_size() -> None:
     with pytest.raises(UsageError, match="-1 keys"):
         Queue(-1, WIDTH, torch.device("cpu"))
+
+
+def test_autocast_takes_nothing_from_the_precision() -> None:
+    """Similarities are divided by a small temperature: bfloat16 would be off by whole numbers."""
+    images, texts = unit(4, 7).float(), unit(4, 8).float()
+    batch = Keys(BATCH.images.float(), BATCH.texts.float(), BATCH.faces, BATCH.captions)
+    queue = Keys(QUEUE.images.float(), QUEUE.texts.float(), QUEUE.faces, QUEUE.captions)
+    t, rows = torch.tensor(0.01), torch.arange(4)
+    together = same((BATCH.faces, BATCH.captions), (BATCH.faces, BATCH.captions))
+    found = []
+    for enabled in (False, True):
+        rng = torch.Generator().manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = contrastive_loss(images, texts, rows, batch, queue, t, 0.4)
+            drawn = draw_negatives(images, texts, together, t, rng)
+        found.append((loss, drawn.images, drawn.texts))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)

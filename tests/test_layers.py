@@ -52,7 +52,7 @@ ROOMS = {
     "encoders": (
         "e4e flip",
         "features",
-        "embed evaluate invert",
+        "embed evaluate invert search",
         "commands",
     ),
     "curation": (

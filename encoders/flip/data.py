@@ -23,6 +23,7 @@ from sfhq.formats import suffixes
 from sfhq.images import BadImage, read_image
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo
+from sfhq.parts.records import Pixels
 from sfhq.training.photos import is_held_out
 
 TABLES = {".csv": ",", ".tsv": "\t"}
@@ -93,6 +94,11 @@ class Captioned:
         return torch.where(flipped[:, None, None, None], found.flip(3), found)
 
 
+def resized(image: Image.Image, size: int) -> Pixels:
+    """(S, S, 3) uint8 of an image of any size, without cropping."""
+    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+
+
 def mirrored(text: str) -> str:
     """What a caption says of the mirror image: "left" and "right" change places."""
 
@@ -135,8 +141,7 @@ def load_captioned(sources: Sequence[Path], size: int) -> Captioned:
         except (BadImage, OSError):
             skipped["damaged image"] += 1
             continue
-        small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-        pixels.append(np.asarray(small))
+        pixels.append(resized(image, size))
         kept.append((apart + row.name, apart + row.face, texts))
     if not kept:
         said = ", ".join(f"{n} x {reason}" for reason, n in sorted(skipped.items())) or "no entry"

@@ -138,8 +138,21 @@ def contrastive_loss(
         alpha: 0 to 1.
 
     Returns:
-        ().
+        (), in float32 also under autocast.
     """
+    with torch.autocast(images.device.type, enabled=False):
+        return _contrastive_loss(images, texts, rows, batch, queue, temperature, alpha)
+
+
+def _contrastive_loss(
+    images: Tensor,
+    texts: Tensor,
+    rows: Tensor,
+    batch: Keys,
+    queue: Keys,
+    temperature: Tensor,
+    alpha: float,
+) -> Tensor:
     keys = batch.then(queue)
     mine = batch.rows(rows)
     with torch.no_grad():
@@ -200,7 +213,8 @@ def draw_negatives(
     exist = ~together.all(1)
     places = []
     for query, others, number in ((texts, images, numbers[0]), (images, texts, numbers[1])):
-        logits = (query @ others.T / temperature).masked_fill(together, -torch.inf)
+        with torch.autocast(query.device.type, enabled=False):
+            logits = (query @ others.T / temperature).masked_fill(together, -torch.inf)
         # A row without a negative is -inf everywhere; zeros keep it finite, it is not used.
         chances = torch.where(exist[:, None], logits, 0.0).double().softmax(1)
         until = chances.cumsum(1)

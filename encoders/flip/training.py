@@ -253,7 +253,7 @@ class FlipTraining:
         found = {"contrast": report[0], "temperature": network.temp.detach().clone()}
         if recipe.matching:
             found["matching"] = report[1]
-        return found | {"lr": torch.tensor(lr)}
+        return found | {"lr_millionths": torch.tensor(lr * 1e6)}  # logs have four digits
 
     def _draw(self) -> _Batch:
         """The next images of the epoch's order; a batch may go on into the next epoch."""
