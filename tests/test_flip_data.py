@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from toy_stages import Sample
 
-from encoders.flip.data import Captioned, load_captioned, mirrored
+from encoders.flip.data import Captioned, TableForm, load_captioned, mirrored
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.parts.part import Part
 from sfhq.parts.records import ColumnType, FaceRecord, Json
@@ -78,6 +78,18 @@ def test_a_table(tmp_path: Path) -> None:
         "no file": 1,
     }
     assert data.pixels.shape == (2, 3, 16, 16)
+
+
+def test_a_table_of_another_form(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    picture(tmp_path / "t" / "0.png", 1)
+    (tmp_path / "t.tsv").write_text("file\tqueries\n0.png\tgray hair; old man\n")
+    data = load_captioned([tmp_path / "t.tsv"], 8, TableForm("queries", "; "))
+    assert data.texts == (("gray hair", "old man"),)
+    data = load_captioned([tmp_path / "t.tsv"], 8, TableForm("queries"))
+    assert data.texts == (("gray hair; old man",),)
+    with pytest.raises(UsageError, match="columns file, queries; wanted file and text"):
+        load_captioned([tmp_path / "t.tsv"], 8)
 
 
 def test_a_folder_and_several_sources(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -31,9 +32,15 @@ def unit(count: int, seed: int) -> Tensor:
 
 def keys(faces: list[int], captions: list[int], seed: int) -> Keys:
     count = len(faces)
-    return Keys(
-        unit(count, seed), unit(count, seed + 1), torch.tensor(faces), torch.tensor(captions)
-    )
+    # Each image has its drawn caption, and one more that nobody else has.
+    drawn = torch.tensor(captions, dtype=torch.int64)
+    several = torch.stack([drawn, -1000 * seed - torch.arange(count)], dim=1)
+    faces_of = torch.tensor(faces, dtype=torch.int64)
+    return Keys(unit(count, seed), unit(count, seed + 1), faces_of, drawn, several)
+
+
+def floats(of: Keys) -> Keys:
+    return replace(of, images=of.images.float(), texts=of.texts.float())
 
 
 BATCH = keys([1, 2, 1, 3], [10, 11, 12, 11], 1)
@@ -45,7 +52,7 @@ def by_hand(
 ) -> float:
     """One sample, one key at a time."""
     faces = batch.faces.tolist() + queue.faces.tolist()
-    captions = batch.captions.tolist() + queue.captions.tolist()
+    captions = batch.drawn.tolist() + queue.drawn.tolist()
     total = 0.0
     for way in (0, 1):
         own = (batch.images, batch.texts)[way]
@@ -91,8 +98,8 @@ def test_a_duplicate_is_no_negative(where: str) -> None:
     """Pulling a query towards a key of the same caption must lower its loss, not raise it."""
 
     def slope(caption: int) -> float:
-        mine = Keys(*(v[:1] for v in (BATCH.images, BATCH.texts, BATCH.faces, BATCH.captions)))
-        other = Keys(unit(1, 20), unit(1, 21), torch.tensor([99]), torch.tensor([caption]))
+        mine = BATCH.rows(slice(1))
+        other = keys([99], [caption], 20)
         nobody = keys([], [], 1)
         batch, queue = (mine.then(other), nobody) if where == "batch" else (mine, other)
         image = unit(1, 22).requires_grad_()
@@ -106,13 +113,22 @@ def test_a_duplicate_is_no_negative(where: str) -> None:
 
 
 def test_same_face_or_caption() -> None:
-    found = same((BATCH.faces, BATCH.captions), (QUEUE.faces, QUEUE.captions))
+    found = same(BATCH, QUEUE)
     assert found.tolist() == [
         [False, True, False],
         [True, False, False],
         [False, False, False],
         [False, False, False],
     ]
+
+
+def test_a_caption_of_the_other_image_counts_though_another_was_drawn() -> None:
+    """Image 0 has the captions 10 and 11, and 10 was drawn; image 1 has and drew 11."""
+    ours = keys([1, 2], [10, 11], 1)
+    ours = replace(ours, captions=torch.tensor([[10, 11], [11, -1]]))
+    assert same(ours, ours).all()
+    apart = replace(ours, captions=torch.tensor([[10, -1], [11, -1]]))
+    assert same(apart, apart).tolist() == [[True, False], [False, True]]
 
 
 def test_keys_of_texts() -> None:
@@ -122,7 +138,7 @@ def test_keys_of_texts() -> None:
 
 def test_negatives_are_drawn_by_similarity_and_never_belong() -> None:
     images, texts = unit(4, 7), unit(4, 8)
-    together = same((BATCH.faces, BATCH.captions), (BATCH.faces, BATCH.captions))
+    together = same(BATCH, BATCH)
     t = torch.tensor(0.5, dtype=torch.float64)
     rng = torch.Generator().manual_seed(0)
     counts = torch.zeros(2, 4, 4)
@@ -178,36 +194,35 @@ def test_matching_loss_is_the_mean_over_decisions_of_all_processes() -> None:
 
 @pytest.mark.parametrize("size", [0, 3, 5, 8])
 def test_the_queue_holds_the_last_keys_whatever_the_batch(size: int) -> None:
-    queue = Queue(size, WIDTH, torch.device("cpu"))
+    queue = Queue(size, WIDTH, 2, torch.device("cpu"))
     seen: list[int] = []
     for step, count in enumerate([2, 3, 4, 2, 7, 1]):
         faces = list(range(100 * step, 100 * step + count))
         fresh = keys(faces, faces, step)
-        queue.push(Keys(fresh.images.float(), fresh.texts.float(), fresh.faces, fresh.captions))
+        queue.push(floats(fresh))
         seen += faces
         held = queue.keys()
         assert sorted(held.faces.tolist()) == sorted(seen[-size:] if size else [])
-        assert torch.equal(held.faces, held.captions)
-    copy = Queue(size, WIDTH, torch.device("cpu"))
+        assert torch.equal(held.faces, held.captions[:, 0])
+    copy = Queue(size, WIDTH, 2, torch.device("cpu"))
     copy.load_state_dict(queue.state_dict())
     assert torch.equal(copy.keys().images, queue.keys().images)
     assert (copy.next, copy.filled) == (queue.next, queue.filled)
     with pytest.raises(ValueError, match="another size"):
-        Queue(size + 1, WIDTH, torch.device("cpu")).load_state_dict(queue.state_dict())
+        Queue(size + 1, WIDTH, 2, torch.device("cpu")).load_state_dict(queue.state_dict())
 
 
 def test_a_queue_of_negative_size() -> None:
     with pytest.raises(UsageError, match="-1 keys"):
-        Queue(-1, WIDTH, torch.device("cpu"))
+        Queue(-1, WIDTH, 2, torch.device("cpu"))
 
 
 def test_autocast_takes_nothing_from_the_precision() -> None:
     """Similarities are divided by a small temperature: bfloat16 would be off by whole numbers."""
     images, texts = unit(4, 7).float(), unit(4, 8).float()
-    batch = Keys(BATCH.images.float(), BATCH.texts.float(), BATCH.faces, BATCH.captions)
-    queue = Keys(QUEUE.images.float(), QUEUE.texts.float(), QUEUE.faces, QUEUE.captions)
+    batch, queue = floats(BATCH), floats(QUEUE)
     t, rows = torch.tensor(0.01), torch.arange(4)
-    together = same((BATCH.faces, BATCH.captions), (BATCH.faces, BATCH.captions))
+    together = same(BATCH, BATCH)
     found = []
     for enabled in (False, True):
         rng = torch.Generator().manual_seed(0)

@@ -20,7 +20,7 @@ from encoders.flip.network import Flip, FlipConfig
 from encoders.flip.processes import Processes
 from encoders.flip.text import TextConfig
 from encoders.flip.tokens import SPECIAL, Tokens
-from encoders.flip.training import FlipRecipe, FlipTraining, follow_training
+from encoders.flip.training import FlipRecipe, FlipTraining, caption_keys, follow_training
 from encoders.flip.vision import VisionConfig
 from sfhq.errors import SfhqError, UsageError
 from sfhq.training.run import run_training
@@ -199,6 +199,15 @@ class Untouched(FlipTraining):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         del state
+
+
+def test_keys_of_all_captions_and_of_mirror_images() -> None:
+    data = captioned().select([0, 1])
+    data = replace(data, texts=(("looks left .",), ("looks right .", "a man")))
+    keys = caption_keys(data)
+    assert keys.shape == (2, 2, 2)
+    assert keys[0, 0, 0] == keys[1, 1, 0] and keys[1, 0, 0] == keys[0, 1, 0] != keys[0, 0, 0]
+    assert keys[0, 1, 1] == keys[1, 1, 1] and keys[0, 0, 1] == -1
 
 
 def test_gains_and_biases_do_not_decay() -> None:

@@ -11,7 +11,7 @@ import click
 
 from sfhq.commands.numbers import SEED, Finite
 from sfhq.commands.train import check_device
-from sfhq.console import FOLDER, Command, say
+from sfhq.console import FOLDER, Command, options, say
 from sfhq.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,8 +31,19 @@ def flip() -> None:
     """
 
 
+source_options = options(
+    click.argument("sources", type=FOLDER, nargs=-1, required=True),
+    click.option(
+        "--column", default="text", show_default=True, help="Column of the texts in tables."
+    ),
+    click.option(
+        "--separator", default="", help="What stands between several texts of one cell of a table."
+    ),
+)
+
+
 @flip.command("train")
-@click.argument("sources", type=FOLDER, nargs=-1, required=True)
+@source_options
 @click.option(
     "--out", type=FOLDER, required=True, help="Folder of the run; an earlier run in it is resumed."
 )
@@ -125,6 +136,8 @@ def flip() -> None:
 )
 def flip_train(
     sources: tuple[Path, ...],
+    column: str,
+    separator: str,
     out: Path,
     size: str,
     images: int,
@@ -160,7 +173,7 @@ def flip_train(
 
     import torch
 
-    from encoders.flip.data import load_captioned
+    from encoders.flip.data import TableForm, load_captioned
     from encoders.flip.network import flip_config, load_flip, save_flip
     from encoders.flip.tokens import load_tokens, vocabulary_of
     from encoders.flip.training import FlipRecipe, FlipTraining, follow_training
@@ -183,7 +196,7 @@ def flip_train(
         if vision or text:
             first = _started(config, tokens, vision, text, seed)
             config = first.config
-    data = load_captioned(sources, config.vision.size)
+    data = load_captioned(sources, config.vision.size, TableForm(column, separator))
     train, held_out = data.split()
     if not len(train):
         raise UsageError("all faces are held out; give more images")
@@ -295,7 +308,7 @@ def _started(
 
 
 @flip.command("evaluate")
-@click.argument("sources", type=FOLDER, nargs=-1, required=True)
+@source_options
 @click.option("--flip", "weights", type=FOLDER, help="FLIP weights; default: embedded pack.")
 @click.option("--vocabulary", type=FOLDER, help="Tokens, if the weights' file has none.")
 @click.option(
@@ -324,6 +337,8 @@ def _started(
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 def flip_evaluate(
     sources: tuple[Path, ...],
+    column: str,
+    separator: str,
     weights: Path | None,
     vocabulary: Path | None,
     pools: tuple[int, ...],
@@ -341,7 +356,7 @@ def flip_evaluate(
     Example:
       sfhq flip evaluate part-05 --flip runs/flip/flip.safetensors --pool 1000 --rerank 64
     """
-    from encoders.flip.data import load_captioned
+    from encoders.flip.data import TableForm, load_captioned
     from encoders.flip.evaluation import evaluate
     from encoders.flip.network import load_flip
     from encoders.flip.tokens import vocabulary_of
@@ -351,7 +366,7 @@ def flip_evaluate(
     tokens = vocabulary_of(loaded.notes, vocabulary)
     network = loaded.network.to(device)
     _check_words(network, tokens)
-    data = load_captioned(sources, network.config.vision.size)
+    data = load_captioned(sources, network.config.vision.size, TableForm(column, separator))
     data = data if everything else data.split()[1]
     if not len(data):
         raise UsageError("no face is held out; give more images, or --all for data of its own")

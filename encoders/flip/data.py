@@ -111,14 +111,31 @@ def mirrored(text: str) -> str:
     return _SIDE.sub(other, text)
 
 
-def load_captioned(sources: Sequence[Path], size: int) -> Captioned:
+@dataclass(frozen=True)
+class TableForm:
+    """How tables of files are read.
+
+    Attributes:
+        column: the column of the texts.
+        separator: what stands between several texts of one cell; empty for one text.
+    """
+
+    column: str = "text"
+    separator: str = ""
+
+
+TEXT_COLUMN = TableForm()
+
+
+def load_captioned(sources: Sequence[Path], size: int, form: TableForm = TEXT_COLUMN) -> Captioned:
     """Read images with captions.
 
     Args:
         sources: each a part with captions, a .csv or .tsv with the columns `file`, `text` and, if
             given, `face`, or a folder of images with a .txt of the same name each, one caption a
-            line.
+            line. Files of a table lie beside it, or in a folder beside it that has its name.
         size: height and width to which images are resized, without cropping.
+        form: how tables are read.
 
     Raises:
         UsageError: a source is missing or of another kind, or has nothing to train on.
@@ -126,7 +143,7 @@ def load_captioned(sources: Sequence[Path], size: int) -> Captioned:
     """
     skipped: Counter[str] = Counter()
     pixels, kept = [], []
-    for source, row in ((s, r) for s in sources for r in _rows(s, skipped)):
+    for source, row in ((s, r) for s in sources for r in _rows(s, skipped, form)):
         # Two sources may use one name for different faces.
         apart = f"{source}/" if len(sources) > 1 else ""
         texts = tuple(dict.fromkeys(t for t in map(_tidy, row.texts) if t))
@@ -175,11 +192,11 @@ def _tidy(text: str) -> str:
     return " ".join(text[:MOST_TEXT].split())
 
 
-def _rows(source: Path, skipped: Counter[str]) -> Iterator[_Entry]:
+def _rows(source: Path, skipped: Counter[str], form: TableForm) -> Iterator[_Entry]:
     if (source / "part.json").exists():
         yield from _of_part(source, skipped)
     elif source.suffix.lower() in TABLES and source.is_file():
-        yield from _of_table(source, skipped)
+        yield from _of_table(source, skipped, form)
     elif source.is_dir():
         yield from _of_folder(source, skipped)
     else:
@@ -205,29 +222,32 @@ def _of_part(root: Path, skipped: Counter[str]) -> Iterator[_Entry]:
         raise UsageError(f"{root}: has no captions; write them: sfhq caption {root}")
 
 
-def _of_table(path: Path, skipped: Counter[str]) -> Iterator[_Entry]:
+def _of_table(path: Path, skipped: Counter[str], form: TableForm) -> Iterator[_Entry]:
     entries: dict[str, _Entry] = {}
     csv.field_size_limit(MOST_TEXT)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, delimiter=TABLES[path.suffix.lower()])
-            if not {"file", "text"} <= {*(reader.fieldnames or ())}:
+            if not {"file", form.column} <= {*(reader.fieldnames or ())}:
                 raise UsageError(
                     f"{path}: has the columns {', '.join(reader.fieldnames or ()) or 'none'}; "
-                    "wanted file and text"
+                    f"wanted file and {form.column}"
                 )
             for row in reader:
-                name, text = row["file"] or "", row["text"] or ""
+                name, text = row["file"] or "", row[form.column] or ""
                 if not name:
                     skipped["no file"] += 1
                     continue
                 before = entries.get(name)
                 face = row.get("face") or name
-                texts = (*(before.texts if before else ()), text)
-                entries[name] = _Entry(name, face, texts, path.parent / name)
+                said = text.split(form.separator) if form.separator else [text]
+                texts = (*(before.texts if before else ()), *said)
+                beside = path.parent / name
+                file_at = beside if beside.is_file() else path.with_suffix("") / name
+                entries[name] = _Entry(name, face, texts, file_at)
     except (UnicodeDecodeError, csv.Error) as error:
         raise IntegrityError(
-            f"{path}: cannot be read ({type(error).__name__}); wanted UTF-8 with file,text"
+            f"{path}: cannot be read ({type(error).__name__}); wanted UTF-8 with file,{form.column}"
         ) from None
     yield from entries.values()
 

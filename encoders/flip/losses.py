@@ -1,7 +1,7 @@
 """The two losses of FLIP: contrastive (ITC) against a queue, and matching (ITM) of hard negatives.
 
-Two samples belong together if they show the same face or have the same caption. Such a pair is a
-positive of the contrastive loss, in the queue too, and never a negative of the matching loss.
+Two samples belong together if they show the same face or share a caption; see `same`. Such a pair
+is a positive of the contrastive loss, in the queue too, and never a negative of the matching loss.
 
 Source: Li et al. 2021, "Align before Fuse"; Khosla et al. 2020, "Supervised Contrastive Learning",
 for several positives.
@@ -24,42 +24,44 @@ def key_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]) >> 1
 
 
-def same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> Tensor:
-    """(N, M) bool: whether samples show the same face or have the same caption.
-
-    Args:
-        ours, theirs: keys of faces and of captions, (N,) and (M,) int64.
-    """
-    faces, texts = (a[:, None] == b[None, :] for a, b in zip(ours, theirs, strict=True))
-    return faces | texts
-
-
 @dataclass(frozen=True)
 class Keys:
-    """What queries are compared with.
+    """What queries are compared with: M samples of an image and one of its captions.
 
     Attributes:
         images, texts: (M, D) unit vectors of the momentum networks.
-        faces, captions: (M,) int64, see `key_of`.
+        faces: (M,) int64, see `key_of`.
+        drawn: (M,) int64, of the captions that `texts` are.
+        captions: (M, K) int64, of all captions of the images; -1 where there are fewer than K.
     """
 
     images: Tensor
     texts: Tensor
     faces: Tensor
+    drawn: Tensor
     captions: Tensor
 
     def then(self, other: Keys) -> Keys:
         """These keys and others behind them."""
-        return Keys(
-            torch.cat([self.images, other.images]),
-            torch.cat([self.texts, other.texts]),
-            torch.cat([self.faces, other.faces]),
-            torch.cat([self.captions, other.captions]),
-        )
+        return Keys(*(torch.cat([getattr(self, n), getattr(other, n)]) for n in FIELDS))
 
-    def rows(self, rows: Tensor) -> Keys:
+    def rows(self, rows: Tensor | slice) -> Keys:
         """Some of the keys."""
-        return Keys(self.images[rows], self.texts[rows], self.faces[rows], self.captions[rows])
+        return Keys(*(getattr(self, n)[rows] for n in FIELDS))
+
+
+FIELDS = ("images", "texts", "faces", "drawn", "captions")
+
+
+def same(ours: Keys, theirs: Keys) -> Tensor:
+    """(N, M) bool: which samples belong together.
+
+    They show the same face, or the caption of one is a caption of the other's image, too.
+    """
+    face = ours.faces[:, None] == theirs.faces[None, :]
+    mine = (ours.captions[:, None, :] == theirs.drawn[None, :, None]).any(2)
+    other = (ours.drawn[:, None, None] == theirs.captions[None, :, :]).any(2)
+    return face | mine | other
 
 
 class Queue:
@@ -68,22 +70,22 @@ class Queue:
     Args:
         size: how many keys it holds; 0 for none.
         width: length of the vectors.
+        captions: most captions of an image.
         device: where it lies.
     """
 
-    def __init__(self, size: int, width: int, device: torch.device) -> None:
+    def __init__(self, size: int, width: int, captions: int, device: torch.device) -> None:
         if size < 0:
             raise UsageError(f"a queue of {size} keys; wanted 0 or more")
         self.size, self.filled, self.next = size, 0, 0
         zeros = torch.zeros(size, width, device=device)
         numbers = torch.zeros(size, dtype=torch.int64, device=device)
-        self._held = Keys(zeros, zeros.clone(), numbers, numbers.clone())
+        several = torch.zeros(size, captions, dtype=torch.int64, device=device)
+        self._held = Keys(zeros, zeros.clone(), numbers, numbers.clone(), several)
 
     def keys(self) -> Keys:
         """The keys that it holds, at most `size`."""
-        held = self._held
-        n = self.filled
-        return Keys(held.images[:n], held.texts[:n], held.faces[:n], held.captions[:n])
+        return self._held.rows(slice(self.filled))
 
     @torch.no_grad()
     def push(self, keys: Keys) -> None:
@@ -92,7 +94,7 @@ class Queue:
             return
         count = min(len(keys.images), self.size)
         at = (torch.arange(count, device=keys.images.device) + self.next) % self.size
-        for name in ("images", "texts", "faces", "captions"):
+        for name in FIELDS:
             getattr(self._held, name)[at] = getattr(keys, name)[-count:]
         self.next = (self.next + count) % self.size
         self.filled = min(self.filled + count, self.size)
@@ -107,10 +109,10 @@ class Queue:
         Raises:
             ValueError: it is of another size.
         """
-        for name in ("images", "texts", "faces", "captions"):
+        for name in FIELDS:
             mine, theirs = getattr(self._held, name), state[name]
             if not isinstance(theirs, Tensor) or mine.shape != theirs.shape:
-                raise ValueError(f"a queue of another size; wanted {self.size} keys")
+                raise ValueError(f"a queue of another size; wanted {name} {tuple(mine.shape)}")
             mine.copy_(theirs)
         self.filled, self.next = int(state["filled"]), int(state["next"])
 
@@ -127,7 +129,7 @@ def contrastive_loss(
     """The mean contrastive loss of some rows of a batch, both ways.
 
     The target of a query is `alpha` times what the momentum networks say, and 1 - `alpha` spread
-    evenly over its positives: all keys of the same face or the same caption.
+    evenly over its positives: all keys that belong to it.
 
     Args:
         images, texts: (n, D) unit vectors with gradients.
@@ -156,7 +158,7 @@ def _contrastive_loss(
     keys = batch.then(queue)
     mine = batch.rows(rows)
     with torch.no_grad():
-        positive = same((mine.faces, mine.captions), (keys.faces, keys.captions)).float()
+        positive = same(mine, keys).float()
         hard = positive / positive.sum(1, keepdim=True)
         targets = []
         for query, others in ((mine.images, keys.texts), (mine.texts, keys.images)):

@@ -126,7 +126,18 @@ class _Batch:
     ids: Tensor
     mask: Tensor
     faces: Tensor
+    drawn: Tensor
     captions: Tensor
+
+
+def caption_keys(data: Captioned) -> Tensor:
+    """(2, N, K) keys of all captions of N images, then of their mirror images; -1 fills up."""
+    most = max(len(texts) for texts in data.texts)
+    keys = torch.full((2, len(data), most), -1, dtype=torch.int64)
+    for i, texts in enumerate(data.texts):
+        for k, text in enumerate(texts):
+            keys[0, i, k], keys[1, i, k] = key_of(text), key_of(mirrored(text))
+    return keys
 
 
 class FlipTraining:
@@ -195,7 +206,9 @@ class FlipTraining:
             ],
             lr=recipe.lr,
         )
-        self.queue = Queue(recipe.queue, config.embedding, self.device)
+        self._captions = caption_keys(data)
+        several = self._captions.shape[2]
+        self.queue = Queue(recipe.queue, config.embedding, several, self.device)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self._faces = data.face_keys()
         self.images = self.steps = 0
@@ -268,14 +281,16 @@ class FlipTraining:
             rows[here] = order[places[here] % count]
         flipped = torch.rand(recipe.batch, generator=self.rng) < recipe.flip
         chosen = torch.rand(recipe.batch, generator=self.rng).tolist()
-        texts = []
+        texts, chosen_of = [], []
         for row, mirror, number in zip(rows.tolist(), flipped.tolist(), chosen, strict=True):
             captions = self.data.texts[row]
-            text = captions[int(number * len(captions))]
+            chosen_of.append(int(number * len(captions)))
+            text = captions[chosen_of[-1]]
             texts.append(mirrored(text) if mirror else text)
         ids, mask = self.tokens(texts, recipe.config.length)
-        captions_of = torch.tensor([key_of(text) for text in texts])
-        return _Batch(rows, flipped, ids, mask, self._faces[rows], captions_of)
+        keys = self._captions[flipped.long(), rows]  # (B, K)
+        drawn = keys.gather(1, torch.tensor(chosen_of)[:, None])[:, 0]
+        return _Batch(rows, flipped, ids, mask, self._faces[rows], drawn, keys)
 
     def _mine(self, rows: Tensor) -> Tensor:
         """This process's part of some rows of a batch."""
@@ -304,6 +319,7 @@ class FlipTraining:
             torch.cat(images),
             torch.cat(texts),
             batch.faces.to(self.device),
+            batch.drawn.to(self.device),
             batch.captions.to(self.device),
         )
 
@@ -324,11 +340,10 @@ class FlipTraining:
         if not recipe.matching:
             return contrast, torch.zeros((), device=self.device)
         kept = keys.rows(rows.to(self.device))
-        here = (kept.faces, kept.captions)
         wrong = draw_negatives(
             processes.rows(images),
             processes.rows(texts),
-            same(here, here),
+            same(kept, kept),
             network.temp.detach(),
             self.rng,
         )
