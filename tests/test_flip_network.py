@@ -15,9 +15,9 @@ from encoders.flip.network import (
     Momentum,
     flip_config,
     load_flip,
-    read_flip,
     save_flip,
 )
+from encoders.flip.published import read_flip
 from encoders.flip.text import TextConfig
 from encoders.flip.vision import VisionConfig
 from sfhq.errors import IntegrityError, UsageError

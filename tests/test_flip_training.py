@@ -18,9 +18,10 @@ from encoders.flip.data import Captioned
 from encoders.flip.evaluation import retrieve, see
 from encoders.flip.network import Flip, FlipConfig
 from encoders.flip.processes import Processes
+from encoders.flip.recipe import FlipRecipe
 from encoders.flip.text import TextConfig
 from encoders.flip.tokens import SPECIAL, Tokens
-from encoders.flip.training import FlipRecipe, FlipTraining, caption_keys, follow_training
+from encoders.flip.training import FlipTraining, caption_keys, follow_training
 from encoders.flip.vision import VisionConfig
 from sfhq.errors import SfhqError, UsageError
 from sfhq.training.run import run_training

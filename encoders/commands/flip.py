@@ -175,8 +175,9 @@ def flip_train(
 
     from encoders.flip.data import TableForm, load_captioned
     from encoders.flip.network import flip_config, load_flip, save_flip
+    from encoders.flip.recipe import FlipRecipe
     from encoders.flip.tokens import load_tokens, vocabulary_of
-    from encoders.flip.training import FlipRecipe, FlipTraining, follow_training
+    from encoders.flip.training import FlipTraining, follow_training
     from sfhq.training.run import run_training
     from sfhq.training.state import load_state
     from sfhq.weights.checkpoints import file_digest
@@ -397,7 +398,8 @@ def flip_export(weights: Path, out: Path, half: bool, vocabulary: Path | None) -
     Example:
       sfhq flip export runs/flip/flip.safetensors flip-tiny.safetensors --half
     """
-    from encoders.flip.network import Flip, load_flip, read_flip, save_flip
+    from encoders.flip.network import Flip, load_flip, save_flip
+    from encoders.flip.published import read_flip
     from encoders.flip.tokens import vocabulary_of
     from sfhq.errors import IntegrityError
     from sfhq.weights.checkpoints import file_digest

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoders.flip.foreign import below, read_state, text_of, vision_of
 from encoders.flip.text import TextConfig, TextTower
 from encoders.flip.vision import VisionConfig, VisionTower
 from sfhq.errors import IntegrityError, UsageError
@@ -30,8 +29,6 @@ from sfhq.weights.checkpoints import (
     require_fit,
     save_checkpoint,
 )
-from stylegan2_ops.foreign.fit import fit_tensors
-from stylegan2_ops.foreign.inert import BadCheckpoint
 
 # Of CLIP's training images, Radford et al. 2021, for colours in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -272,65 +269,3 @@ def load_flip(path: Path | None = None) -> LoadedFlip:
             f"{str(error).splitlines()[-1]}"
         ) from None
     return LoadedFlip(network.eval().requires_grad_(False), checkpoint.digest, checkpoint.notes)
-
-
-@dataclass(frozen=True)
-class FlipSource:
-    """A published FLIP read from a file.
-
-    Attributes:
-        config: its sizes.
-        state: the tensors of `Flip(config)`.
-        momentum: the tensors of its `Momentum`, or None where the file has none.
-        notes: what was found, and what was left out.
-    """
-
-    config: FlipConfig
-    state: dict[str, Tensor]
-    momentum: dict[str, Tensor] | None
-    notes: tuple[str, ...]
-
-
-def read_flip(path: Path, heads: int | None = None) -> FlipSource:
-    """Read a checkpoint of the published FLIP, {"model": tensors}.
-
-    Args:
-        path: the file.
-        heads: attention heads of both networks; None for width / 64.
-
-    Raises:
-        BadCheckpoint: it holds no FLIP; one line that begins with `path`.
-    """
-    state = read_state(path)
-    try:
-        vision, text = vision_of(state, heads), text_of(state, heads)
-        if not any(n.startswith("text_encoder.") for n in state) or not text.has_cross_attention:
-            raise BadCheckpoint("holds no FLIP (no text_encoder with cross-attention)")
-        projection = state.get("vision_proj.weight")
-        if projection is None or projection.ndim != 2:
-            raise BadCheckpoint("has no vision_proj.weight")
-        try:
-            length = min(65, text.config.length)
-            config = FlipConfig(vision.config, text.config, len(projection), length)
-        except ValueError as error:
-            raise BadCheckpoint(str(error)) from None
-        with torch.device("meta"):
-            outline = Flip(config)
-            slow = Momentum(outline).state_dict()
-        limit = 1 << 30
-        towers = {f"visual_encoder.{n}": v for n, v in vision.state.items()}
-        towers |= {f"text_encoder.{n}": v for n, v in text.state.items()}
-        fitted = fit_tensors(outline.state_dict(), {**state, **towers}, limit)
-        twins = {
-            f"{name}.{rest}": value
-            for name in ("visual_encoder", "text_encoder", "vision_proj", "text_proj")
-            for rest, value in below(state, f"{name}_m.").items()
-        }
-        momentum = fit_tensors(slow, twins, limit) if twins else None
-    except BadCheckpoint as error:
-        raise BadCheckpoint(f"{path}: {error}") from None
-    left = sorted(n for n in state if n.endswith(("queue", "ptr_queue")) or "queue" in n)
-    notes = ["published FLIP" + (" with momentum networks" if momentum else "")]
-    if left:
-        notes.append(f"left out: {', '.join(left)}")
-    return FlipSource(config, fitted, momentum, tuple(notes))
