@@ -18,6 +18,8 @@ from curation.commands.dedup import dedup_command
 from curation.commands.labels import curate, labels
 from curation.commands.taste import taste
 from encoders.commands.convert import models_convert
+from encoders.commands.flip import flip
+from encoders.commands.search import search
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
@@ -92,7 +94,7 @@ for command in (
     *(curate, labels, taste),
     *(export_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
     *(show, table, sheet, demo),
-    *(annotations_group, train, models, doctor_command),
+    *(annotations_group, train, flip, search, models, doctor_command),
 ):
     main.add_command(command)
 

@@ -54,11 +54,11 @@ class DlibFaceEncoder:
 class EmbedSettings:
     """See `Embed`."""
 
-    encoder: Annotated[Literal["dlib-face", "clip"], option("Network of the vectors.")] = (
+    encoder: Annotated[Literal["dlib-face", "clip", "flip"], option("Network of the vectors.")] = (
         "dlib-face"
     )
     encoder_weights: Annotated[
-        Path | None, option("Weights of CLIP; of presets, the folder of their weights.")
+        Path | None, option("Weights of CLIP or FLIP; of presets, the folder of their weights.")
     ] = None
     features: Annotated[
         tuple[str, ...],
@@ -147,8 +147,9 @@ def image_encoder(name: str, weights: Path | None = None) -> ImageEncoder:
     """The encoder of a name.
 
     Args:
-        name: "dlib-face" or "clip".
-        weights: file of CLIP's weights; None looks in the caches.
+        name: "dlib-face", "clip" or "flip".
+        weights: file of the weights; None looks in the caches for CLIP's, in the embedded pack for
+            FLIP's.
 
     Raises:
         UsageError: no encoder has that name.
@@ -159,7 +160,11 @@ def image_encoder(name: str, weights: Path | None = None) -> ImageEncoder:
         from encoders.features.clip import ClipEncoder
 
         return ClipEncoder(weights=weights)
-    raise UsageError(f"unknown encoder {name!r}; wanted dlib-face or clip")
+    if name == "flip":
+        from encoders.features.flip import FlipEncoder
+
+        return FlipEncoder(weights)
+    raise UsageError(f"unknown encoder {name!r}; wanted dlib-face, clip or flip")
 
 
 def feature_sets(name: str, weights: Path | None = None) -> tuple[ImageEncoder, ...]:

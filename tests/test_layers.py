@@ -50,8 +50,9 @@ ROOMS = {
         "generator",
     ),
     "encoders": (
-        "e4e features",
-        "embed evaluate invert",
+        "e4e flip",
+        "features",
+        "embed evaluate invert search",
         "commands",
     ),
     "curation": (

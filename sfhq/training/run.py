@@ -32,8 +32,8 @@ class Training(Protocol):
     def step(self) -> dict[str, Tensor]:
         """One update; losses by name, without a dimension, on the device where they arose."""
 
-    def grid(self) -> Tensor:
-        """(rows, columns, 3, R, R) images in [-1, 1] for looking at."""
+    def grid(self) -> Tensor | None:
+        """(rows, columns, 3, R, R) images in [-1, 1] for looking at, or None for none."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a resumed run needs."""
@@ -130,10 +130,12 @@ def _run(
 
 
 def save_run(training: Training, out: Path) -> None:
-    """Write state and grid."""
+    """Write state and grid, if there is one."""
     save_state(training.state_dict(), training.images, out)
     with torch.inference_mode():
         grid = training.grid()
+    if grid is None:
+        return
     rows, columns, channels, height, width = grid.shape
     flat = grid.permute(2, 0, 3, 1, 4).reshape(1, channels, rows * height, columns * width)
     write_image(out / f"grid-{training.images:08d}.png", np.ascontiguousarray(to_pixels(flat)[0]))

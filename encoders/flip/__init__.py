@@ -1,0 +1,1 @@
+"""FLIP: images and captions of faces as vectors in one space."""

@@ -1,0 +1,85 @@
+"""The settings of a FLIP training, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from encoders.flip.network import FlipConfig
+from sfhq.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FlipRecipe:
+    """Settings of a training run.
+
+    Attributes:
+        config: sizes of the network.
+        images: number of images of the run, counted as often as they are seen.
+        batch: images per step, over all processes.
+        slices: parts of the batch that are done one after the other, to need less memory.
+        seed: seed of all random numbers.
+        lr: AdamW's learning rate after the warm-up.
+        least_lr: what the learning rate starts from and falls to.
+        warm_up: images over which the learning rate rises.
+        schedule: "cosine", or "step" for `step_factor` per epoch.
+        step_factor: factor of the learning rate per epoch.
+        decay: weight decay; gains, biases, the temperature and the class token have none.
+        clip: longest gradient; longer ones are shortened.
+        queue: keys of earlier steps that are kept.
+        momentum: share that the momentum networks keep in each step.
+        alpha: share of the momentum networks in the targets.
+        alpha_images: images over which `alpha` rises from 0.
+        matching: weight of the matching loss; 0 leaves it out.
+        flip: share of images that are mirrored; their captions change left and right.
+        precision: "fp32", or "bf16" to run the networks in bfloat16; weights stay float32.
+        checkpointing: compute layers twice, to need less memory.
+        validate: images between two validations; 0 for none.
+    """
+
+    config: FlipConfig
+    images: int = 200_000
+    batch: int = 64
+    slices: int = 1
+    seed: int = 0
+    lr: float = 3e-4
+    least_lr: float = 1e-6
+    warm_up: int = 5_000
+    schedule: str = "cosine"
+    step_factor: float = 0.9
+    decay: float = 0.05
+    clip: float = 1.0
+    queue: int = 4096
+    momentum: float = 0.995
+    alpha: float = 0.4
+    alpha_images: int = 20_000
+    matching: float = 1.0
+    flip: float = 0.5
+    precision: str = "fp32"
+    checkpointing: bool = False
+    validate: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.images, self.batch, self.slices) < 1 or self.batch % self.slices:
+            raise UsageError(
+                f"a batch of {self.batch} in {self.slices} slices; wanted slices that divide it"
+            )
+        if self.schedule not in ("cosine", "step"):
+            raise UsageError(f"schedule {self.schedule!r}; wanted cosine or step")
+        if self.precision not in ("fp32", "bf16"):
+            raise UsageError(f"precision {self.precision!r}; wanted fp32 or bf16")
+
+    def lr_at(self, images: int, per_epoch: int) -> float:
+        """The learning rate after some images.
+
+        Args:
+            images: how many were seen.
+            per_epoch: how many there are.
+        """
+        if images < self.warm_up:
+            return self.least_lr + (self.lr - self.least_lr) * images / self.warm_up
+        if self.schedule == "step":
+            return max(self.lr * self.step_factor ** (images // per_epoch), self.least_lr)
+        share = (images - self.warm_up) / max(self.images - self.warm_up, 1)
+        share = 0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))
+        return self.least_lr + (self.lr - self.least_lr) * share
