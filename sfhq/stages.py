@@ -94,21 +94,25 @@ STAGES: tuple[StageRow, ...] = (
         "parse",
         "annotate.parse:Parse",
         "Read the class of every pixel off every photo of PART: skin, hair, eyes, 19 in all.",
+        in_run=True,
     ),
     StageRow(
         "landmark",
         "annotate.landmark:Landmark",
         "Read 110 points off every photo of PART: the 68, hairline and outline of the head.",
+        in_run=True,
     ),
     StageRow(
         "attribute",
         "annotate.attribute:Attribute",
         "Read looks and quality off every photo of PART: 40 attributes, pose, colours, quality.",
+        in_run=True,
     ),
     StageRow(
         "caption",
         "annotate.caption:Caption",
         "Describe every photo of PART in words: all that its attributes say, and nothing else.",
+        in_run=True,
     ),
     StageRow(
         "rewrite",
