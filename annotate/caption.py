@@ -32,6 +32,9 @@ class CaptionSettings:
     seed: Annotated[int, option("Seed of all choices.", least=0, most=2**64 - 1)] = 0
     negations: Annotated[bool, option("Also say what a face does not have.")] = False
     judgements: Annotated[bool, option("Also say attributes that are opinions.")] = False
+    rule: Annotated[
+        bool, option("Leave out faces with too few attributes, by FaceCaption's rule.")
+    ] = False
     most: Annotated[
         int | None, option("Facts per caption, drawn at random.", least=1, default="all")
     ] = None
@@ -41,14 +44,15 @@ class CaptionSettings:
 class Caption(Stage[CaptionSettings]):
     """Writes captions, the facts that they state, and the choices that made them.
 
-    A face whose attributes are too few for FaceCaption's rule gets no caption, and
-    `caption_reason` says so; it is not rejected. Rendered heads are described by their truth.
+    A face of which nothing is known gets no caption, and `caption_reason` says so; with `rule` also
+    one that fails FaceCaption's. None is rejected. Rendered heads are described by their truth.
 
     Attributes:
         grammar: writes the captions.
         names: of the attributes, in the order of `attribute_probabilities`.
         count: captions per face.
         seed: of all choices, together with the face's id.
+        rule: whether faces need as many valid attributes as `attribute` asked for.
     """
 
     name: ClassVar[str] = "caption"
@@ -76,6 +80,7 @@ class Caption(Stage[CaptionSettings]):
     names: tuple[str, ...]
     count: int = 1
     seed: int = 0
+    rule: bool = False
 
     @classmethod
     def build(cls, settings: CaptionSettings, recipe: Recipe, part: Path) -> Caption:
@@ -84,7 +89,7 @@ class Caption(Stage[CaptionSettings]):
         from annotate.network.names import ATTRIBUTES
 
         grammar = Grammar(settings.negations, settings.judgements, settings.most)
-        return cls(grammar, ATTRIBUTES, settings.count, settings.seed)
+        return cls(grammar, ATTRIBUTES, settings.count, settings.seed, settings.rule)
 
     def check(self, part: Part) -> None:
         """Refuse a part of which nothing is known yet."""
@@ -99,6 +104,7 @@ class Caption(Stage[CaptionSettings]):
             "negations": self.grammar.negations,
             "judgements": self.grammar.judgements,
             "most": self.grammar.most,
+            "rule": self.rule,
             "revision": REVISION,
         }
 
@@ -131,8 +137,10 @@ class Caption(Stage[CaptionSettings]):
         if isinstance(record.params.get("attributes"), dict):
             facts, dropped = without_contradictions(from_truth(record.params), {})
             return facts, dropped, ""
-        if PROBABILITIES not in record.rows or not record.about.get("attributes_valid"):
+        if self.rule and not record.about.get("attributes_valid"):
             return {}, [], FEW
+        if PROBABILITIES not in record.rows:
+            return {}, [], NOTHING
         row = part.row(PROBABILITIES, record).tolist()
         found, certain = from_looks(record.about, dict(zip(self.names, row, strict=True)))
         facts, dropped = without_contradictions(found, certain)

@@ -26,7 +26,7 @@ FUNNEL = Line(
         "sfhq funnel shards/ part-07 --opt-out opted-out.txt --workers 2",
         "sfhq funnel faces.parquet part-07 --count 5 --two-sided",
     ),
-    defaults={"align__min_face": 128, "attribute__least": 6},
+    defaults={"align__min_face": 128, "attribute__least": 6, "caption__rule": True},
 )
 
 

@@ -142,8 +142,8 @@ def worth_saying(facts: Mapping[str, Value], negations: bool, judgements: bool =
     """What a caption says of what is known.
 
     Not said are: that somebody lacks an attribute, unless `negations`, and then not what follows
-    from another statement, such as that black hair is not blond; that a woman or a child has no
-    beard; `Young` where the age says more; judgements, unless asked for. The age "young adult" is
+    from another statement, such as that black hair is not blond; that anybody but a grown man
+    has no beard; `Young` where the age says more; judgements, unless asked for. The age "young adult" is
     said as `Young`.
 
     Args:
@@ -172,7 +172,7 @@ def worth_saying(facts: Mapping[str, Value], negations: bool, judgements: bool =
         if name == "Young" and "age" in facts:
             continue
         if name == "No_Beard":
-            if value is True and (facts.get("Male") is False or facts.get("age") in AGES[:2]):
+            if value is True and (facts.get("Male") is not True or facts.get("age") in AGES[:3]):
                 continue
             if value is False and any(facts.get(b) is True for b in ("Goatee", "5_o_Clock_Shadow")):
                 continue  # these are beards

@@ -6,12 +6,23 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from annotate.grammar.facts import AGES, GROUP_OF, VALUES, Facts, Value
+from annotate.grammar.facts import AGES, GROUP_OF, VALUES, Facts, Statement, Value
 
 # Years until which an age lasts; the last one is open.
 UNTIL = (2.0, 13.0, 20.0, 35.0, 55.0, 70.0)
 SKIN = {"very light": "light", "light": "light", "tan": "tan", "brown": "brown", "dark": "dark"}
 HATS = ("Beanie", "Cap", "Brimmed_Hat")  # of the label network; captions say "a hat"
+COLOURS = {
+    **{"black": "Black_Hair", "blond": "Blond_Hair", "brown": "Brown_Hair"},
+    **{"grey": "Gray_Hair", "red": "Red_Hair"},
+}
+BEARDS: dict[str, Statement] = {
+    "full beard": ("No_Beard", False),
+    "goatee": ("Goatee", True),
+    "moustache": ("Mustache", True),
+    "sideburns": ("Sideburns", True),
+    "stubble": ("5_o_Clock_Shadow", True),
+}
 TURNED = 25.0  # degrees of yaw from which a head is said to be turned
 TILTED = 20.0  # degrees of pitch from which it is said to be tilted
 AT_CAMERA = 8.0  # degrees between the gaze and the camera up to which eyes look at it
@@ -29,12 +40,13 @@ def from_looks(
 ) -> tuple[Facts, dict[str, float]]:
     """Facts from what `attribute` says of a face.
 
-    An age, a skin tone and a length of hair are measured, not chosen among words, so they count
-    where they were measured; everything else counts above the threshold.
+    Ages, skin tones, lengths and colours of hair are measured, and glasses, hats and beards
+    decided, so they count as they stand; everything else counts above the threshold.
 
     Args:
         about: columns of `attribute`: `attributes_present`, `attributes_absent`, `male`, `years`,
-            `skin_tone`, `hair_length`, `glasses`, `yaw`, `pitch`, `gaze_yaw`, `gaze_pitch`.
+            `skin_tone`, `hair_length`, `hair_colour`, `glasses`, `hat`, `facial_hair`, `yaw`,
+            `pitch`, `gaze_yaw`, `gaze_pitch`.
         probabilities: of attributes by name.
         threshold: probability from which it counts that somebody is male, or is not.
 
@@ -67,8 +79,17 @@ def from_looks(
         say("skin", SKIN[about["skin_tone"]], 0.4)
     if about.get("hair_length") in VALUES["hair_length"]:
         say("hair_length", str(about["hair_length"]), 0.4)
-    if about.get("glasses") == "sunglasses":
-        say("Sunglasses", True, max(probabilities.get("Sunglasses", 0.5), 0.5))
+    if about.get("hair_colour") in COLOURS:
+        say(COLOURS[about["hair_colour"]], True, 0.45)
+    if about.get("hair_length") == "bald":
+        say("Bald", True, 0.42)
+    if about.get("glasses") in ("clear", "sunglasses"):
+        name = "Sunglasses" if about["glasses"] == "sunglasses" else "Eyeglasses"
+        say(name, True, max(probabilities.get(name, 0.5), 0.5))
+    if about.get("hat") not in (None, "", "none"):
+        say("Wearing_Hat", True, max(probabilities.get("Wearing_Hat", 0.5), 0.5))
+    if about.get("facial_hair") in BEARDS:
+        say(*BEARDS[about["facial_hair"]], 0.5)
     for name, value in _turns(about).items():
         say(name, value, 0.3)
     return facts, certain
