@@ -151,19 +151,21 @@ class Flip(nn.Module):
 
     def text_vectors(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, D) unit vectors of texts (N, L) that begin with [CLS]."""
-        tokens = self.text_encoder(ids, mask)
-        return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=1)
+        return F.normalize(self.text_proj(self.text_encoder.first(ids, mask)).float(), dim=1)
 
-    def match(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    def match(
+        self, tokens: Tensor, ids: Tensor, mask: Tensor, which: Tensor | None = None
+    ) -> Tensor:
         """Logits (N, 2) of "not a pair" and "a pair".
 
         Args:
-            tokens: (N, 1 + P, C) of images.
+            tokens: (K, 1 + P, C) of images.
             ids: (N, L) of texts that begin with [ENC].
             mask: (N, L) bool, False for padding.
+            which: (N,) the image of each text; None where there are as many, in order.
         """
-        seen = self.text_encoder(ids, mask, tokens)
-        logits: Tensor = self.itm_head(seen[:, 0]).float()
+        seen = self.text_encoder.first(ids, mask, tokens, which)
+        logits: Tensor = self.itm_head(seen).float()
         return logits
 
 
@@ -203,10 +205,10 @@ class Momentum(nn.Module):
     def keys(self, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors (N, D) of images in [-1, 1] and of texts."""
         seen = self.visual_encoder(standardised(self, images))
-        said = self.text_encoder(ids, mask)
+        said = self.text_encoder.first(ids, mask)
         return (
             F.normalize(self.vision_proj(seen[:, 0]).float(), dim=1),
-            F.normalize(self.text_proj(said[:, 0]).float(), dim=1),
+            F.normalize(self.text_proj(said).float(), dim=1),
         )
 
 
