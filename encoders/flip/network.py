@@ -33,6 +33,7 @@ from sfhq.weights.checkpoints import (
 # Of CLIP's training images, Radford et al. 2021, for colours in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+MOST_TOKENS = 1 << 20
 COLDEST, WARMEST = 0.001, 0.5  # limits of the temperature
 
 
@@ -253,7 +254,10 @@ def load_flip(path: Path | None = None) -> LoadedFlip:
     """
     checkpoint = read_checkpoint(path or pack_path("flip"), "flip")
     try:
-        check_sizes(checkpoint.architecture, len(checkpoint.state))
+        text = dict(checkpoint.architecture["text"])
+        if not 0 < text.pop("vocabulary") <= MOST_TOKENS:  # more than any width
+            raise ValueError(f"vocabulary; wanted at most {MOST_TOKENS} tokens")
+        check_sizes({**checkpoint.architecture, "text": text}, len(checkpoint.state))
         config = FlipConfig.from_dict(checkpoint.architecture)
         if max(config.vision.depth, config.text.depth) > len(checkpoint.state):
             raise ValueError("has more layers than tensors")
