@@ -42,7 +42,7 @@ def captioned_folder(folder: Path, count: int = 14) -> Path:
 def test_train_resume_evaluate_export(tmp_path: Path) -> None:
     folder = captioned_folder(tmp_path / "faces")
     run = tmp_path / "run"
-    small = ["--batch", 2, "--queue", 3, "--warm-up", 2, "--validate", 2]
+    small = ["--batch", 2, "--queue", 3, "--warm-up", 2, "--validate", 2, "--momentum", 0.5]
     arguments = ["flip", "train", folder, "--out", run, *small, "--images", 4]
     stopped = sfhq(*arguments, "--minutes", 1e-9)
     assert stopped.exit_code == 0, stopped.stderr
@@ -55,6 +55,8 @@ def test_train_resume_evaluate_export(tmp_path: Path) -> None:
     assert [r["validation"]["images"] for r in rows if "validation" in r] == [2, 4]
     loaded = load_flip(weights)
     assert loaded.notes["images"] == "4"
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["momentum"] == 0.5 and settings["alpha"] == 0.4
     assert vocabulary_of(loaded.notes).words == load_tokens().words
     other = sfhq(*arguments, "--lr", 0.1)
     assert other.exit_code == 2 and "other settings" in other.stderr

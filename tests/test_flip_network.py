@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,9 +115,17 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert path.read_bytes() == first
 
 
+def test_a_vocabulary_as_large_as_berts_is_loaded(tmp_path: Path) -> None:
+    config = replace(TINY, text=replace(TINY.text, vocabulary=30_524))
+    save_flip(tmp_path / "flip.safetensors", Flip(config))
+    assert load_flip(tmp_path / "flip.safetensors").network.config == config
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        (b'\\"vocabulary\\": 40', b'\\"vocabulary\\":4e9'),
+        (b'\\"vocabulary\\": 40', b'\\"vocabulary\\": []'),
         (b'\\"depth\\": 1', b'\\"depth\\": 9'),
         (b'\\"width\\": 64', b'\\"width\\": 65'),
         (b'\\"embedding\\"', b'\\"embeddinG\\"'),

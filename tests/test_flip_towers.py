@@ -159,6 +159,18 @@ def test_padding_changes_nothing() -> None:
     assert (whole[1:2, :5] - short).abs().max() < 1e-6
 
 
+def test_the_first_token_alone_is_that_of_all() -> None:
+    tower: Any = shaken(TextTower(TEXT))
+    ids, mask = texts()
+    seen = torch.randn(2, 7, 96, generator=torch.Generator().manual_seed(3))
+    which = torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        assert (tower.first(ids, mask) - tower(ids, mask)[:, 0]).abs().max() < 1e-6
+        wanted = tower(ids, mask, seen[which])[:, 0]
+        assert (tower.first(ids, mask, seen, which) - wanted).abs().max() < 1e-6
+        assert (tower.first(ids, mask, seen[which]) - wanted).abs().max() < 1e-6
+
+
 def test_checkpointing_gives_the_same_gradients() -> None:
     found = []
     for again in (False, True):

@@ -104,6 +104,20 @@ source_options = options(
     "--matching/--no-matching", default=True, show_default=True, help="With the matching loss."
 )
 @click.option(
+    "--momentum",
+    type=Finite(0, 1),
+    default=0.995,
+    show_default=True,
+    help="Share that the momentum networks keep in each step.",
+)
+@click.option(
+    "--alpha",
+    type=Finite(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Share of the momentum networks in the targets; it rises over two epochs.",
+)
+@click.option(
     "--validate",
     type=click.IntRange(0),
     default=0,
@@ -148,6 +162,8 @@ def flip_train(
     warm_up: int,
     schedule: str,
     matching: bool,
+    momentum: float,
+    alpha: float,
     validate: int,
     vocabulary: Path | None,
     start: Path | None,
@@ -213,6 +229,8 @@ def flip_train(
         warm_up=warm_up,
         schedule=schedule,
         matching=float(matching),
+        momentum=momentum,
+        alpha=alpha,
         alpha_images=2 * len(train),
         validate=validate,
         checkpointing=checkpointing,

@@ -33,6 +33,7 @@ from sfhq.weights.checkpoints import (
 # Of CLIP's training images, Radford et al. 2021, for colours in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+MOST_TOKENS = 1 << 20
 COLDEST, WARMEST = 0.001, 0.5  # limits of the temperature
 
 
@@ -151,19 +152,21 @@ class Flip(nn.Module):
 
     def text_vectors(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(N, D) unit vectors of texts (N, L) that begin with [CLS]."""
-        tokens = self.text_encoder(ids, mask)
-        return F.normalize(self.text_proj(tokens[:, 0]).float(), dim=1)
+        return F.normalize(self.text_proj(self.text_encoder.first(ids, mask)).float(), dim=1)
 
-    def match(self, tokens: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+    def match(
+        self, tokens: Tensor, ids: Tensor, mask: Tensor, which: Tensor | None = None
+    ) -> Tensor:
         """Logits (N, 2) of "not a pair" and "a pair".
 
         Args:
-            tokens: (N, 1 + P, C) of images.
+            tokens: (K, 1 + P, C) of images.
             ids: (N, L) of texts that begin with [ENC].
             mask: (N, L) bool, False for padding.
+            which: (N,) the image of each text; None where there are as many, in order.
         """
-        seen = self.text_encoder(ids, mask, tokens)
-        logits: Tensor = self.itm_head(seen[:, 0]).float()
+        seen = self.text_encoder.first(ids, mask, tokens, which)
+        logits: Tensor = self.itm_head(seen).float()
         return logits
 
 
@@ -203,10 +206,10 @@ class Momentum(nn.Module):
     def keys(self, images: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Unit vectors (N, D) of images in [-1, 1] and of texts."""
         seen = self.visual_encoder(standardised(self, images))
-        said = self.text_encoder(ids, mask)
+        said = self.text_encoder.first(ids, mask)
         return (
             F.normalize(self.vision_proj(seen[:, 0]).float(), dim=1),
-            F.normalize(self.text_proj(said[:, 0]).float(), dim=1),
+            F.normalize(self.text_proj(said).float(), dim=1),
         )
 
 
@@ -251,7 +254,10 @@ def load_flip(path: Path | None = None) -> LoadedFlip:
     """
     checkpoint = read_checkpoint(path or pack_path("flip"), "flip")
     try:
-        check_sizes(checkpoint.architecture, len(checkpoint.state))
+        text = dict(checkpoint.architecture["text"])
+        if not 0 < text.pop("vocabulary") <= MOST_TOKENS:  # more than any width
+            raise ValueError(f"vocabulary; wanted at most {MOST_TOKENS} tokens")
+        check_sizes({**checkpoint.architecture, "text": text}, len(checkpoint.state))
         config = FlipConfig.from_dict(checkpoint.architecture)
         if max(config.vision.depth, config.text.depth) > len(checkpoint.state):
             raise ValueError("has more layers than tensors")

@@ -271,15 +271,22 @@ class FlipTraining:
             network.temp.detach(),
             self.rng,
         )
-        everyone = processes.rows_with_gradients(tokens)
         place = (own - rows[0]).to(self.device)  # of this process's rows in the slice
         first, said = ids[rows].to(self.device), mask[rows].to(self.device)
         first = self.tokens.for_matching(first)
         other = wrong.texts[place]
+        if processes.count == 1:
+            seen, which = tokens, torch.cat([place, wrong.images[place], place])
+        else:
+            everyone = processes.rows_with_gradients(tokens)
+            seen = torch.cat([tokens, everyone[wrong.images[place]]])
+            own_place = torch.arange(len(tokens), device=self.device)
+            which = torch.cat([own_place, own_place + len(tokens), own_place])
         logits = network.match(
-            torch.cat([tokens, everyone[wrong.images[place]], tokens]),
+            seen,
             torch.cat([first[place], first[place], first[other]]),
             torch.cat([said[place], said[place], said[other]]),
+            which,
         )
         return contrast, matching_loss(logits, wrong.exist[place], wrong.decisions, processes.count)
 
