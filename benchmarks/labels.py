@@ -294,7 +294,7 @@ def photos(reader: LabelReader, folders: list[Path], tables: list[Path]) -> None
             apart.append(folder.name)
     p, truth = np.array(told, np.float64), np.array(known, np.float64)
     print("\n| attribute | yes | no | AUC | balanced accuracy |\n|---|---|---|---|---|")
-    for name in (*QUERIED, *(c for c in COLOURS), *(e for e in EXTRAS if e not in QUERIED)):
+    for name in dict.fromkeys((*QUERIED, *COLOURS, *EXTRAS)):
         k = ATTRIBUTES.index(name)
         yes, no = int((truth[:, k] == 1).sum()), int((truth[:, k] == 0).sum())
         print(
@@ -354,7 +354,7 @@ def steady(reader: LabelReader, folders: list[Path], most: int) -> None:
         )
         again = reader.read(np.array(view)[None]).points[0].numpy()
         back = (again + 0.5) * scale + np.array([matrix[2], matrix[5]]) - 0.5
-        inside = np.asarray((again > 4) & (again < size - 5)).all(axis=1)
+        inside: npt.NDArray[np.bool_] = np.all((again > 4) & (again < size - 5), axis=1)
         unit = float(points.eye_distance(plain.points.numpy())[0])
         gone = np.linalg.norm(back - plain.points[0].numpy(), axis=1) / unit
         moved += gone[:80][inside[:80]].tolist()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from label_tiny import TINY, crops, tiny_network, tiny_reader
+from PIL import Image
 
 from annotate.network.backbone import Backbone, BackboneShape, pretrained_state
 from annotate.network.crops import box_points, face_crop
@@ -18,7 +19,8 @@ from annotate.network.network import LabelConfig, LabelNetwork, mean_places
 from annotate.network.reader import Calibration, LabelReader, Reading, load_labels, save_labels
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.alignment import ffhq_quad
-from sfhq.faces.classes import FLIPPED
+from sfhq.faces.classes import FLIPPED, ID
+from sfhq.faces.detector import FaceDetector, best_face
 from sfhq.faces.points import MIRROR
 from sfhq.render.people.attributes import ATTRIBUTES as CELEBA
 
@@ -220,3 +222,29 @@ def test_a_box_gives_an_upright_frame_around_it() -> None:
         box_points((5, 5, 5, 9))
     with pytest.raises(ValueError, match="or a box of 4 numbers"):
         face_crop(crops(1)[0], np.zeros((5, 2)), 64)
+
+
+def test_the_embedded_network_agrees_with_dlib_and_with_its_mirror_image() -> None:
+    reader, digest = load_labels()
+    assert reader.size == 256 and len(digest) == 64
+    picture = sorted((Path(__file__).parents[1] / "sfhq" / "samples").glob("*.jpg"))[0]
+    with Image.open(picture) as opened:
+        image = np.array(opened.convert("RGB"))
+    face = best_face(FaceDetector(detector="hog").detect(Image.fromarray(image)))
+    assert face is not None
+    crop = face_crop(image, face.landmarks, reader.size)
+    reading = reader.read(crop.pixels[None])
+    points = reading.points[0].numpy()
+    theirs = crop.to_crop(face.landmarks)
+    unit = float(np.hypot(*(theirs[45] - theirs[36])))
+    apart = np.linalg.norm(points[:68] - theirs, axis=1) / unit
+    assert np.median(apart[17:]) < 0.08
+    classes = reading.parsing[0].argmax(0)
+    assert (classes == ID["skin"]).float().mean() > 0.1
+    left, right = ((classes == ID[n]).nonzero()[:, 1].float().mean() for n in ("l_brow", "r_brow"))
+    assert left > right  # the subject's left lies on the picture's right
+    other = reader.read(np.ascontiguousarray(crop.pixels[None, :, ::-1]))
+    for name, value in mirrored(reading, 256).items():
+        assert torch.equal(value, parts_of(other)[name]), name
+    both = reader.read(np.stack([crop.pixels, crop.pixels[:, ::-1]]))
+    assert torch.equal(both.parsing[0], reading.parsing[0])

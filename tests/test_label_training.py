@@ -195,7 +195,7 @@ def test_the_heat_loss_is_least_where_the_bump_is() -> None:
 
 def test_what_is_unknown_has_no_loss_and_no_gradient() -> None:
     samples = tiny_samples(4, exact=False)
-    nothing = {
+    nothing: dict[str, Any] = {
         f.name: torch.full_like(getattr(samples, f.name), torch.nan)
         for f in fields(Samples)
         if f.name in ("seen", "pose", "gaze", "attributes", "years")

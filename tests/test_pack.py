@@ -26,7 +26,7 @@ SAMPLES = Path(cli.__file__).parent / "sfhq" / "samples"
 
 def test_size_and_resolution() -> None:
     files = sorted(PACK.glob("*.safetensors"))
-    assert [f.stem for f in files] == ["e4e", "generator"]
+    assert [f.stem for f in files] == ["e4e", "generator", "labels"]
     assert sum(f.stat().st_size for f in files) <= 40e6
     generator, _ = load_generator()
     assert generator.config.resolution >= 128

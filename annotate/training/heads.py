@@ -71,7 +71,8 @@ def load_heads(folder: Path, size: int, kept: Path, styled: bool = True) -> Head
         styled: pictures in art styles as well, beside the photographs.
 
     Raises:
-        UsageError: no such part, or none of rendered heads of this size.
+        UsageError: no such part, or none of rendered heads of this size, or one whose seed does
+            not give it again.
     """
     part = Part.open(folder)
     records = [r for r in part.records("render") if r.alive]
@@ -84,14 +85,14 @@ def load_heads(folder: Path, size: int, kept: Path, styled: bool = True) -> Head
     recipe = part.stage_info("render")["settings"]["recipe"]
     rows: list[tuple[Any, ...]] = []
     for record in records:
-        hair, irises = exact_extras(record, recipe, size, kept)
+        mask = read_mask(part, record, "segmentations")
+        hair, irises = exact_extras(record, recipe, mask, kept)
         marks = part.row("render_landmarks", record)
         shown = [RENDER_FOLDER]
         if styled and record.params["style"] != "photo":
             shown.append(ART_FOLDER)
         for name in shown:
             pixels = read_pixels(part, record, name)
-            mask = read_mask(part, record, "segmentations")
             rows.append((pixels, mask, hair, marks, irises, record))
     photos, masks, mattes, placed, eyes, of = (list(column) for column in zip(*rows, strict=True))
     details = tuple(r.params["details"] for r in of)
@@ -136,18 +137,19 @@ def known_attributes(params: Mapping[str, Any]) -> Floats:
 
 
 def exact_extras(
-    record: FaceRecord, recipe: Mapping[str, Any], size: int, kept: Path
+    record: FaceRecord, recipe: Mapping[str, Any], mask: Bytes, kept: Path
 ) -> tuple[Bytes, Floats]:
     """Soft hair (S, S) and irises (2, 2) of a rendered head, kept in a file.
 
     Args:
         record: of the stage `render`.
         recipe: the recipe in that stage's settings.
-        size: side of the picture.
+        mask: (S, S) classes of its picture, with which what is computed must agree.
         kept: folder of the files.
 
     Raises:
         IntegrityError: a file there is damaged.
+        UsageError: the seed does not give this head.
     """
     path = kept / f"{record.face_id}.npz"
     if path.is_file():
@@ -158,7 +160,13 @@ def exact_extras(
             raise IntegrityError(
                 f"{path}: cannot be read ({type(error).__name__}); delete it to compute it again"
             ) from None
-    hair, irises = _computed(record.seed or 0, recipe, size)
+    hair, irises, classes = _computed(record.seed or 0, recipe, mask.shape[0])
+    if (classes != mask).any():
+        raise UsageError(
+            f"{record.face_id}: its seed does not give its picture again: its part was rendered by "
+            "another version, or by a recipe whose tables are in another order than in "
+            "sfhq/render/people/recipe.py; render it again"
+        )
     buffer = io.BytesIO()
     np.savez_compressed(buffer, alpha=hair, irises=irises)
     kept.mkdir(parents=True, exist_ok=True)
@@ -166,7 +174,8 @@ def exact_extras(
     return hair, irises
 
 
-def _computed(seed: int, recipe: Mapping[str, Any], size: int) -> tuple[Bytes, Floats]:
+def _computed(seed: int, recipe: Mapping[str, Any], size: int) -> tuple[Bytes, Floats, Bytes]:
+    """Soft hair, irises and classes of the head of a seed."""
     from sfhq.faces.classes import ID
     from sfhq.render.labels.classes import read
     from sfhq.render.people.recipe import check_recipe
@@ -175,10 +184,28 @@ def _computed(seed: int, recipe: Mapping[str, Any], size: int) -> tuple[Bytes, F
     from sfhq.render.scene.model import make
 
     with one_thread():
-        model = make(person(seed, check_recipe(dict(recipe), "recipe of the part")))
+        model = make(person(seed, check_recipe(ordered(recipe), "recipe of the part")))
         labels = read(model, size)
     eyes = {s.name: s.points[0] for s in model.solids if s.name in ("l-eye", "r-eye")}
     # The first vertex of an eyeball is where its axis leaves the cornea.
     irises = [model.camera.project(eyes[f"{side}-eye"], size)[:2] - 0.5 for side in "rl"]
     hair = np.rint(labels.shares[ID["hair"]] * 255).astype(np.uint8)
-    return hair, np.stack(irises).astype(np.float32)
+    return hair, np.stack(irises).astype(np.float32), labels.classes
+
+
+def ordered(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with its tables in the order of the default recipe's.
+
+    A seed draws from a table in its order, and JSON has sorted it.
+    """
+    from sfhq.render.people.recipe import KNOWN, RenderRecipe
+
+    default = RenderRecipe()
+    out = dict(recipe)
+    for name, table in recipe.items():
+        if isinstance(table, dict):
+            usual = [*getattr(default, name), *KNOWN.get(name, ())]
+            if name == "age":
+                usual = sorted(table, key=lambda band: int(band.partition("-")[0]))
+            out[name] = dict(sorted(table.items(), key=lambda item: usual.index(item[0])))
+    return out

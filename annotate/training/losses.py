@@ -13,13 +13,14 @@ from sfhq.faces.classes import ID
 
 # Small classes count more, so that a large cloth does not outweigh an earring.
 HEAVIER = {
-    **dict.fromkeys(("l_brow", "r_brow", "l_eye", "r_eye", "mouth", "u_lip", "l_lip"), 3.0),
-    **dict.fromkeys(("l_ear", "r_ear", "eye_g", "neck"), 2.0),
-    **dict.fromkeys(("ear_r", "neck_l"), 4.0),
+    **dict.fromkeys(("l_eye", "r_eye", "mouth"), 6.0),
+    **dict.fromkeys(("l_brow", "r_brow", "u_lip", "l_lip", "l_ear", "r_ear"), 4.0),
+    **dict.fromkeys(("eye_g", "neck", "cloth"), 2.0),
+    **dict.fromkeys(("ear_r", "neck_l"), 8.0),
 }
 TAUGHT = 0.5  # weight of a photo's pixels, whose labels are teachers'
 WEIGHTS = {
-    **{"classes": 1.0, "hair": 1.0, "heat": 0.25, "points": 0.6, "spread": 0.1, "seen": 0.2},
+    **{"classes": 2.0, "hair": 1.5, "heat": 0.25, "points": 0.6, "spread": 0.1, "seen": 0.2},
     **{"pose": 0.3, "gaze": 0.3, "attributes": 1.0, "years": 0.3},
 }
 
@@ -74,8 +75,10 @@ def class_loss(logits: Tensor, bits: Tensor, owner: Tensor) -> Tensor:
     inside = logits.masked_fill(~allowed, -torch.inf).logsumexp(1)
     each = logits.logsumexp(1) - inside
     weight = torch.ones_like(each)
+    lenses = 1 << ID["eye_g"]  # what glasses may hide counts as what it is
     for name, factor in HEAVIER.items():
-        weight = torch.where(bits == 1 << ID[name], factor, weight)
+        own = 1 << ID[name]
+        weight = torch.where((bits == own) | (bits == own | lenses), factor, weight)
     weight = weight * owner[:, None, None] * (bits != (1 << CLASS_COUNT) - 1)
     return (each * weight).sum() / weight.sum().clamp(min=1.0)
 

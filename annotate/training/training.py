@@ -17,7 +17,7 @@ from annotate.training.samples import Samples
 from sfhq.errors import UsageError
 from sfhq.images import CLASS_COLOURS
 
-AVERAGED = 0.99  # share of the average that a step of 16 samples leaves
+AVERAGED = 0.97  # share of the average that a step of 16 samples leaves
 SHOWN = 8  # samples in the grid
 MOST_NORM = 5.0  # of the gradient
 
@@ -43,7 +43,7 @@ class LabelRecipe:
     images: int = 20000
     batch: int = 8
     seed: int = 0
-    rate: float = 1.5e-3
+    rate: float = 2e-3
     slow: float = 0.15
     warm: float = 0.03
     exact: float = 0.55
