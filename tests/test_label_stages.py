@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from reading import ATTRIBUTES, TinyReader, face_points
+from test_masks import as_map, face_map
 from tiny import finish, finish_about, tiny_pixels, tree
 
 import annotate
@@ -23,8 +24,10 @@ from annotate.attribute import COMPONENTS, Attribute
 from annotate.detect import Detect
 from annotate.labels.classes import CLASSES, ID, flip_ids
 from annotate.labels.classifier import Classes
+from annotate.labels.describe import described
 from annotate.labels.looks import FACIAL_HAIR, HATS
 from annotate.labels.points import REASONS
+from annotate.labels.sides import assign_sides
 from annotate.landmark import Landmark
 from annotate.parse import HAIR, MASKS, PROBABILITIES, Parse
 from sfhq import stages
@@ -469,3 +472,17 @@ def test_the_embedded_network_labels_a_picture() -> None:
     apart = np.hypot(*(face.points[17:68, :2] - found[17:]).T)
     assert np.median(apart) < 0.08 * unit, "dlib sees the same face"
     assert 0 < face.looks["quality"] <= 100 and len(face.attributes) >= 40
+
+
+def test_glasses_need_the_map_and_the_attribute() -> None:
+    reading = TinyReader(61).read(np.full((1, 61, 61, 3), 120, np.uint8))
+    drawn = assign_sides(face_map())
+    photo = np.full((61, 61, 3), 120, np.uint8)
+    sure = {**dict.fromkeys(NAMES, 0.1), "Eyeglasses": 0.9}
+    rows = np.zeros((COUNT, 5))
+    rows[:, :2] = face_points() * 61
+    plain = described(photo, reading, sure, as_map(drawn), rows)
+    drawn[28:34, 12:48] = ID["eye_g"]
+    worn = described(photo, reading, sure, as_map(drawn), rows)
+    unsure = described(photo, reading, {**sure, "Eyeglasses": 0.3}, as_map(drawn), rows)
+    assert (plain["glasses"], worn["glasses"], unsure["glasses"]) == ("none", "clear", "none")
