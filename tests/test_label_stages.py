@@ -15,21 +15,24 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from reading import ATTRIBUTES, TinyReader, face_points
+from test_masks import as_map, face_map
 from tiny import finish, finish_about, tiny_pixels, tree
 
 import annotate
 import cli
 from annotate.attribute import COMPONENTS, Attribute
 from annotate.detect import Detect
-from annotate.labels.classes import CLASSES, flip_ids
+from annotate.labels.classes import CLASSES, ID, flip_ids
 from annotate.labels.classifier import Classes
+from annotate.labels.describe import described
 from annotate.labels.looks import FACIAL_HAIR, HATS
 from annotate.labels.points import REASONS
+from annotate.labels.sides import assign_sides
 from annotate.landmark import Landmark
 from annotate.parse import HAIR, MASKS, PROBABILITIES, Parse
 from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.faces.detector import Detection
+from sfhq.faces.detector import Detection, FaceDetector
 from sfhq.faces.found import POINTS
 from sfhq.faces.points import ARRAY as LANDMARKS
 from sfhq.faces.points import COUNT, MIRROR
@@ -38,6 +41,7 @@ from sfhq.parts.photos import read_mask, read_photo, read_pixels
 from sfhq.parts.records import FaceRecord, Pixels
 from sfhq.pipeline import load_recipe
 from sfhq.pipeline.engine import run_stage
+from sfhq.weights.checkpoints import pack_path
 
 DIGEST = "0" * 64
 KNOWN = (
@@ -451,3 +455,34 @@ def test_it_says_the_same_as_the_stages(tmp_path: Path) -> None:
     assert {k: record.about[k] for k in Attribute.columns} == {**face.looks}
     said = {*record.about["parse_flags"].split(", "), *record.about["landmark_flags"].split(", ")}
     assert {word for word in said if word} == {*face.flags}
+
+
+@pytest.mark.skipif(not pack_path("labels").is_file(), reason="no embedded label network")
+def test_the_embedded_network_labels_a_picture() -> None:
+    """The three lines of the README, on the shipped sample art."""
+    path = Path(cli.__file__).parent / "sfhq" / "samples" / "oil_0000.jpg"
+    face = annotate.Labeller.load()(Image.open(path))[0]
+    present = {CLASSES[i] for i in np.unique(face.mask)}
+    assert {"skin", "hair", "nose", "l_brow", "r_brow", "l_eye", "r_eye"} <= present
+    left, right = (np.nonzero(face.mask == ID[f"{side}_eye"])[1].mean() for side in "lr")
+    assert right < left, "the subject's right eye lies on the picture's left"
+    assert np.isfinite(face.points).all() and (face.points[:68, 2] > 0).mean() > 0.8
+    found = FaceDetector().detect(Image.open(path).convert("RGB"))[0].landmarks
+    unit = np.hypot(*(found[45] - found[36]))
+    apart = np.hypot(*(face.points[17:68, :2] - found[17:]).T)
+    assert np.median(apart) < 0.08 * unit, "dlib sees the same face"
+    assert 0 < face.looks["quality"] <= 100 and len(face.attributes) >= 40
+
+
+def test_glasses_need_the_map_and_the_attribute() -> None:
+    reading = TinyReader(61).read(np.full((1, 61, 61, 3), 120, np.uint8))
+    drawn = assign_sides(face_map())
+    photo = np.full((61, 61, 3), 120, np.uint8)
+    sure = {**dict.fromkeys(NAMES, 0.1), "Eyeglasses": 0.9}
+    rows = np.zeros((COUNT, 5))
+    rows[:, :2] = face_points() * 61
+    plain = described(photo, reading, sure, as_map(drawn), rows)
+    drawn[28:34, 12:48] = ID["eye_g"]
+    worn = described(photo, reading, sure, as_map(drawn), rows)
+    unsure = described(photo, reading, {**sure, "Eyeglasses": 0.3}, as_map(drawn), rows)
+    assert (plain["glasses"], worn["glasses"], unsure["glasses"]) == ("none", "clear", "none")
