@@ -143,8 +143,8 @@ def worth_saying(facts: Mapping[str, Value], negations: bool, judgements: bool =
 
     Not said are: that somebody lacks an attribute, unless `negations`, and then not what follows
     from another statement, such as that black hair is not blond; that anybody but a grown man
-    has no beard; `Young` where the age says more; judgements, unless asked for. The age "young adult" is
-    said as `Young`.
+    has no beard; `Young` where the age says more; judgements, unless asked for. The age "young
+    adult" is said as `Young`.
 
     Args:
         facts: statements without contradictions.
