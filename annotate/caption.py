@@ -29,7 +29,6 @@ class CaptionSettings:
     """See `Caption`."""
 
     count: Annotated[int, option("Captions per face, no two alike.", least=1, most=1000)] = 1
-    seed: Annotated[int, option("Seed of all choices.", least=0, most=2**64 - 1)] = 0
     negations: Annotated[bool, option("Also say what a face does not have.")] = False
     judgements: Annotated[bool, option("Also say attributes that are opinions.")] = False
     rule: Annotated[
@@ -67,6 +66,7 @@ class Caption(Stage[CaptionSettings]):
         "caption_reason": "text",  # why there is none
     }
     Settings: ClassVar[type[Any]] = CaptionSettings
+    shares: ClassVar[tuple[str, ...]] = ("seed",)
     about: ClassVar[str] = (
         "Captions state what the attributes say, all of it and nothing else: a parser reads each "
         "one back before it is written. Of attributes that contradict each other the surest stays."
@@ -89,7 +89,7 @@ class Caption(Stage[CaptionSettings]):
         from annotate.network.names import ATTRIBUTES
 
         grammar = Grammar(settings.negations, settings.judgements, settings.most)
-        return cls(grammar, ATTRIBUTES, settings.count, settings.seed, settings.rule)
+        return cls(grammar, ATTRIBUTES, settings.count, recipe.seed, settings.rule)
 
     def check(self, part: Part) -> None:
         """Refuse a part of which nothing is known yet."""

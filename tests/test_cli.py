@@ -23,6 +23,7 @@ from cli import main
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
 PIPELINE = ["ingest", "align", "invert", "synthesize", "detect", "embed", "dedup"]
+PIPELINE += ["parse", "landmark", "attribute", "caption"]
 COUNT = 5
 Networks = tuple[Path, Path]
 
@@ -179,7 +180,7 @@ def test_run_again_changes_nothing(whole: Path, art: Path, run_flags: list[str])
     assert tree(whole) == before
     stages = json.loads(out)["stages"]
     assert [s["stage"] for s in stages] == PIPELINE
-    assert [s["alive"] for s in stages] == [COUNT] * 3 + [2 * COUNT] * 4
+    assert [s["alive"] for s in stages] == [COUNT] * 3 + [2 * COUNT] * 8
 
 
 def test_stages_one_by_one_are_the_run(
@@ -195,6 +196,7 @@ def test_stages_one_by_one_are_the_run(
         ["embed", part],
         ["dedup", part, "--threshold", "1"],
     ]
+    steps += [[name, part] for name in ("parse", "landmark", "attribute", "caption")]
     for step in steps:
         out = json.loads(works(*step, "--json"))
         assert out["stage"] == step[0]

@@ -124,7 +124,7 @@ FILES: dict[str, tuple[tuple[Damage, ...], tuple[str, ...]]] = {
     "records/score/00000.parquet": ((*ANY, *RECORDS), (*READERS, "dedup")),
     "records/dedup/00000.parquet": ((*ANY, *RECORDS), READERS),
     "arrays/embedding/00000.npy": ((*ANY, *ARRAY), VECTORS),
-    "arrays/landmarks_68/00000.npy": ((*ANY, *ARRAY), ("export", "embed", "curate")),
+    "arrays/landmarks_68/00000.npy": ((*ANY, *ARRAY), ("embed", "curate")),
     "images/*.png": (ANY, ("sheet", "export", "embed", "curate")),
     "labels.sqlite": (tuple(d for d in ANY if d is not damage.link), ("labels",)),
     "curation/taste.safetensors": (tuple(d for d in ANY if d is not damage.link), ("score",)),

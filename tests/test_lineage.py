@@ -126,10 +126,12 @@ def test_redo_drops_what_read_it_and_nothing_else(part: Part) -> None:
     sfhq("halo", part.root)
     halos = tree(part.root / "records" / "halo")
     assert readers(part, "embed") == ["dedup"]
-    assert readers(part, "synthesize") == ["detect", "embed", "dedup", "halo"]
+    made = ["detect", "embed", "dedup", "parse", "landmark", "attribute", "caption", "halo"]
+    assert sorted(readers(part, "synthesize")) == sorted(made)
     sfhq("embed", part.root, "--redo")
     assert part.stages() == [
-        *("ingest", "align", "invert", "synthesize", "detect", "embed", "halo"),
+        *("ingest", "align", "invert", "synthesize", "detect", "embed"),
+        *("parse", "landmark", "attribute", "caption", "halo"),
     ]
     assert tree(part.root / "records" / "halo") == halos
     sfhq("detect", part.root, "--redo")
@@ -171,7 +173,8 @@ def test_what_has_changed_is_shown(part: Part, tmp_path: Path) -> None:
     assert outdated(part, "embed") == ["detect"]
     said = sfhq("show", part.root).stdout
     assert f"detect has changed since embed read it; run: sfhq embed {part.root} --redo" in said
-    assert [r["stage"] for r in funnel(part) if r["outdated"]] == ["embed"]
+    late = [r["stage"] for r in funnel(part) if r["outdated"]]
+    assert late == ["embed", "parse", "landmark", "attribute"]
     said = sfhq("embed", part.root, code=2).stderr
     assert "embed read detect as it was before; run: sfhq embed" in said
 
@@ -299,7 +302,8 @@ def test_rows_of_faces_that_are_not_there_are_named(part: Part) -> None:
 
 
 def test_drop_says_what_went(part: Part) -> None:
-    assert drop(part, "detect") == ["detect", "embed", "dedup"]
+    labels = ["parse", "landmark", "attribute", "caption"]
+    assert drop(part, "detect") == ["detect", "embed", "dedup", *labels]
     assert drop(part, "detect") == []
 
 

@@ -104,7 +104,11 @@ def test_it_goes_on(part: Part, art: Path) -> None:
     assert len(list(part.faces())) > 2
     assert "score" in part.stage_info("dedup")["inputs"]
     sfhq("embed", part.root, "--redo")
-    assert part.stages() == ["ingest", "align", "invert", "synthesize", "detect", "embed"]
+    labels = ["parse", "landmark", "attribute", "caption"]
+    assert part.stages() == [
+        *("ingest", "align", "invert", "synthesize", "detect", "embed"),
+        *labels,
+    ]
 
 
 def test_other_settings_are_refused_by_name(part: Part, art: Path) -> None:

@@ -265,7 +265,7 @@ ROWS: tuple[ModelRow, ...] = (
         "Apache-2.0",
         "Apache 2.0",
         "yes",
-        (),
+        ("flip train",),
         "https://huggingface.co/google-bert/bert-base-uncased",
         "https://huggingface.co/google-bert/bert-base-uncased/resolve/"
         "86b5e0934494bd15c9632b12f734a8a67f723594/model.safetensors",
