@@ -31,8 +31,9 @@ from scipy.ndimage import gaussian_filter
 
 import sfhq
 from encoders.e4e.pair import Pair
+from sfhq.colour import to_lab
 from sfhq.parts.photos import load_images
-from sfhq.parts.records import Array, Pixels
+from sfhq.parts.records import Pixels
 from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis.candidates import CandidateMaker, render
 from sfhq.synthesis.latents import LatentPrior
@@ -40,14 +41,6 @@ from sfhq.tensors import to_pixels
 
 REDUCED = 64
 DETAILED = 128
-TO_XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
-WHITE = TO_XYZ.sum(axis=1)  # D65
 
 
 class Row(NamedTuple):
@@ -58,16 +51,6 @@ class Row(NamedTuple):
     detail: float
 
 
-def lab_of(pixels: Pixels) -> Array:
-    """(H, W, 3) uint8 sRGB to CIELAB, white D65."""
-    v = pixels.astype(np.float64) / 255
-    linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ TO_XYZ.T / WHITE
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
-
-
 def reduced(pixels: Pixels, size: int) -> Pixels:
     """The picture with `size` pixels per side."""
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX))
@@ -76,8 +59,8 @@ def reduced(pixels: Pixels, size: int) -> Pixels:
 def compare(art: Pixels, photo: Pixels) -> Row:
     """Measure one candidate's picture against the inspiration, both (H, W, 3) uint8."""
     ours, theirs = reduced(photo, REDUCED), reduced(art, REDUCED)
-    apart = np.linalg.norm(lab_of(ours) - lab_of(theirs), axis=-1).mean()
-    light = lab_of(reduced(photo, DETAILED))[..., 0]
+    apart = np.linalg.norm(to_lab(ours) - to_lab(theirs), axis=-1).mean()
+    light = to_lab(reduced(photo, DETAILED))[..., 0]
     band = gaussian_filter(light, 1.0) - gaussian_filter(light, 4.0)
     return Row(
         float(np.abs(ours.astype(float) - theirs).mean()),

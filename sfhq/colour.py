@@ -1,4 +1,4 @@
-"""Any image that Pillow decodes as upright 8-bit sRGB: colour profiles, depth, transparency.
+"""Any image that Pillow decodes as upright 8-bit sRGB, and sRGB as CIELAB.
 
 Colours are converted by their ICC profile, relative colorimetric with black point compensation, by
 littleCMS. A profile that is damaged, or made for another kind of image, is ignored: the values are
@@ -20,6 +20,13 @@ FLOAT_WHITE = 4.0  # floating point values up to this are of a scale where white
 WHITES = (255.0, 65535.0)  # the scales of larger values
 STRIP = 1 << 22  # values converted at a time, so that no copy in float64 is large
 Change = ImageCms.ImageCmsTransform | tuple[int, ...]  # of grey images: a table of 256 values
+# IEC 61966-2-1's matrix from linear sRGB to X, Y, Z; its rows sum to the white, D65.
+TO_XYZ = (
+    (0.4124564, 0.3575761, 0.1804375),
+    (0.2126729, 0.7151522, 0.0721750),
+    (0.0193339, 0.1191920, 0.9503041),
+)
+LAB_EDGE = 6 / 29
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC colour space -> Pillow's mode
 
 
@@ -140,3 +147,21 @@ def _transform(profile: bytes) -> tuple[str, Change] | None:
     if np.abs(moved - plain).max() <= 1:
         return None
     return mode, transform if mode == "RGB" else tuple(moved[0, :, 1].tolist())
+
+
+def to_lab(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """(..., 3) sRGB from 0 to 255 as (..., 3) CIELAB with white D65.
+
+    Values v from 0 to 1 become linear by ((v + 0.055) / 1.055)^2.4, or v / 12.92 up to 0.04045. X,
+    Y and Z are divided by the white's. With f(t) = t^(1/3), or t / (3 d^2) + 4 / 29 up to t = d^3
+    for d = 6 / 29: L* = 116 f(Y) - 16, a* = 500 (f(X) - f(Y)), b* = 200 (f(Y) - f(Z)).
+
+    Source: IEC 61966-2-1 for sRGB, CIE 15 for CIELAB.
+    """
+    value = np.asarray(rgb, np.float64) / 255
+    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    matrix = np.array(TO_XYZ)
+    xyz = linear @ matrix.T / matrix.sum(axis=1)
+    low = xyz / (3 * LAB_EDGE**2) + 4 / 29
+    x, y, z = np.moveaxis(np.where(xyz > LAB_EDGE**3, np.cbrt(xyz), low), -1, 0)
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

@@ -244,7 +244,7 @@ def test_another_architecture_is_refused(tmp_path: Path, network: E4e, change: o
     assert isinstance(change, dict)
     path = tmp_path / "e4e.safetensors"
     save_checkpoint(path, "e4e", {**E4E.to_dict(), **change}, network.state_dict())
-    refuse(path, "do not fit")
+    refuse(path, "architecture disagree")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", "3", '"e4e"'])

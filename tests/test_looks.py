@@ -17,11 +17,11 @@ from annotate.labels.colour import (
     class_colour,
     hair_colour,
     skin_tone,
-    to_lab,
     typology_angle,
 )
 from annotate.labels.quality import COMPONENTS, FORMULAS, Seen, overall
 from annotate.labels.sides import assign_sides
+from sfhq.colour import to_lab
 from sfhq.faces.classes import ID
 
 SIZE = 244

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sfhq.commands.numbers import SEED, Finite
+from sfhq.commands.train import batch_option, run_of_training
 from sfhq.console import FOLDER, say
 
 
@@ -25,35 +25,14 @@ from sfhq.console import FOLDER, say
 @click.option(
     "--teachers", type=FOLDER, help="Folder of MediaPipe's networks; needed with --photos."
 )
-@click.option(
-    "--out", type=FOLDER, required=True, help="Folder of the run; an earlier run in it is resumed."
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option(
-    "--minutes",
-    type=Finite(0, min_open=True),
-    help="Stop after this many minutes; run again to go on.",
-)
+@run_of_training
+@batch_option(8, "Pictures")
 @click.option(
     "--images",
     type=click.IntRange(1),
     default=20000,
     show_default=True,
     help="Number of pictures to see in all.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(2, 4096),
-    default=8,
-    show_default=True,
-    help="Pictures a step.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Number format of the convolutions; bf16 needs hardware for it.",
 )
 def train_labels(
     heads: tuple[Path, ...],

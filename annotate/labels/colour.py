@@ -1,10 +1,5 @@
 """Colours of skin and hair in CIELAB, and what they are called.
 
-sRGB values v from 0 to 1 become linear by ((v + 0.055) / 1.055)^2.4, or v / 12.92 up to 0.04045.
-With IEC 61966-2-1's matrix for D65 they become X, Y, Z, which are divided by the white's. With
-f(t) = t^(1/3), or t / (3 d^2) + 4 / 29 up to t = d^3 for d = 6 / 29:
-L* = 116 f(Y) - 16, a* = 500 (f(X) - f(Y)), b* = 200 (f(Y) - f(Z)).
-
 The individual typology angle of skin is atan2(L* - 50, b*) in degrees (Chardon et al. 1991). It is
 that of the photo: light and exposure change it.
 """
@@ -17,19 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from sfhq.colour import to_lab
 from sfhq.faces.classes import ID
 from sfhq.parts.records import Pixels
 
 Floats = npt.NDArray[np.float64]
 
-TO_XYZ = np.array(
-    [
-        [0.4124564, 0.3575761, 0.1804375],
-        [0.2126729, 0.7151522, 0.0721750],
-        [0.0193339, 0.1191920, 0.9503041],
-    ]
-)
-DELTA = 6 / 29
 # Chardon's groups: name and the angle above which skin belongs to it.
 SKIN_TONES = (
     *(("very light", 55.0), ("light", 41.0), ("intermediate", 28.0), ("tan", 10.0)),
@@ -47,23 +35,6 @@ PINK, PINK_HUE = 38.0, 30.0  # from this L* on and below this hue it is not red 
 NATURAL = (12.0, 112.0)  # degrees between which natural hair lies
 BLACK = 5.0  # L* below which no hue can be seen
 BLOND = 30.0  # L* from which natural hair is blond
-
-
-def to_lab(rgb: npt.NDArray[np.generic]) -> Floats:
-    """(..., 3) CIELAB of (..., 3) sRGB from 0 to 255."""
-    value = np.asarray(rgb, np.float64) / 255
-    linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ TO_XYZ.T / TO_XYZ.sum(1)
-    f = np.where(xyz > DELTA**3, np.cbrt(xyz), xyz / (3 * DELTA**2) + 4 / 29)
-    out: Floats = np.stack(
-        [
-            116 * f[..., 1] - 16,
-            500 * (f[..., 0] - f[..., 1]),
-            200 * (f[..., 1] - f[..., 2]),
-        ],
-        -1,
-    )
-    return out
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ from sfhq.faces.classes import FLIPPED
 from sfhq.parts.records import Pixels
 from sfhq.tensors import to_tensor
 from sfhq.weights.checkpoints import (
-    check_sizes,
+    build_network,
     pack_path,
     read_checkpoint,
-    require_fit,
     save_checkpoint,
 )
 
@@ -226,24 +225,16 @@ def load_labels(path: Path | None = None) -> tuple[LabelReader, str]:
     try:
         if json.loads(checkpoint.notes.get("attributes", "[]")) != list(ATTRIBUTES):
             raise ValueError("it predicts other attributes than this version; train it again")
-        check_sizes(checkpoint.architecture, len(state))
-        config = LabelConfig.from_dict(checkpoint.architecture)
         found = {f.name: state.pop(f"calibration.{f.name}") for f in fields(Calibration)}
         for name, value in found.items():
             if value.shape != getattr(Calibration.plain(), name).shape:
                 raise ValueError(f"calibration.{name} has shape {tuple(value.shape)}")
-        with torch.device("meta"):
-            outline = LabelNetwork(config).fold()
-        require_fit(outline, state)
-        network = LabelNetwork(config).fold()
-        network.load_state_dict(state)
-    except (
-        *(RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError),
-        IntegrityError,
-    ) as error:
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise IntegrityError(
-            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+            f"{checkpoint.path}: damaged: calibration and version disagree: {error}"
         ) from None
+    network = build_network(
+        checkpoint, lambda sizes: LabelNetwork(LabelConfig.from_dict(sizes)).fold(), state
+    )
     network.to(memory_format=torch.channels_last)
-    network.eval().requires_grad_(False)
     return LabelReader(network, Calibration(**found)), checkpoint.digest

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfhq.commands.numbers import SEED, Finite
-from sfhq.commands.train import check_device
+from sfhq.commands.numbers import Finite
+from sfhq.commands.train import DEVICE, batch_option, check_device, run_of_training
 from sfhq.console import FOLDER, Command, options, say
 from sfhq.errors import UsageError
 
@@ -44,9 +44,9 @@ source_options = options(
 
 @flip.command("train")
 @source_options
-@click.option(
-    "--out", type=FOLDER, required=True, help="Folder of the run; an earlier run in it is resumed."
-)
+@run_of_training
+@DEVICE
+@batch_option(64, "Images, of all processes together,")
 @click.option(
     "--config",
     "size",
@@ -61,13 +61,6 @@ source_options = options(
     default=200_000,
     show_default=True,
     help="Number of images to see in all.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(2, 65_536),
-    default=64,
-    show_default=True,
-    help="Images per step, over all processes.",
 )
 @click.option(
     "--slices",
@@ -133,20 +126,6 @@ source_options = options(
 )
 @click.option(
     "--checkpointing", is_flag=True, help="Compute layers twice: slower, with less memory."
-)
-@click.option("--seed", type=SEED, default=0, show_default=True)
-@click.option(
-    "--minutes",
-    type=Finite(0, min_open=True),
-    help="Stop after this many minutes; run again to go on.",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "bf16"]),
-    default="fp32",
-    show_default=True,
-    help="Number format of the networks; weights stay fp32.",
 )
 def flip_train(
     sources: tuple[Path, ...],

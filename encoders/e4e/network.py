@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from encoders.e4e.irse import Backbone, BackboneConfig
 from sfhq.errors import IntegrityError
 from sfhq.weights.checkpoints import (
-    check_sizes,
+    build_network,
     file_digest,
     pack_path,
     read_checkpoint,
@@ -266,25 +266,10 @@ def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, 
         IntegrityError: the file is damaged, or was made for a generator of another resolution.
     """
     checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
-    try:
-        check_sizes(checkpoint.architecture, len(checkpoint.state))
-        config = E4eConfig.from_dict(checkpoint.architecture)
-        with torch.device("meta"):
-            outline = E4e(config)
-        require_fit(outline, checkpoint.state)
-        network = E4e(config)
-        network.load_state_dict(checkpoint.state)
-    except (
-        *(RuntimeError, TypeError, ValueError, LookupError),
-        *(OverflowError, AttributeError, IntegrityError),
-    ) as error:
-        raise IntegrityError(
-            f"{checkpoint.path}: damaged: tensors do not fit the architecture: "
-            f"{str(error).splitlines()[-1]}"
-        ) from None
+    network = build_network(checkpoint, lambda sizes: E4e(E4eConfig.from_dict(sizes)))
     if num_ws is not None and network.config.num_ws != num_ws:
         raise IntegrityError(
             f"{checkpoint.path}: has {network.config.num_ws} layers, but the generator has "
             f"{num_ws}; give the encoder that was trained for this generator"
         )
-    return network.eval().requires_grad_(False), checkpoint.digest
+    return network, checkpoint.digest

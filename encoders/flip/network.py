@@ -21,19 +21,17 @@ from torch import Tensor, nn
 
 from encoders.flip.text import TextConfig, TextTower
 from encoders.flip.vision import VisionConfig, VisionTower
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import UsageError
 from sfhq.weights.checkpoints import (
-    check_sizes,
+    build_network,
     pack_path,
     read_checkpoint,
-    require_fit,
     save_checkpoint,
 )
 
 # Of CLIP's training images, Radford et al. 2021, for colours in [0, 1].
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 DEVIATION = (0.26862954, 0.26130258, 0.27577711)
-MOST_TOKENS = 1 << 20
 COLDEST, WARMEST = 0.001, 0.5  # limits of the temperature
 
 
@@ -253,25 +251,5 @@ def load_flip(path: Path | None = None) -> LoadedFlip:
         IntegrityError: the file is damaged.
     """
     checkpoint = read_checkpoint(path or pack_path("flip"), "flip")
-    try:
-        text = dict(checkpoint.architecture["text"])
-        if not 0 < text.pop("vocabulary") <= MOST_TOKENS:  # more than any width
-            raise ValueError(f"vocabulary; wanted at most {MOST_TOKENS} tokens")
-        check_sizes({**checkpoint.architecture, "text": text}, len(checkpoint.state))
-        config = FlipConfig.from_dict(checkpoint.architecture)
-        if max(config.vision.depth, config.text.depth) > len(checkpoint.state):
-            raise ValueError("has more layers than tensors")
-        with torch.device("meta"):
-            outline = Flip(config)
-        require_fit(outline, checkpoint.state)
-        network = Flip(config)
-        network.load_state_dict(checkpoint.state)
-    except (
-        *(RuntimeError, TypeError, ValueError, LookupError),
-        *(OverflowError, AttributeError, IntegrityError),
-    ) as error:
-        raise IntegrityError(
-            f"{checkpoint.path}: damaged: tensors do not fit the architecture: "
-            f"{str(error).splitlines()[-1]}"
-        ) from None
-    return LoadedFlip(network.eval().requires_grad_(False), checkpoint.digest, checkpoint.notes)
+    network = build_network(checkpoint, lambda sizes: Flip(FlipConfig.from_dict(sizes)))
+    return LoadedFlip(network, checkpoint.digest, checkpoint.notes)

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
+from sfhq.weights.checkpoints import MOST_TOKENS
 
 SHIPPED = Path(__file__).with_name("vocabulary.txt")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ADDED = ("[DEC]", "[ENC]")  # behind BERT's vocabulary, in this order
 LENGTH = 65  # most tokens of a text in the published training
-MOST_TOKENS = 1 << 20
 MOST_BYTES = 1 << 24
 MOST_LETTERS = 20_000  # of a text; what follows could not reach the network anyway
 

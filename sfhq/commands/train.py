@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -10,14 +12,16 @@ from sfhq.commands.numbers import SEED, Finite
 from sfhq.console import FOLDER, Command, options, say
 from sfhq.errors import UsageError
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 @click.group(cls=Command)
 def train() -> None:
     """Train a generator and its encoder, and measure how good they are."""
 
 
-train_options = options(
-    click.argument("folders", type=FOLDER, nargs=-1, required=True),
+# What every training takes.
+run_of_training = options(
     click.option(
         "--out",
         type=FOLDER,
@@ -31,22 +35,40 @@ train_options = options(
         help="Stop after this many minutes; run again to go on.",
     ),
     click.option(
-        "--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda."
-    ),
-    click.option(
-        "--batch",
-        type=click.IntRange(2, 4096),
-        default=16,
-        show_default=True,
-        help="Photos per step.",
-    ),
-    click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16"]),
         default="fp32",
         show_default=True,
         help="Number format of the convolutions; bf16 needs hardware for it.",
     ),
+)
+DEVICE = click.option(
+    "--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda."
+)
+
+
+def batch_option(default: int, what: str) -> Callable[[F], F]:
+    """The option --batch.
+
+    Args:
+        default: its default.
+        what: what it counts, for the help.
+    """
+    return click.option(
+        "--batch",
+        type=click.IntRange(2, 65_536),
+        default=default,
+        show_default=True,
+        help=f"{what} per step.",
+    )
+
+
+# What trainings on photos take.
+train_options = options(
+    click.argument("folders", type=FOLDER, nargs=-1, required=True),
+    run_of_training,
+    DEVICE,
+    batch_option(16, "Photos"),
 )
 
 

@@ -13,14 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfhq.colour import LAB_EDGE, TO_XYZ
+
 REDUCED = 64
 DETAILED = 128
 FINE, COARSE = 1.0, 4.0  # standard deviations of the Gaussians between which detail is measured
-TO_XYZ = (
-    (0.4124564, 0.3575761, 0.1804375),
-    (0.2126729, 0.7151522, 0.0721750),
-    (0.0193339, 0.1191920, 0.9503041),
-)
 
 
 class Seen(NamedTuple):
@@ -87,15 +84,12 @@ def reduce(images: Tensor, size: int) -> Tensor:
 
 
 def to_lab(images: Tensor) -> Tensor:
-    """(N, 3, H, W) sRGB in [-1, 1] to CIELAB with white D65.
-
-    Source: IEC 61966-2-1 for sRGB, CIE 15 for CIELAB.
-    """
+    """(N, 3, H, W) sRGB in [-1, 1] to CIELAB, as `sfhq.colour.to_lab`; differentiable."""
     value = (images.clamp(-1, 1) + 1) / 2
     linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     matrix = torch.tensor(TO_XYZ)
     xyz = torch.einsum("ij,njhw->nihw", matrix / matrix.sum(dim=1, keepdim=True), linear)
-    edge = 6 / 29
+    edge = LAB_EDGE
     f = torch.where(xyz > edge**3, xyz.clamp(min=edge**3) ** (1 / 3), xyz / (3 * edge**2) + 4 / 29)
     x, y, z = f.unbind(dim=1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)

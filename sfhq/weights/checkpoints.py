@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,9 @@ from stylegan2_ops.generator import Generator, GeneratorConfig
 
 MOST_SIZE = 8192  # of a width or a side; published networks have up to 1024
 MOST_BASE = 2**20  # `channel_base`; published generators have up to 65536
-COUNTS = ("mapping_layers", "num_ws", "depths")  # numbers of layers
+MOST_TOKENS = 2**20  # `vocabulary`; published ones have up to 262,144
+COUNTS = ("mapping_layers", "num_ws", "depths", "depth")  # numbers of layers
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -210,19 +212,45 @@ def load_generator(path: Path | None = None) -> tuple[Generator, str]:
         path: a safetensors file; None for the embedded pack.
     """
     checkpoint = read_checkpoint(path or pack_path("generator"), "generator")
+    generator = build_network(checkpoint, lambda sizes: Generator(GeneratorConfig(**sizes)))
+    return generator, checkpoint.digest
+
+
+def build_network(
+    checkpoint: Checkpoint,
+    network_of: Callable[[dict[str, Any]], Network],
+    state: Mapping[str, Tensor] | None = None,
+) -> Network:
+    """The network that a checkpoint holds, in eval mode and without gradients.
+
+    Sizes are checked, and tensors compared with an outline that takes no memory, before anything is
+    built.
+
+    Args:
+        checkpoint: the file, read.
+        network_of: builds the network of an architecture.
+        state: its tensors; None for all of the checkpoint.
+
+    Raises:
+        IntegrityError: the tensors are not those of the architecture.
+    """
+    tensors = checkpoint.state if state is None else state
     try:
-        check_sizes(checkpoint.architecture, len(checkpoint.state))
-        config = GeneratorConfig(**checkpoint.architecture)
+        check_sizes(checkpoint.architecture, len(tensors))
         with torch.device("meta"):
-            outline = Generator(config)
-        require_fit(outline, checkpoint.state)
-        generator = Generator(config)
-        generator.load_state_dict(checkpoint.state)
-    except (RuntimeError, TypeError, ValueError, OverflowError, IntegrityError) as error:
+            outline = network_of(checkpoint.architecture)
+        require_fit(outline, tensors)
+        network = network_of(checkpoint.architecture)
+        network.load_state_dict(dict(tensors))
+    except (
+        *(RuntimeError, TypeError, ValueError, LookupError),
+        *(OverflowError, AttributeError, IntegrityError),
+    ) as error:
         raise IntegrityError(
-            f"{checkpoint.path}: tensors and architecture disagree: {str(error).splitlines()[-1]}"
+            f"{checkpoint.path}: damaged: tensors and architecture disagree: "
+            f"{str(error).splitlines()[-1]}"
         ) from None
-    return generator.eval().requires_grad_(False), checkpoint.digest
+    return network.eval().requires_grad_(False)
 
 
 def check_sizes(architecture: Mapping[str, Any], tensors: int) -> None:
@@ -236,7 +264,7 @@ def check_sizes(architecture: Mapping[str, Any], tensors: int) -> None:
         ValueError: names the first number.
     """
     for name, value in _numbers(architecture):
-        most = MOST_BASE if name == "channel_base" else MOST_SIZE
+        most = {"channel_base": MOST_BASE, "vocabulary": MOST_TOKENS}.get(name, MOST_SIZE)
         if name in COUNTS:
             most = max(tensors, 1)
         if not (math.isfinite(value) if isinstance(value, float) else 0 <= value <= most):
