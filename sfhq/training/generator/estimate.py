@@ -6,6 +6,7 @@ are known. It is a start from which the training improves each code.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict
 
@@ -53,17 +54,19 @@ def estimate_codes(
 
     Args:
         codes: changed in place: basis, table, mean and root.
-        start: a generator whose mapping `PhotoCodes.write_mapping` wrote.
+        start: a generator whose mapping `PhotoCodes.write_mapping` wrote; it draws on its device.
         photos: the photos of `codes`.
         generator: random number generator.
     """
     start = start.eval()
-    use_basis(codes, start.mapping, generator)
+    device, mapping = start.latent_avg.device, copy.deepcopy(start.mapping).cpu()
+    use_basis(codes, mapping, generator)
     images, known = [], []
     for count in (DRAWN // 50,) * 50:
         z = torch.randn(count, start.config.z_dim, generator=generator)
-        images.append(_small(start.synthesis(start.broadcast(start.mapping(z)), "const")))
-        known.append(codes_of(codes, start.mapping, z))
+        w_plus = start.broadcast(mapping(z).to(device))
+        images.append(_small(start.synthesis(w_plus, "const")).cpu())
+        known.append(codes_of(codes, mapping, z))
     pixels, targets = torch.cat(images), torch.cat(known)
     everyone = torch.arange(len(photos))
     small = photos.at(SMALL)

@@ -130,7 +130,7 @@ class GeneratorTraining:
         self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
         if start is not None:
             check_start(start, _at_resolution(recipe.config, recipe.phases[0][0]))
-            estimate_codes(self.codes, start, photos, self.rng)
+            estimate_codes(self.codes, start.to(self.device), photos, self.rng)
         self.images = 0
         self.steps = 0
         self.phase = -1
