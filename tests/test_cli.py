@@ -147,15 +147,25 @@ def test_a_module_of_commands_is_light(module: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
+def inside(group: click.Group) -> Iterator[click.Command]:
+    """All commands of a group and of the groups in it."""
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from inside(command)
+
+
+def test_every_number_has_limits() -> None:
+    """No option takes negative, huge or not finite numbers because nobody thought of them."""
+    for command in inside(main):
+        context = click.Context(command, help_option_names=["-h", "--help"])
+        for each in command.get_params(context):
+            free = type(each.type) in (click.types.IntParamType, click.types.FloatParamType)
+            assert not free, f"{command.name}: give {each.opts} a range"
+
+
 def test_no_command_is_forgotten() -> None:
     """Whatever a module defines as a command can be called."""
-
-    def inside(group: click.Group) -> Iterator[click.Command]:
-        for command in group.commands.values():
-            yield command
-            if isinstance(command, click.Group):
-                yield from inside(command)
-
     known = list(inside(main))
     for module in command_modules():
         for name, value in vars(importlib.import_module(module)).items():

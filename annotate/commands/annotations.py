@@ -62,7 +62,13 @@ def export(part: Path, target: Path, file_format: Any, points: str, images: bool
 @click.option("--truth", type=FOLDER, required=True, help="Part whose labels are right.")
 @click.option("--report", "page", type=FOLDER, help="Also write a page with the worst photos.")
 @click.option("--sheet", "picture", type=FOLDER, help="Also draw the worst photos as an image.")
-@click.option("--worst", default=24, show_default=True, help="Number of the worst photos.")
+@click.option(
+    "--worst",
+    type=click.IntRange(1, 10000),
+    default=24,
+    show_default=True,
+    help="Number of the worst photos.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def evaluate(
     part: Path, truth: Path, page: Path | None, picture: Path | None, worst: int, as_json: bool
@@ -105,7 +111,13 @@ def evaluate(
 @group.command("report")
 @click.argument("part", type=FOLDER)
 @click.argument("page", type=FOLDER)
-@click.option("--examples", default=24, show_default=True, help="Photos to show of each kind.")
+@click.option(
+    "--examples",
+    type=click.IntRange(1, 10000),
+    default=24,
+    show_default=True,
+    help="Photos to show of each kind.",
+)
 def report_command(part: Path, page: Path, examples: int) -> None:
     """Write a page about the labels of PART: counts, histograms, and the least certain photos.
 
@@ -124,7 +136,13 @@ def report_command(part: Path, page: Path, examples: int) -> None:
 @group.command("consistency")
 @click.argument("part", type=FOLDER)
 @click.option("--weights", type=FOLDER, help="Weights of the network.  [default: the pack's]")
-@click.option("--most", default=32, show_default=True, help="Largest number of photos.")
+@click.option(
+    "--most",
+    type=click.IntRange(1, 1000000),
+    default=32,
+    show_default=True,
+    help="Largest number of photos.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def consistency_command(part: Path, weights: Path | None, most: int, as_json: bool) -> None:
     """Read photos of PART mirrored, in a batch and from other crops, and say what changes.
@@ -163,9 +181,27 @@ def consistency_command(part: Path, weights: Path | None, most: int, as_json: bo
 @group.command("sheet")
 @click.argument("part", type=FOLDER)
 @click.argument("picture", type=FOLDER)
-@click.option("--most", default=48, show_default=True, help="Largest number of photos.")
-@click.option("--across", default=8, show_default=True, help="Photos in a row.")
-@click.option("--cell", default=200, show_default=True, help="Side of a photo in pixels.")
+@click.option(
+    "--most",
+    type=click.IntRange(1, 10000),
+    default=48,
+    show_default=True,
+    help="Largest number of photos.",
+)
+@click.option(
+    "--across",
+    type=click.IntRange(1, 100),
+    default=8,
+    show_default=True,
+    help="Photos in a row.",
+)
+@click.option(
+    "--cell",
+    type=click.IntRange(16, 2048),
+    default=200,
+    show_default=True,
+    help="Side of a photo in pixels.",
+)
 def sheet_command(part: Path, picture: Path, most: int, across: int, cell: int) -> None:
     """Draw the labels of PART over its photos.
 

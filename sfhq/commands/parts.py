@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("part", type=FOLDER)
-@click.option("--rejections", default=10, show_default=True, help="Examples to list per stage.")
+@click.option(
+    "--rejections",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="Examples to list per stage.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show(part: Path, rejections: int, as_json: bool) -> None:
     """Print the funnel of PART: faces in and out of every stage, and why others left.
@@ -202,9 +208,17 @@ def write_export(root: Path, target: Path, recipe: Recipe, by: str = "run", **ho
 @click.command()
 @click.argument("part", type=FOLDER)
 @click.option("--out", type=FOLDER, help="Image to write; default: PART/sheet.png.")
-@click.option("--rows", default=12, show_default=True, help="Rows per page.")
-@click.option("--cell", default=160, show_default=True, help="Side of a picture in pixels.")
-@click.option("--pages", type=int, help="Largest number of pages.")
+@click.option(
+    "--rows", type=click.IntRange(1), default=12, show_default=True, help="Rows per page."
+)
+@click.option(
+    "--cell",
+    type=click.IntRange(16, 2048),
+    default=160,
+    show_default=True,
+    help="Side of a picture in pixels.",
+)
+@click.option("--pages", type=click.IntRange(1), help="Largest number of pages.")
 @click.option("--labels", is_flag=True, help="Draw classes and landmarks beside rendered heads.")
 def sheet(
     part: Path, out: Path | None, rows: int, cell: int, pages: int | None, labels: bool
