@@ -12,12 +12,13 @@ import torch
 from label_tiny import TINY, tiny_network
 from sklearn.linear_model import LogisticRegression
 
+from annotate.network.backbone import SameConv
 from annotate.network.names import ATTRIBUTES, POINTS, TRACKED
 from annotate.network.reader import Calibration, LabelReader
 from annotate.teachers.masks import ANY, bits
 from annotate.training.augment import augment, plain
 from annotate.training.calibration import calibrate, platt
-from annotate.training.losses import class_loss, heat_loss, losses
+from annotate.training.losses import class_loss, heat_loss, losses, quarter
 from annotate.training.samples import Samples, joined, part_of
 from annotate.training.training import LabelRecipe, LabelTraining
 from annotate.training.words import attributes_of, read_words, shows_one_face, years_of
@@ -226,7 +227,7 @@ def test_the_losses_lead_to_where_hair_is() -> None:
     optimizer = torch.optim.Adam(network.parameters(), 2e-2)
     history = []
     for step in range(30):
-        found = losses(network(batch.images), batch, step % 4)
+        found = losses(network(batch.images, step % 4), batch, step % 4)
         optimizer.zero_grad()
         torch.stack(list(found.values())).sum().backward()
         optimizer.step()
@@ -237,6 +238,29 @@ def test_the_losses_lead_to_where_hair_is() -> None:
     told = network.eval()(batch.images).classes.argmax(1)
     assert (told[:, :, :28] == ID["hair"]).float().mean() > 0.95
     assert (told[:, :, 36:] == ID["skin"]).float().mean() > 0.95
+
+
+def test_a_quarter_of_the_pixels_is_what_all_pixels_say_there() -> None:
+    network, batch = tiny_network().eval(), plain(tiny_samples(2), torch.arange(2))
+    whole = network(batch.images)
+    for phase in range(4):
+        part = network(batch.images, phase)
+        assert torch.allclose(part.classes, quarter(whole.classes, phase), atol=1e-5)
+        assert torch.allclose(part.hair, quarter(whole.hair, phase), atol=1e-5)
+        for name in ("places", "pose", "attributes", "years"):
+            assert torch.allclose(getattr(part, name), getattr(whole, name), atol=1e-5), name
+    alike = sum(losses(network(batch.images, p), batch, p)["classes"] for p in range(4)) / 4
+    assert torch.allclose(alike, losses(whole, batch)["classes"], rtol=0.2)
+
+
+def test_bf16_gradients_of_depthwise_convolutions_are_those_of_float32() -> None:
+    conv = SameConv(6, 6, 5, 2, groups=6)
+    images = torch.randn(2, 6, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = conv(images)
+    assert found.dtype == torch.float32 and torch.equal(found, conv(images))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert conv(images).dtype == torch.bfloat16
 
 
 def test_kept_stages_stay_and_others_move() -> None:

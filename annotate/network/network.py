@@ -144,8 +144,15 @@ class LabelNetwork(nn.Module):
         self.sizes = sizes
         self.face = nn.Linear(config.hidden, sum(sizes))
 
-    def forward(self, images: Tensor) -> Outputs:
-        """See `Outputs`."""
+    def forward(self, images: Tensor, phase: int | None = None) -> Outputs:
+        """See `Outputs`.
+
+        Args:
+            images: (N, 3, S, S) in [-1, 1].
+            phase: 0 to 3: classes and hair of the pixels (phase // 2 :: 2, phase % 2 :: 2) only,
+                in maps of half the side; None gives all pixels. For training: neighbours say
+                nearly the same, and four in four take as long as the rest of the decoder.
+        """
         fine, quarter, eighth, sixteenth, deep = self.backbone(images)
         d32 = self.at32(deep)
         d16 = self.at16(torch.cat([_twice(d32), sixteenth], 1))
@@ -153,13 +160,12 @@ class LabelNetwork(nn.Module):
         d4 = self.at4(torch.cat([_twice(d8), quarter], 1))
         cells = F.pixel_unshuffle(images, 2)
         d2 = self.at2(torch.cat([_twice(self.narrow(d4)), fine, cells], 1))
-        pixels = F.pixel_shuffle(self.pixels(d2), 2).float()
+        pixels, areas = self._pixels(d2, phase)
         classes, hair = pixels[:, :CLASS_COUNT], pixels[:, CLASS_COUNT]
         heat = self.heat(d4).float()
         places = mean_places(heat)
         looks = self._looks(torch.cat([sixteenth, d16], 1), places.detach())
         # Whole-face numbers use shapes and areas but do not bend them.
-        areas = pixels[..., ::4, ::4].detach()
         shares = torch.cat(
             [areas[:, :CLASS_COUNT].softmax(1), areas[:, CLASS_COUNT:].sigmoid()], 1
         ).mean((2, 3))
@@ -171,6 +177,20 @@ class LabelNetwork(nn.Module):
             *(classes, hair, heat, places, spread, seen, pose, gaze, attributes),
             years=years[:, 0],
         )
+
+    def _pixels(self, d2: Tensor, phase: int | None) -> tuple[Tensor, Tensor]:
+        """Logits of classes and hair, of all pixels or a quarter of them, and of each 16th pixel.
+
+        The last ones carry no gradient.
+        """
+        if phase is None:
+            pixels = F.pixel_shuffle(self.pixels(d2), 2).float()
+            return pixels, pixels[..., ::4, ::4].detach()
+        weight, bias = self.pixels.weight, self.pixels.bias
+        assert bias is not None
+        with torch.no_grad():  # the first of each four channels is that of the upper left pixel
+            areas = F.conv2d(d2[..., ::2, ::2], weight[::4], bias[::4]).float()
+        return F.conv2d(d2, weight[phase::4], bias[phase::4]).float(), areas
 
     def _looks(self, features: Tensor, places: Tensor) -> Tensor:
         """(N, looks * places) features of the middle scale at `PLACES`."""

@@ -11,12 +11,13 @@ from annotate.network.network import YEARS, Outputs
 from annotate.training.augment import Batch
 from sfhq.faces.classes import ID
 
-# Small classes count more, so that a large cloth does not outweigh an earring.
+# Small classes count more, so that a large cloth does not outweigh an earring. More than this
+# makes them too large; `balance_classes` takes out what is left of it at the end.
 HEAVIER = {
-    **dict.fromkeys(("l_eye", "r_eye", "mouth"), 6.0),
-    **dict.fromkeys(("l_brow", "r_brow", "u_lip", "l_lip", "l_ear", "r_ear"), 4.0),
-    **dict.fromkeys(("eye_g", "neck", "cloth"), 2.0),
-    **dict.fromkeys(("ear_r", "neck_l"), 8.0),
+    **dict.fromkeys(("l_eye", "r_eye", "mouth"), 3.0),
+    **dict.fromkeys(("l_brow", "r_brow", "u_lip", "l_lip", "l_ear", "r_ear"), 2.0),
+    **dict.fromkeys(("eye_g", "neck"), 1.5),
+    **{"ear_r": 6.0, "neck_l": 4.0},
 }
 TAUGHT = 0.5  # weight of a photo's pixels, whose labels are teachers'
 WEIGHTS = {
@@ -25,21 +26,21 @@ WEIGHTS = {
 }
 
 
-def losses(out: Outputs, batch: Batch, phase: int = 0) -> dict[str, Tensor]:
+def losses(out: Outputs, batch: Batch, phase: int | None = None) -> dict[str, Tensor]:
     """Each loss by name, weighted by `WEIGHTS`; their sum is what training lessens.
 
     Args:
         out: of the network.
         batch: what is known.
-        phase: 0 to 3, which quarter of the pixels counts: the classes of all pixels together take
-            as long as the whole decoder, and neighbours say nearly the same.
+        phase: 0 to 3 where `out` holds the classes of that quarter of the pixels only.
     """
     size = batch.images.shape[-1]
     owner = torch.where(batch.exact, 1.0, TAUGHT)
     near, far = _points(out, batch, size)
+    bits, hair = (x if phase is None else quarter(x, phase) for x in (batch.bits, batch.hair))
     found = {
-        "classes": class_loss(quarter(out.classes, phase), quarter(batch.bits, phase), owner),
-        "hair": hair_loss(quarter(out.hair, phase), quarter(batch.hair, phase), owner),
+        "classes": class_loss(out.classes, bits, owner),
+        "hair": hair_loss(out.hair, hair, owner),
         "heat": heat_loss(out.heat, batch.points, batch.weights, size),
         "points": near,
         "spread": far,

@@ -119,7 +119,7 @@ class LabelTraining:
             group["lr"] = self.recipe.rate * group["part"] * self.rate()
         self.network.train()
         phase = int(torch.randint(4, (1,), generator=self.generator))
-        found = losses(self._outputs(batch), batch, phase)
+        found = losses(self._outputs(batch, phase), batch, phase)
         total = torch.stack(list(found.values())).sum()
         self.optimizer.zero_grad()
         total.backward()
@@ -129,10 +129,10 @@ class LabelTraining:
         self._average()
         return {name: value.detach() for name, value in found.items()}
 
-    def _outputs(self, batch: Batch) -> Any:
+    def _outputs(self, batch: Batch, phase: int) -> Any:
         half = self.recipe.precision == "bf16"
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            return self.network(batch.images.contiguous(memory_format=torch.channels_last))
+            return self.network(batch.images.contiguous(memory_format=torch.channels_last), phase)
 
     def _average(self) -> None:
         # Early on the average must follow quickly: it may hold no more than a tenth of the way.
