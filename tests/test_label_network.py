@@ -12,11 +12,11 @@ import torch
 from label_tiny import TINY, crops, tiny_network, tiny_reader
 from PIL import Image
 
-from annotate.network.backbone import Backbone, BackboneShape, pretrained_state
 from annotate.network.crops import box_points, face_crop
 from annotate.network.names import ATTRIBUTES, POINTS, TRACKED, mirrored_points
 from annotate.network.network import LabelConfig, LabelNetwork, mean_places
 from annotate.network.reader import Calibration, LabelReader, Reading, load_labels, save_labels
+from sfhq.backbone import Backbone, BackboneShape, pretrained_state
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.alignment import ffhq_quad
 from sfhq.faces.classes import FLIPPED, ID

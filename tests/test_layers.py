@@ -25,7 +25,7 @@ ROOMS = {
     "sfhq": (
         "colour errors formats stages",
         "cache versions web lock kernels images",
-        "tensors",
+        "backbone tensors",
         "parts",
         "pipeline",
         "weights faces",

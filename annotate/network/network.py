@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotate.network.backbone import Backbone, BackboneShape
 from annotate.network.names import ATTRIBUTES, CLASS_COUNT, POINTS, TRACKED
+from sfhq.backbone import Backbone, BackboneShape
 
 # Points whose mean is a place at which features are read: eyes, brows, nose, mouth, chin, cheeks.
 PLACES = (
@@ -62,12 +62,8 @@ class LabelConfig:
         Raises:
             TypeError, ValueError, KeyError: they are none.
         """
-
-        def tupled(table: Mapping[str, Any]) -> dict[str, Any]:
-            return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-
-        shape = BackboneShape(**tupled(values["backbone"]))
-        return cls(**{**tupled(values), "backbone": shape})
+        shape = BackboneShape.from_dict(values["backbone"])
+        return cls(**{**values, "widths": tuple(values["widths"]), "backbone": shape})
 
 
 @dataclass(frozen=True)

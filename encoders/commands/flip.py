@@ -50,10 +50,11 @@ source_options = options(
 @click.option(
     "--config",
     "size",
-    type=click.Choice(["tiny", "small", "paper"]),
+    type=click.Choice(["tiny", "hybrid", "small", "paper"]),
     default="tiny",
     show_default=True,
-    help="Sizes of the network: 6 or 35 million numbers, or those of the paper.",
+    help="Sizes of the network: 6, 9 or 35 million numbers, or those of the paper. hybrid reads "
+    "the label network's features, and learns from few images.",
 )
 @click.option(
     "--images",
@@ -120,6 +121,19 @@ source_options = options(
 @click.option(
     "--from", "start", type=FOLDER, help="Weights of a FLIP of these sizes to start from."
 )
+@click.option(
+    "--stem",
+    type=FOLDER,
+    help="Label network whose backbone a hybrid reads; default: embedded pack.",
+)
+@click.option("--train-stem", is_flag=True, help="Train the backbone as well: many times slower.")
+@click.option(
+    "--left-out",
+    type=Finite(0, 0.95),
+    default=0.0,
+    show_default=True,
+    help="Share of an image's places that a step does not look at, others each time.",
+)
 @click.option("--vision", type=FOLDER, help="Weights of CLIP's image network to start from.")
 @click.option(
     "--text", type=FOLDER, help="Weights of a BERT to start from; needs its --vocabulary."
@@ -146,6 +160,9 @@ def flip_train(
     validate: int,
     vocabulary: Path | None,
     start: Path | None,
+    stem: Path | None,
+    train_stem: bool,
+    left_out: float,
     vision: Path | None,
     text: Path | None,
     checkpointing: bool,
@@ -181,6 +198,8 @@ def flip_train(
     check_device(device)
     if start is not None and (vision or text):
         raise UsageError("--from gives both networks; leave --vision and --text out")
+    if stem is not None and (size != "hybrid" or start or vision):
+        raise UsageError("--stem is for --config hybrid, without --from and --vision")
     first: Flip | None = None
     if start is not None:
         loaded = load_flip(start)
@@ -189,6 +208,9 @@ def flip_train(
     else:
         tokens = load_tokens(vocabulary)
         config = flip_config(size, len(tokens))
+        if config.vision.stem is not None and vision is None:
+            first = _on_stem(config, stem, seed)
+            config = first.config
         if vision or text:
             first = _started(config, tokens, vision, text, seed)
             config = first.config
@@ -212,6 +234,8 @@ def flip_train(
         alpha=alpha,
         alpha_images=2 * len(train),
         validate=validate,
+        left_out=left_out,
+        keep_stem=config.vision.stem is not None and not train_stem,
         checkpointing=checkpointing,
         precision=precision,
         seed=seed,
@@ -230,7 +254,7 @@ def flip_train(
         "vocabulary": len(tokens),
         **{
             name: file_digest(path)
-            for name, path in (("from", start), ("vision", vision), ("text", text))
+            for name, path in (("from", start), ("stem", stem), ("vision", vision), ("text", text))
             if path is not None
         },
     }
@@ -245,6 +269,32 @@ def flip_train(
     notes = {"images": str(training.images), "vocabulary": tokens.to_text()}
     save_flip(out / DEFAULT, training.chosen(), notes)
     say(out / DEFAULT)
+
+
+def _on_stem(config: FlipConfig, weights: Path | None, seed: int) -> Flip:
+    """A new network whose stem is the backbone of a label network."""
+    from dataclasses import replace
+
+    import torch
+
+    from encoders.flip.network import Flip
+    from sfhq.backbone import BackboneShape
+    from sfhq.weights.checkpoints import pack_path, read_checkpoint
+
+    source = read_checkpoint(weights or pack_path("labels"), "labels")
+    try:
+        shape = BackboneShape.from_dict(source.architecture["backbone"])
+        state = {n.removeprefix("backbone."): v.float() for n, v in source.state.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = Flip(replace(config, vision=replace(config.vision, stem=shape)))
+        network.stem.load_state_dict({n: state[n] for n in network.stem.state_dict()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"{source.path}: its backbone cannot be read ({error}); wanted a file of sfhq train "
+            "labels"
+        ) from None
+    return network
 
 
 def _joined(device: str) -> tuple[Processes, str]:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from encoders.flip.text import TextConfig, TextTower
 from encoders.flip.vision import VisionConfig, VisionTower
+from sfhq.backbone import Backbone, BackboneShape
 from sfhq.errors import UsageError
 from sfhq.weights.checkpoints import (
     build_network,
@@ -73,7 +74,10 @@ class FlipConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FlipConfig:
         """The inverse of `to_dict`."""
-        vision, text = VisionConfig(**values["vision"]), TextConfig(**values["text"])
+        seen = dict(values["vision"])
+        if seen.get("stem") is not None:
+            seen["stem"] = BackboneShape.from_dict(seen["stem"])
+        vision, text = VisionConfig(**seen), TextConfig(**values["text"])
         return cls(**{**values, "vision": vision, "text": text})
 
 
@@ -81,8 +85,9 @@ def flip_config(name: str, vocabulary: int) -> FlipConfig:
     """A configuration by name.
 
     Args:
-        name: "tiny" (about 6 million parameters, 128 pixels), "small" (about 35 million, 160
-            pixels) or "paper" (ViT-B/16 and BERT-base at 224 pixels).
+        name: "tiny" (about 6 million parameters, 128 pixels), "hybrid" (about 9 million, 256
+            pixels: a backbone's features, then a transformer; for few images), "small" (about 35
+            million, 160 pixels) or "paper" (ViT-B/16 and BERT-base at 224 pixels).
         vocabulary: number of tokens.
 
     Raises:
@@ -94,6 +99,12 @@ def flip_config(name: str, vocabulary: int) -> FlipConfig:
             TextConfig(vocabulary, 65, 192, 5, 3, 768, 192),
             norm_tokens=True,
         )
+    if name == "hybrid":
+        return FlipConfig(
+            VisionConfig(256, 32, 192, 4, 3, 768, BackboneShape()),
+            TextConfig(vocabulary, 65, 192, 4, 3, 768, 192),
+            norm_tokens=True,
+        )
     if name == "small":
         return FlipConfig(
             VisionConfig(160, 16, 384, 12, 6, 1536),
@@ -102,7 +113,7 @@ def flip_config(name: str, vocabulary: int) -> FlipConfig:
         )
     if name == "paper":
         return FlipConfig(VisionConfig(), TextConfig(vocabulary))
-    raise UsageError(f"unknown configuration {name!r}; wanted tiny, small or paper")
+    raise UsageError(f"unknown configuration {name!r}; wanted tiny, hybrid, small or paper")
 
 
 class Flip(nn.Module):
@@ -130,6 +141,18 @@ class Flip(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
 
+    @property
+    def stem(self) -> Backbone:
+        """The backbone of a hybrid.
+
+        Raises:
+            UsageError: there is none.
+        """
+        found = self.visual_encoder.vision_model.embeddings.stem
+        if found is None:
+            raise UsageError("these sizes have no stem; wanted those of hybrid")
+        return found
+
     def use_checkpointing(self, again: bool) -> None:
         """Compute layers again in the backward pass, to need less memory."""
         self.visual_encoder.checkpointing = self.text_encoder.checkpointing = again
@@ -139,9 +162,12 @@ class Flip(nn.Module):
         """Bring the temperature back into its limits."""
         self.temp.clamp_(COLDEST, WARMEST)
 
-    def image_tokens(self, images: Tensor) -> Tensor:
-        """(N, 1 + P, C) tokens of images (N, 3, S, S) in [-1, 1]."""
-        tokens: Tensor = self.visual_encoder(standardised(self, images))
+    def image_tokens(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(N, 1 + P, C) tokens of images (N, 3, S, S) in [-1, 1], or of a stem's features.
+
+        `kept` as of `VisionTower.forward`.
+        """
+        tokens: Tensor = self.visual_encoder(standardised(self, images), kept)
         return tokens
 
     def image_vectors(self, tokens: Tensor) -> Tensor:
@@ -169,7 +195,9 @@ class Flip(nn.Module):
 
 
 def standardised(network: Flip | Momentum, images: Tensor) -> Tensor:
-    """Images in [-1, 1] with CLIP's mean and deviation taken out."""
+    """Images in [-1, 1] with CLIP's mean and deviation taken out; a stem takes them as they are."""
+    if network.visual_encoder.config.stem is not None:
+        return images
     return ((images + 1) / 2 - network.mean) / network.deviation
 
 

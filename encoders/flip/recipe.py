@@ -31,6 +31,8 @@ class FlipRecipe:
         alpha: share of the momentum networks in the targets.
         alpha_images: images over which `alpha` rises from 0.
         matching: weight of the matching loss; 0 leaves it out.
+        left_out: share of an image's places that a step does not look at, others each time.
+        keep_stem: leave the stem of a hybrid as it is, and compute its features once.
         flip: share of images that are mirrored; their captions change left and right.
         precision: "fp32", or "bf16" to run the networks in bfloat16; weights stay float32.
         checkpointing: compute layers twice, to need less memory.
@@ -54,6 +56,8 @@ class FlipRecipe:
     alpha: float = 0.4
     alpha_images: int = 20_000
     matching: float = 1.0
+    left_out: float = 0.0
+    keep_stem: bool = False
     flip: float = 0.5
     precision: str = "fp32"
     checkpointing: bool = False
@@ -64,6 +68,10 @@ class FlipRecipe:
             raise UsageError(
                 f"a batch of {self.batch} in {self.slices} slices; wanted slices that divide it"
             )
+        if not 0 <= self.left_out < 1:
+            raise UsageError(f"left_out is {self.left_out}; wanted 0 or more, below 1")
+        if self.keep_stem and self.config.vision.stem is None:
+            raise UsageError("keep_stem: these sizes have no stem; wanted those of hybrid")
         if self.schedule not in ("cosine", "step"):
             raise UsageError(f"schedule {self.schedule!r}; wanted cosine or step")
         if self.precision not in ("fp32", "bf16"):

@@ -52,6 +52,23 @@ class _Batch:
     faces: Tensor
     drawn: Tensor
     captions: Tensor
+    kept: Tensor | None
+
+
+@torch.inference_mode()
+def stem_features(network: Flip, data: Captioned, batch: int = 32) -> Tensor:
+    """(2, N, F, s, s) float16: what a hybrid's stem sees of images, and of their mirror images."""
+    device, found = network.temp.device, []
+    for mirror in (False, True):
+        rows = []
+        for at in torch.arange(len(data)).split(batch):
+            images = data.images(at, torch.full((len(at),), mirror)).to(device)
+            images = images.contiguous(memory_format=torch.channels_last)
+            rows.append(
+                network.visual_encoder.vision_model.embeddings.features(images).half().cpu()
+            )
+        found.append(torch.cat(rows))
+    return torch.stack(found)
 
 
 def caption_keys(data: Captioned) -> Tensor:
@@ -120,9 +137,12 @@ class FlipTraining:
                 start = Flip(config)
         self.network = copy.deepcopy(start).to(self.device).requires_grad_(True).train()
         self.network.use_checkpointing(recipe.checkpointing)
+        if recipe.keep_stem:
+            self.network.stem.requires_grad_(False)
         self.slow = Momentum(self.network).to(self.device)
-        plain = [p for p in self.network.parameters() if p.ndim < 2]
-        weights = [p for p in self.network.parameters() if p.ndim >= 2]
+        trained = [p for p in self.network.parameters() if p.requires_grad]
+        plain = [p for p in trained if p.ndim < 2]
+        weights = [p for p in trained if p.ndim >= 2]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": weights, "weight_decay": recipe.decay},
@@ -135,6 +155,7 @@ class FlipTraining:
         self.queue = Queue(recipe.queue, config.embedding, several, self.device)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self._faces = data.face_keys()
+        self._seen = stem_features(self.network, data) if recipe.keep_stem else None
         self.images = self.steps = 0
         self.validations: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None
@@ -214,14 +235,25 @@ class FlipTraining:
         ids, mask = self.tokens(texts, recipe.config.length)
         keys = self._captions[flipped.long(), rows]  # (B, K)
         drawn = keys.gather(1, torch.tensor(chosen_of)[:, None])[:, 0]
-        return _Batch(rows, flipped, ids, mask, self._faces[rows], drawn, keys)
+        return _Batch(rows, flipped, ids, mask, self._faces[rows], drawn, keys, self._places())
+
+    def _places(self) -> Tensor | None:
+        """(B, K) the places that are looked at; None for all."""
+        recipe, places = self.recipe, self.recipe.config.vision.tokens - 1
+        if not recipe.left_out:
+            return None
+        numbers = torch.rand(recipe.batch, places, generator=self.rng)
+        return numbers.argsort(1)[:, : max(round(places * (1 - recipe.left_out)), 1)]
 
     def _mine(self, rows: Tensor) -> Tensor:
         """This process's part of some rows of a batch."""
         return rows.chunk(self.processes.count)[self.processes.rank]
 
     def _pixels(self, batch: _Batch, rows: Tensor) -> Tensor:
-        return self.data.images(batch.rows[rows], batch.flipped[rows]).to(self.device)
+        which, flipped = batch.rows[rows], batch.flipped[rows]
+        if self._seen is not None:
+            return self._seen[flipped.long(), which].to(self.device, torch.float32)
+        return self.data.images(which, flipped).to(self.device)
 
     def _keys(self, batch: _Batch) -> Keys:
         """The keys of the whole batch, over all processes, in its order."""
@@ -252,7 +284,8 @@ class FlipTraining:
         recipe, network, processes = self.recipe, self.network, self.processes
         own = self._mine(rows)
         ids, mask = batch.ids.to(self.device), batch.mask.to(self.device)
-        tokens = network.image_tokens(self._pixels(batch, own))
+        kept = None if batch.kept is None else batch.kept[own].to(self.device)
+        tokens = network.image_tokens(self._pixels(batch, own), kept)
         images = network.image_vectors(tokens)
         texts = network.text_vectors(ids[own], mask[own])
         alpha = recipe.alpha * min(1.0, self.images / max(recipe.alpha_images, 1))
@@ -263,11 +296,11 @@ class FlipTraining:
         )
         if not recipe.matching:
             return contrast, torch.zeros((), device=self.device)
-        kept = keys.rows(rows.to(self.device))
+        those = keys.rows(rows.to(self.device))
         wrong = draw_negatives(
             processes.rows(images),
             processes.rows(texts),
-            same(kept, kept),
+            same(those, those),
             network.temp.detach(),
             self.rng,
         )

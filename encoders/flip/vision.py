@@ -1,7 +1,10 @@
 """A vision transformer with the parameter names of CLIP's image network in `transformers`.
 
+Its tokens are patches of the image or, as in the hybrid form, places of a convolutional network's
+feature maps, which needs far fewer images to learn from.
+
 Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
-Supervision"; Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words".
+Supervision"; Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1 for the hybrid.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sfhq.backbone import Backbone, BackboneShape
+
+STEP = 32  # pixels from one place of a backbone's coarsest features to the next
 EPS = 1e-5  # of every layer norm of CLIP
 
 
@@ -28,6 +34,8 @@ class VisionConfig:
         depth: number of layers.
         heads: attention heads; they divide `width`.
         hidden: width inside the MLPs.
+        stem: shape of the backbone whose features are the tokens, instead of patches; `patch` is
+            32 then.
     """
 
     size: int = 224
@@ -36,8 +44,11 @@ class VisionConfig:
     depth: int = 12
     heads: int = 12
     hidden: int = 3072
+    stem: BackboneShape | None = None
 
     def __post_init__(self) -> None:
+        if self.stem is not None and self.patch != STEP:
+            raise ValueError(f"patch {self.patch} with a stem; wanted {STEP}")
         if min(self.size, self.patch, self.width, self.depth, self.heads, self.hidden) < 1:
             raise ValueError(f"{self}: wanted positive sizes")
         if self.size % self.patch or self.width % self.heads:
@@ -115,16 +126,32 @@ class Layer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches to tokens with positions."""
+    """Patches, or places of a stem's features, to tokens with positions."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.class_embedding = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.patch_embedding = nn.Conv2d(3, config.width, config.patch, config.patch, bias=False)
+        self.stem = None if config.stem is None else Backbone(config.stem)
+        shape = (3, config.width, config.patch, config.patch)
+        if config.stem is not None:
+            *_, middle, deep = config.stem.taps
+            self.norm = nn.LayerNorm(deep + 4 * middle, eps=EPS)
+            shape = (deep + 4 * middle, config.width, 1, 1)
+        self.patch_embedding = nn.Conv2d(*shape, bias=False)
         self.position_embedding = nn.Embedding(config.tokens, config.width)
 
+    def features(self, images: Tensor) -> Tensor:
+        """(N, 3, S, S) to (N, F, S / 32, S / 32): what the stem sees, in two sizes, joined."""
+        assert self.stem is not None
+        *_, middle, deep = self.stem(images)
+        return torch.cat([deep, F.pixel_unshuffle(middle, 2)], 1)
+
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) to (N, 1 + P, C)."""
+        """(N, 3, S, S), or a stem's (N, F, s, s) `features`, to (N, 1 + P, C)."""
+        if self.stem is not None:
+            if images.shape[1] == 3:
+                images = self.features(images)
+            images = self.norm(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
         whole = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         return torch.cat([whole, patches], dim=1) + self.position_embedding.weight
@@ -170,15 +197,28 @@ class VisionTower(nn.Module):
         self.checkpointing = False
         self.vision_model = VisionModel(config)
         self.vision_model.apply(start)
+        if (stem := self.vision_model.embeddings.stem) is not None:
+            stem.apply(start_backbone)
         # The sum of 2 * depth branches keeps the size of the input.
         for layer in self.vision_model.encoder.layers:
             for part in (layer.self_attn.out_proj, layer.mlp.fc2):  # type: ignore[union-attr]
                 part.weight.data.mul_((2 * config.depth) ** -0.5)  # type: ignore[union-attr,operator]
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 1 + P, C)."""
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(N, 1 + P, C), or (N, 1 + K, C) where only some places are kept.
+
+        Args:
+            images: (N, 3, S, S), or a stem's features of them.
+            kept: (N, K) int64, the places of each image that are looked at, 0 to P - 1; None for
+                all. Source: Li et al. 2023, "Scaling Language-Image Pre-training via Masking".
+        """
         model = self.vision_model
-        x: Tensor = model.pre_layrnorm(model.embeddings(images))
+        x: Tensor = model.embeddings(images)
+        if kept is not None:
+            first = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+            places = torch.cat([first, kept + 1], 1)[..., None].expand(-1, -1, x.shape[2])
+            x = x.gather(1, places)
+        x = model.pre_layrnorm(x)
         for layer in model.encoder.layers:
             x = run_layer(layer, self.checkpointing and self.training, x)
         return model.post_layernorm(x) if self.norm_tokens else x
@@ -204,3 +244,11 @@ def start(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def start_backbone(module: nn.Module) -> None:
+    """Random weights of a backbone to start from: variances that ReLUs keep."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

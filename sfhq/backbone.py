@@ -11,8 +11,10 @@ ReLU6.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +43,18 @@ class BackboneShape:
     channels: tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)
     repeats: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
     expansion: int = 6
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BackboneShape:
+        """Numbers by name, as JSON holds them.
+
+        Raises:
+            TypeError: there are others.
+        """
+        tupled: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**tupled)
 
     @property
     def taps(self) -> tuple[int, ...]:
