@@ -122,7 +122,7 @@ def heads(reader: LabelReader, folder: Path, most: int) -> None:
     reading = joined(readings)
     _points(reading, truth, count)
     _angles(reading, truth, count)
-    _attributes(reading, truth, count)
+    _attributes(reading, truth, count, reader.calibration.rates.numpy())
 
 
 def _masks(
@@ -214,10 +214,12 @@ def _angles(reading: Reading, truth: Heads, count: int) -> None:
     print(f"years off {years.mean():.1f}, correlation {r:.3f}")
 
 
-def _attributes(reading: Reading, truth: Heads, count: int) -> None:
+def _attributes(reading: Reading, truth: Heads, count: int, rates: Floats) -> None:
+    """`rates`: (K,) from where on a probability says yes; those of the calibration's samples."""
     told, known = reading.attributes.numpy(), truth.attributes[:count]
     print(
-        "\n| attribute | yes | balanced accuracy | AUC | calibration error |\n|---|---|---|---|---|"
+        "\n| attribute | yes | balanced accuracy from 0.5 on | from its rate on | AUC | "
+        "calibration error |\n|---|---|---|---|---|---|"
     )
     rows = []
     for k, name in enumerate(ATTRIBUTES):
@@ -226,13 +228,16 @@ def _attributes(reading: Reading, truth: Heads, count: int) -> None:
             continue
         row = (
             answers.balanced_accuracy(told[:, k], known[:, k]),
+            answers.balanced_accuracy(told[:, k], known[:, k], rates[k]),
             answers.auc(told[:, k], known[:, k]),
             answers.calibration_error(told[:, k], known[:, k]),
         )
         rows.append(row)
-        print(f"| {name} | {yes} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.3f} |")
+        print(f"| {name} | {yes} | {row[0]:.3f} | {row[1]:.3f} | {row[2]:.3f} | {row[3]:.3f} |")
     mean = np.array(rows).mean(0)
-    print(f"| mean of {len(rows)} | | {mean[0]:.3f} | {mean[1]:.3f} | {mean[2]:.3f} |")
+    print(
+        f"| mean of {len(rows)} | | {mean[0]:.3f} | {mean[1]:.3f} | {mean[2]:.3f} | {mean[3]:.3f} |"
+    )
     d = truth.details[:count]
     groups = {
         **{
@@ -251,7 +256,7 @@ def _attributes(reading: Reading, truth: Heads, count: int) -> None:
     print("mean balanced accuracy by group, over attributes with 5 of both answers in it")
     for name, member in groups.items():
         judged = [
-            answers.balanced_accuracy(told[member, k], known[member, k])
+            answers.balanced_accuracy(told[member, k], known[member, k], rates[k])
             for k in range(len(ATTRIBUTES))
             if min((known[member, k] == 1).sum(), (known[member, k] == 0).sum()) >= answers.LEAST
         ]

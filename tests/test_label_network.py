@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,8 @@ def mirrored(reading: Reading, size: int) -> dict[str, torch.Tensor]:
 
 def test_a_mirrored_crop_has_the_mirrored_labels_to_the_bit() -> None:
     spread = torch.linspace(0.5, 2.0, POINTS)
-    given = Calibration(Calibration.plain().scale * 1.3, Calibration.plain().bias + 0.1, spread)
+    even = Calibration.plain()
+    given = Calibration(even.scale * 1.3, even.bias + 0.1, spread, even.rates)
     reader, pictures = tiny_reader(given), crops(4)
     plain = mirrored(reader.read(pictures), 64)
     other = parts_of(reader.read(np.ascontiguousarray(pictures[:, :, ::-1])))
@@ -138,6 +139,7 @@ def test_saved_and_loaded_it_reads_the_same(tmp_path: Path, half: bool) -> None:
     loaded, digest = load_labels(tmp_path / "l.safetensors")
     assert len(digest) == 64
     assert loaded.calibration.scale[3] == 2.0 and loaded.calibration.spread[5] == 1.5
+    assert (loaded.calibration.rates == 0.5).all()
     expected = LabelReader(reader.network, found).read(crops(1))
     given = loaded.read(crops(1))
     tolerance = 0.05 if half else 1e-5
@@ -151,7 +153,7 @@ def test_a_file_of_other_attributes_or_shapes_is_refused(tmp_path: Path) -> None
     save_labels(path, network, plain, {"attributes": '["Tall"]'})
     with pytest.raises(IntegrityError, match="other attributes"):
         load_labels(path)
-    save_labels(path, network, Calibration(plain.scale[:5], plain.bias, plain.spread))
+    save_labels(path, network, replace(plain, scale=plain.scale[:5]))
     with pytest.raises(IntegrityError, match=r"calibration\.scale"):
         load_labels(path)
     other = LabelNetwork(LabelConfig(64, TINY.backbone, (8, 8, 8, 8, 4), 4, 8)).fold()

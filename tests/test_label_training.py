@@ -12,10 +12,12 @@ import torch
 from label_tiny import TINY, tiny_network
 from sklearn.linear_model import LogisticRegression
 
+from annotate.metrics.parsing import class_f1, confusion
 from annotate.network.names import ATTRIBUTES, POINTS, TRACKED
 from annotate.network.reader import Calibration, LabelReader
 from annotate.teachers.masks import ANY, bits
 from annotate.training.augment import augment, plain
+from annotate.training.balance import balance_classes, best_offsets
 from annotate.training.calibration import calibrate, platt
 from annotate.training.losses import class_loss, heat_loss, losses, quarter
 from annotate.training.samples import Samples, joined, part_of
@@ -261,6 +263,37 @@ def test_bf16_gradients_of_depthwise_convolutions_are_those_of_float32() -> None
     assert found.dtype == torch.float32 and torch.equal(found, conv(images))
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         assert conv(images).dtype == torch.bfloat16
+
+
+def test_offsets_take_back_what_weights_made_too_large() -> None:
+    rng = np.random.default_rng(0)
+    count = 40_000
+    truth = rng.choice([1, 4, 5, 10], count, p=[0.94, 0.02, 0.02, 0.02]).astype(np.uint8)
+    logs = rng.normal(0, 1, (19, count)).astype(np.float32) - 6
+    logs[truth, np.arange(count)] += 4
+    logs[1] += 3
+    logs[[4, 5]] += 3 + np.log(8)  # eyes count eight times as much
+    found = best_offsets(logs, truth)
+    assert found[4] == found[5] <= -0.75 and found[17] == 0, "hair is nowhere"
+
+    def score(offsets: Any) -> float:
+        told = (logs + offsets[:, None]).argmax(0).astype(np.uint8)
+        return float(np.nanmean(class_f1(confusion(told, truth))))
+
+    assert score(found) > score(np.zeros(19, np.float32)) + 0.1
+
+
+def test_balancing_offsets_every_pixel_of_the_network() -> None:
+    network, samples = tiny_network().fold(), tiny_samples(6)
+    image = plain(samples, torch.arange(2)).images
+    with torch.no_grad():
+        before = network(image).classes
+        moved = balance_classes(network, samples)
+        after = network(image).classes
+    assert torch.allclose(after - before, moved.view(1, -1, 1, 1).expand_as(after), atol=1e-5)
+    assert moved.any()
+    inexact = tiny_samples(3, exact=False)
+    assert not balance_classes(network, inexact).any()
 
 
 def test_kept_stages_stay_and_others_move() -> None:

@@ -64,11 +64,13 @@ def train_labels(
 
     from annotate.network.network import LabelNetwork
     from annotate.network.reader import save_labels
+    from annotate.training.balance import balance_classes
     from annotate.training.calibration import calibrate
     from annotate.training.gather import gather
     from annotate.training.samples import part_of
     from annotate.training.training import LabelRecipe, LabelTraining
     from sfhq.backbone import pretrained_state
+    from sfhq.faces.classes import CLASSES
     from sfhq.training.generator.training import check_precision
     from sfhq.training.run import run_training
 
@@ -92,6 +94,15 @@ def train_labels(
         return
     finished = training.averaged.fold()
     tuned = samples.select(part_of(name) == "calibration" for name in samples.names)
+    moved = balance_classes(finished, tuned)
+    tell(
+        "offsets of classes: "
+        + ", ".join(
+            f"{name} {offset:+.2f}"
+            for name, offset in zip(CLASSES, moved.tolist(), strict=True)
+            if offset
+        )
+    )
     notes = {"images": str(training.images)}
     save_labels(out / "labels.safetensors", finished, calibrate(finished, tuned), notes)
     say(out / "labels.safetensors")

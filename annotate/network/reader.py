@@ -78,17 +78,21 @@ class Calibration:
     Attributes:
         scale, bias: (K,) of each attribute.
         spread: (110,) factor on the expected error of each point.
+        rates: (K,) how often each attribute holds where it was calibrated. Who wants both kinds of
+            errors to be equally rare says yes from there on, and not from 0.5 on.
     """
 
     scale: Tensor
     bias: Tensor
     spread: Tensor
+    rates: Tensor
 
     @classmethod
     def plain(cls) -> Calibration:
         """A calibration that changes nothing."""
         count = len(ATTRIBUTES)
-        return cls(torch.ones(count), torch.zeros(count), torch.ones(POINTS))
+        half = torch.full((count,), 0.5)
+        return cls(torch.ones(count), torch.zeros(count), torch.ones(POINTS), half)
 
 
 class LabelReader:
@@ -225,6 +229,7 @@ def load_labels(path: Path | None = None) -> tuple[LabelReader, str]:
     try:
         if json.loads(checkpoint.notes.get("attributes", "[]")) != list(ATTRIBUTES):
             raise ValueError("it predicts other attributes than this version; train it again")
+        state.setdefault("calibration.rates", Calibration.plain().rates)  # 0.2.0 wrote none
         found = {f.name: state.pop(f"calibration.{f.name}") for f in fields(Calibration)}
         for name, value in found.items():
             if value.shape != getattr(Calibration.plain(), name).shape:

@@ -73,6 +73,7 @@ def calibrate(network: LabelNetwork, samples: Samples) -> Calibration:
         if min(answers.sum(), len(answers) - answers.sum()) >= LEAST:
             scale, bias = platt(given[known, column], answers)
             found.scale[column], found.bias[column] = scale, bias
+            found.rates[column] = float(answers.mean())
     counted = (samples.exact[:, None] & (samples.weights[:, :POINTS] > 0)).float()
     counted = counted + counted[:, list(MIRROR)]
     error, told = torch.cat(apart), torch.cat(sigma)
