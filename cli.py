@@ -20,6 +20,7 @@ from curation.commands.taste import taste
 from encoders.commands.convert import models_convert
 from encoders.commands.flip import flip
 from encoders.commands.search import search
+from encoders.commands.studies import STUDIES
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
@@ -89,6 +90,8 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 models.add_command(models_convert)
 for command in (train_e4e, train_labels, train_pack, train_evaluate):
     train.add_command(command)
+for study in STUDIES:
+    flip.add_command(study)
 for command in (
     dedup_command(),
     *(curate, labels, taste),

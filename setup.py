@@ -120,6 +120,7 @@ setup(
         "curation.taste": ["templates/*"],
         "annotate": ["py.typed"],
         "annotate.judge": ["templates/*"],
+        "encoders.flip.studies": ["templates/*"],
     },
     install_requires=list(REQUIRES),
     extras_require={

@@ -18,7 +18,7 @@ import statistics as numbers
 import time
 from pathlib import Path
 
-from annotate.grammar.compose import Grammar, listed, with_article
+from annotate.grammar.compose import Grammar
 from annotate.grammar.english import broken_rules
 from annotate.grammar.facts import (
     GROUP_OF,
@@ -28,9 +28,9 @@ from annotate.grammar.facts import (
     without_contradictions,
     worth_saying,
 )
-from annotate.grammar.lexicon import WAYS
 from annotate.grammar.parse import Parser, differences
 from annotate.grammar.statistics import statistics
+from annotate.grammar.templates import DIALOG, dialog_style, single_template
 
 
 def people(count: int, seed: int = 0) -> list[Facts]:
@@ -85,42 +85,6 @@ def truth(count: int) -> None:
                 broken += bool(broken_rules(caption.text))
     print(f"{made} captions: {wrong} misread ({missing} miss a fact, {added} add one)")
     print(f"{broken} break a rule of English")
-
-
-def noun_of(facts: Facts) -> str:
-    """The word for a person."""
-    male = facts.get("Male")
-    return "man" if male is True else "woman" if male is False else "person"
-
-
-def single_template(facts: Facts, _: int) -> str:
-    """One sentence, all attributes in a list."""
-    said = worth_saying(facts, negations=False)
-    words = [WAYS[s][0].words for s in said.items() if s in WAYS]
-    noun = noun_of(said)
-    start = f"This is a photo of {with_article(noun)}"
-    return f"{start} with {listed(words)}." if words else f"{start}."
-
-
-# Five attributes with a few sentences each, joined: the form of CelebA-Dialog's captions.
-DIALOG = {
-    "Bangs": ("{He} has bangs.", "The {noun} has bangs over the forehead.", "There are bangs."),
-    "Eyeglasses": ("{He} wears eyeglasses.", "The {noun} wears glasses.", "There are glasses."),
-    "No_Beard": ("{His} face is clean.", "The {noun} has no beard.", "There is no beard."),
-    "Smiling": ("The {noun} smiles.", "{He} has a smile on the face.", "The {noun} looks happy."),
-    "Young": ("The {noun} is young.", "{He} looks young.", "{His} face is that of the young."),
-}
-
-
-def dialog_style(facts: Facts, seed: int) -> str:
-    """A sentence for each of five attributes, from a few templates, in a random order."""
-    rng = random.Random(seed)
-    noun = noun_of(facts)
-    he, his = {"man": ("He", "His"), "woman": ("She", "Her")}.get(noun, ("This person", "The"))
-    said = [name for name in DIALOG if facts.get(name) is True]
-    rng.shuffle(said)
-    lines = [rng.choice(DIALOG[name]).format(He=he, His=his, noun=noun) for name in said]
-    return " ".join(lines or [f"This is {with_article(noun)}."])
 
 
 def variety(count: int, texts: Path | None, column: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from sfhq.commands.numbers import SEED
 from sfhq.console import FOLDER, Command, say
 
 FORMATS = ("coco", "pts", "npz", "label-studio", "cvat")
@@ -258,3 +259,49 @@ def _draw(told: Any, truth: Any, worst: list[tuple[str, str, float]], path: Path
         ):
             cells.append((overlay(face.photo, face.mask, face.points, 200), caption))
     write_image(path, np.asarray(sheet(cells, 8)), COMPOSITE, 90)
+
+
+@group.command("captions")
+@click.argument("source", type=FOLDER)
+@click.argument("table", type=FOLDER)
+@click.option(
+    "--form",
+    type=click.Choice(["grammar", "template", "dialog", "paraphrase"]),
+    default="grammar",
+    show_default=True,
+    help="template: all attributes in one sentence; dialog: CelebA-Dialog's form, five attributes; "
+    "paraphrase: the grammar's captions, read and said anew.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    help="Captions per face; a template has one.",
+)
+@click.option("--seed", type=SEED, default=0, show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "validation", "test"]),
+    help="Of CelebA, by the list_eval_partition.txt beside it. Default: all.",
+)
+def captions(
+    source: Path, table: Path, form: str, count: int, seed: int, split: str | None
+) -> None:
+    """Write captions of one form to TABLE, a CSV of face, file and text.
+
+    SOURCE is a part with attributes, or CelebA's list_attr_celeba.txt.
+
+    \b
+    Examples:
+      sfhq annotations captions part-05 template.csv --form template
+      sfhq annotations captions celeba/list_attr_celeba.txt celeba/img_align_celeba.csv \\
+        --split test --count 1
+    """
+    from annotate.grammar.forms import faces_of, write_captions
+
+    found = write_captions(faces_of(source, split), table, form, count, seed)
+    say(
+        f"{found.captions} captions of {found.faces} faces in {table}; {found.silent} faces of "
+        f"which nothing can be said; {found.missing} captions lack a fact, {found.added} add one"
+    )

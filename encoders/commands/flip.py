@@ -209,7 +209,7 @@ def flip_train(
         tokens = load_tokens(vocabulary)
         config = flip_config(size, len(tokens))
         if config.vision.stem is not None and vision is None:
-            first = _on_stem(config, stem, seed)
+            first = started_on_stem(config, stem, seed)
             config = first.config
         if vision or text:
             first = _started(config, tokens, vision, text, seed)
@@ -271,7 +271,7 @@ def flip_train(
     say(out / DEFAULT)
 
 
-def _on_stem(config: FlipConfig, weights: Path | None, seed: int) -> Flip:
+def started_on_stem(config: FlipConfig, weights: Path | None, seed: int) -> Flip:
     """A new network whose stem is the backbone of a label network."""
     from dataclasses import replace
 

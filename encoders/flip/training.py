@@ -97,6 +97,7 @@ class FlipTraining:
         device: where the networks run. Random numbers are drawn on the CPU.
         start: the network to start from; None starts from random weights.
         processes: this process among those that train together.
+        features: what `stem_features` gives of the data, where a kept stem's are at hand already.
 
     Raises:
         UsageError: sizes do not fit each other.
@@ -111,6 +112,7 @@ class FlipTraining:
         device: str = "cpu",
         start: Flip | None = None,
         processes: Processes = ONE,
+        features: Tensor | None = None,
     ) -> None:
         config = recipe.config
         if recipe.batch % (recipe.slices * processes.count):
@@ -155,7 +157,9 @@ class FlipTraining:
         self.queue = Queue(recipe.queue, config.embedding, several, self.device)
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self._faces = data.face_keys()
-        self._seen = stem_features(self.network, data) if recipe.keep_stem else None
+        self._seen = None
+        if recipe.keep_stem:
+            self._seen = stem_features(self.network, data) if features is None else features
         self.images = self.steps = 0
         self.validations: list[dict[str, float]] = []
         self.best: dict[str, Tensor] | None = None

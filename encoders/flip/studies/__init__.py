@@ -1,0 +1,1 @@
+"""Open questions about training images with texts, as experiments that anybody can repeat."""
