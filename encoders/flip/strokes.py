@@ -64,6 +64,7 @@ def edges(pixels: Pixels, sigma: float = 1.6) -> tuple[npt.NDArray[np.bool_], Fl
         b = padded[1 - dy : 1 - dy + h, 1 - dx : 1 - dx + w]
         thin |= (turn == way) & (size >= a) & (size > b)
     low, high = np.quantile(size[thin], [0.45, 0.8]) if thin.any() else (1.0, 1.0)
+    low = min(low, 0.5 * high)  # where all edges are alike, none is cut off
     pieces, _ = label(thin & (size >= low), np.ones((3, 3)))
     strong = np.unique(pieces[thin & (size >= high)])
     return np.isin(pieces, strong[strong > 0]), size
