@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from test_caption import seen_part
 
+from annotate.forms import FORMS, faces_of, write_captions
 from annotate.grammar.facts import Facts
-from annotate.grammar.forms import FORMS, faces_of, write_captions
 from annotate.grammar.parse import Parser
 from annotate.grammar.templates import dialog_style, single_template
 from sfhq.errors import IntegrityError, UsageError

@@ -532,7 +532,7 @@ def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
     )
     weights = tmp_path / "flip.safetensors"
     save_flip(weights, Flip(small), {"vocabulary": load_tokens().to_text()})
-    runs = ["--out", tmp_path / "runs", "--seeds", 1, "--images", 16, "--batch", 8]
+    runs = ["--out", tmp_path / "runs", "--seeds", 1, "--images", 8, "--batch", 8]
     runs += ["--config", "tiny"]
     ablate = ["flip", "caption-ablate", part.root, "--captions", f"template={template}", *runs]
     result = sfhq(*ablate)
@@ -555,7 +555,8 @@ def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
         *("flip", "sketch", part.root, "--flip", weights, "--steps", 3, "--sheet", picture)
     )
     assert result.exit_code == 0 and "| sketch and text |" in result.stdout, result.stderr
-    assert Image.open(picture).width == 6 * 16
+    with Image.open(picture) as drawn:
+        assert drawn.width == 6 * 16
     rating = tmp_path / "rating"
     result = sfhq("flip", "human-eval", "sample", part.root, rating, "--count", 20, "--by", "sex")
     assert result.exit_code == 0 and "22 pairs on" in result.stdout, result.stderr

@@ -67,7 +67,7 @@ ROOMS = {
         "labels rewriting teachers",
         "bisenet exchange training",
         "judge",
-        "attribute caption labeller landmark parse rewrite",
+        "attribute caption forms labeller landmark parse rewrite",
         "commands",
     ),
     "stylegan2_ops": (

@@ -298,7 +298,7 @@ def captions(
       sfhq annotations captions celeba/list_attr_celeba.txt celeba/img_align_celeba.csv \\
         --split test --count 1
     """
-    from annotate.grammar.forms import faces_of, write_captions
+    from annotate.forms import faces_of, write_captions
 
     found = write_captions(faces_of(source, split), table, form, count, seed)
     say(
