@@ -342,6 +342,16 @@ class TestKnown:
             **{"Male": False, "Eyeglasses": False, "Sunglasses": True},
             **{"age": "child", "head": "right"},
         }
+        for ita, style, length, hat, wanted in (
+            (50.0, "bob", 1.0, "none", {"skin": "light", "hair_length": "medium"}),
+            (30.0, "bald", 0.0, "none", {}),
+            (12.0, "crop", 0.4, "cap", {"skin": "tan"}),
+            (-20.0, "wavy", 1.9, "cap", {"skin": "brown", "hair_length": "long"}),
+            (-40.0, "swept-back", 0.9, "none", {"skin": "dark", "hair_length": "short"}),
+            (35.0, "tied", 1.8, "none", {}),
+        ):
+            looks = {"ita": ita, "hair_style": style, "hair_length": length, "hat": hat}
+            assert from_truth({"attributes": {}, "details": looks}) == wanted
         assert [age_of(y) for y in (0, 2, 12.9, 13, 34, 35, 60, 70)] == [
             *("baby", "child", "child", "teenager", "young adult", "middle-aged", "older"),
             "elderly",

@@ -23,6 +23,8 @@ BEARDS: dict[str, Statement] = {
     "sideburns": ("Sideburns", True),
     "stubble": ("5_o_Clock_Shadow", True),
 }
+TONES = ((55.0, "light"), (41.0, "light"), (28.0, ""), (10.0, "tan"), (-30.0, "brown"))
+SHORT, LONG = 0.8, 1.3  # decimetres of a rendered head's hair: up to the ears, from the shoulders
 TURNED = 25.0  # degrees of yaw from which a head is said to be turned
 TILTED = 20.0  # degrees of pitch from which it is said to be tilted
 AT_CAMERA = 8.0  # degrees between the gaze and the camera up to which eyes look at it
@@ -110,6 +112,17 @@ def from_truth(params: Mapping[str, Any]) -> Facts:
     if facts.get("Eyeglasses") and "sun" in str(details.get("glasses", "")):
         facts["Eyeglasses"] = False
         facts["Sunglasses"] = True
+    ita, hair = _number(details.get("ita")), _number(details.get("hair_length"))
+    if ita is not None:
+        tone = next((word for limit, word in TONES if ita > limit), "dark")
+        if tone:
+            facts["skin"] = tone
+    style, hat = details.get("hair_style"), details.get("hat", "none")
+    if hair is not None and hair > 0 and style not in ("bald", "tied"):
+        word = "long" if hair >= LONG else "medium" if hair >= SHORT else "short"
+        word = "short" if style in ("swept-back", "afro") else word
+        if word != "short" or hat == "none":  # a hat hides it
+            facts["hair_length"] = word
     facts.update(_turns(details))
     return facts
 
