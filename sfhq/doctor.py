@@ -77,6 +77,7 @@ PACKAGES = (
     ),
     Package("pycocotools", "pycocotools", "annotations export --format coco", "", "coco"),
     Package("tokenizers", "tokenizers", "flip train", "", "flip"),
+    Package("tensorboard", "tensorboard", "train events", "", "tensorboard"),
     Package("matplotlib", "matplotlib", "train evaluate --plot", "", "train"),
     Package("anny", "anny", "", "0.6.2", "render"),
     Package("mitsuba", "mitsuba", "", "3.9", "render"),

@@ -83,7 +83,7 @@ def packages_of(name: str) -> set[str]:
 def test_packages_are_those_of_setup() -> None:
     basic = packages_of("REQUIRES")
     extra = packages_of("TRAIN") | packages_of("RENDER") | packages_of("LANDMARK")
-    extra |= packages_of("COCO") | packages_of("FLIP")
+    extra |= packages_of("COCO") | packages_of("FLIP") | packages_of("TENSORBOARD")
 
     def wanted(package: Package) -> str:
         return f"{package.name}>={package.least}" if package.least else package.name

@@ -143,3 +143,40 @@ def test_all_images_of_a_face_are_on_one_side() -> None:
     assert len(train) + len(held) == 200 and 0 < len(held) < 60
     assert not {*train.faces} & {*held.faces}
     assert replace(data, texts=data.texts).face_keys().unique().numel() == 100
+
+
+def test_a_source_is_split_alike_alone_and_beside_others(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(40):
+            picture(tmp_path / name / f"{i}.png", i)
+            (tmp_path / name / f"{i}.txt").write_text("x\n")
+    alone = load_captioned([tmp_path / "a"], 8).split()[1]
+    both = load_captioned([tmp_path / "a", tmp_path / "b"], 8).split()[1]
+    held = [face.rpartition("/")[2] for face in both.faces]
+    assert len(alone) > 0 and held == [*alone.faces, *alone.faces]
+
+
+def test_images_that_lie_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for i in range(12):
+        picture(folder / f"{i:02}.png", 20 * i)
+        (folder / f"{i:02}.txt").write_text("x\n")
+    (folder / "05.png").write_bytes(b"\x89PNG no")
+    plain = load_captioned([folder], 8)
+    kept = tmp_path / "run" / "pixels.npy"
+    mapped = load_captioned([folder], 8, kept=kept)
+    assert np.load(kept).shape == (11, 3, 8, 8) and [p.name for p in kept.parent.iterdir()] == [
+        "pixels.npy"
+    ]
+    assert mapped.names == plain.names and mapped.size == 8
+    some = mapped.select([9, 2, 7]).select([2, 0])
+    assert some.pixels is mapped.pixels, "not read into memory"
+    flipped = torch.tensor([True, False])
+    for a, b in (
+        (some.images(torch.tensor([1, 0]), flipped), plain.images(torch.tensor([9, 7]), flipped)),
+        (mapped.images(torch.arange(11)), plain.images(torch.arange(11))),
+    ):
+        assert torch.equal(a, b)
+    assert np.array_equal(some.picture(0), plain.picture(7))

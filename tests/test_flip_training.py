@@ -253,11 +253,37 @@ def test_bf16_trains() -> None:
     assert all(p.dtype == torch.float32 for p in training.network.parameters())
 
 
+def test_fp16_scales_its_loss_and_resumes(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, precision="fp16")
+    whole, losses = trained(recipe)
+    assert torch.stack(losses).isfinite().all()
+    _, usual = trained()
+    torch.testing.assert_close(torch.stack(losses), torch.stack(usual), atol=2e-2, rtol=0)
+    first, _ = trained(recipe, steps=2)
+    save_state(first.state_dict(), first.images, tmp_path)
+    second = FlipTraining(recipe, captioned(), tokens())
+    state = load_state(tmp_path)
+    assert state is not None
+    second.load_state_dict(state)
+    for _ in range(2):
+        second.step()
+    assert second.scaler.get_scale() == whole.scaler.get_scale() > 1
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(second)[name], value), name
+    # A scale that makes gradients overflow costs a step, no weight, and is halved.
+    before = {n: v.clone() for n, v in second.network.state_dict().items()}
+    second.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    second.step()
+    assert second.scaler.get_scale() == 2.0**126
+    for name, value in second.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 def test_settings_that_do_not_fit() -> None:
     for change, said in (
         ({"slices": 3}, "slices that divide it"),
         ({"schedule": "up"}, "wanted cosine or step"),
-        ({"precision": "fp8"}, "wanted fp32 or bf16"),
+        ({"precision": "fp8"}, "wanted fp32, bf16 or fp16"),
     ):
         with pytest.raises(UsageError, match=said):
             replace(RECIPE, **change)

@@ -54,7 +54,9 @@ def test_from_a_collection_to_captions(tmp_path: Path, weights: Path) -> None:
     part = Part.open(root)
     assert part.stages() == ["ingest", "align", "detect", "attribute", "caption"]
     assert part.stage_info("align")["settings"]["min_face"] == 128
-    texts, captions, without = texts_of(root)
+    texts, captions, without, quality = texts_of(root)
+    assert len(quality) == len(texts) and all(0 < q <= 100 for q in quality)
+    assert f"quality of {len(quality)} faces (0 to 100" in result.stdout
     assert sorted(texts) == ["a painting called oil_0000", "a painting called pencil_0002"]
     assert len(captions) + 2 * without == 4
     again = CliRunner().invoke(cli.main, words)

@@ -45,7 +45,7 @@ ROOMS = {
         "render",
     ),
     "sfhq.training": (
-        "augment features metrics painterly photos state",
+        "augment events features metrics painterly photos state",
         "pairs run",
         "generator",
     ),

@@ -40,11 +40,19 @@ def tell_funnel(part: Path, recipe: Recipe, tell: bool) -> None:
     """
     if not tell:
         return
+    import numpy as np
+
     from annotate.grammar.statistics import statistics
 
-    texts, captions, without = texts_of(part)
+    texts, captions, without, quality = texts_of(part)
     if without:
         say(f"{without} faces without a caption: too few attributes")
+    if quality:
+        low, middle, high = np.quantile(quality, [0.1, 0.5, 0.9])
+        say(
+            f"quality of {len(quality)} faces (0 to 100, ISO/IEC 29794-5's components): median "
+            f"{middle:.0f}, 80 % between {low:.0f} and {high:.0f}"
+        )
     sets = {"texts of the collection": texts, "captions": captions}
     found = {name: statistics(some) for name, some in sets.items() if some}
     if found:
@@ -54,13 +62,14 @@ def tell_funnel(part: Path, recipe: Recipe, tell: bool) -> None:
             say(f"{label:<32}" + "".join(f"{value(s):>26}" for s in found.values()))
 
 
-def texts_of(root: Path) -> tuple[list[str], list[str], int]:
-    """The texts that came with living faces, the captions, and how many faces have none."""
+def texts_of(root: Path) -> tuple[list[str], list[str], int, list[float]]:
+    """Of living faces: texts that came with them, captions, how many have none, and quality."""
     from sfhq.parts.part import Part
 
     texts: list[str] = []
     captions: list[str] = []
     without = 0
+    quality: list[float] = []
     for record in Part.open(root).faces():
         text = record.params.get("text")
         if isinstance(text, str) and text:
@@ -68,7 +77,10 @@ def texts_of(root: Path) -> tuple[list[str], list[str], int]:
         found: Any = record.about.get("captions") or []
         captions += found
         without += not found
-    return texts, captions, without
+        value = record.about.get("quality")
+        if isinstance(value, int | float):
+            quality.append(float(value))
+    return texts, captions, without, quality
 
 
 def _groups(found: Statistics) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import DEVICE, batch_option, check_device, run_of_training
+from sfhq.commands.train import DEVICE, batch_option, check_device, run_of
 from sfhq.console import FOLDER, Command, options, say
 from sfhq.errors import UsageError
 
@@ -44,7 +44,7 @@ source_options = options(
 
 @flip.command("train")
 @source_options
-@run_of_training
+@run_of("fp32", "bf16", "fp16")
 @DEVICE
 @batch_option(64, "Images, of all processes together,")
 @click.option(
@@ -139,6 +139,11 @@ source_options = options(
     "--text", type=FOLDER, help="Weights of a BERT to start from; needs its --vocabulary."
 )
 @click.option(
+    "--on-disk",
+    is_flag=True,
+    help="Keep decoded images in a file in OUT instead of in memory: for more than fit there.",
+)
+@click.option(
     "--checkpointing", is_flag=True, help="Compute layers twice: slower, with less memory."
 )
 def flip_train(
@@ -165,6 +170,7 @@ def flip_train(
     left_out: float,
     vision: Path | None,
     text: Path | None,
+    on_disk: bool,
     checkpointing: bool,
     seed: int,
     minutes: float | None,
@@ -214,7 +220,10 @@ def flip_train(
         if vision or text:
             first = _started(config, tokens, vision, text, seed)
             config = first.config
-    data = load_captioned(sources, config.vision.size, TableForm(column, separator))
+    form = TableForm(column, separator)
+    data = load_captioned(
+        sources, config.vision.size, form, out / "pixels.npy" if on_disk else None
+    )
     train, held_out = data.split()
     if not len(train):
         raise UsageError("all faces are held out; give more images")

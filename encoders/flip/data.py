@@ -1,16 +1,20 @@
 """Images with captions: of parts, of tables of files, or of a folder with texts beside the images.
 
-All images are decoded once and held in memory as bytes: 4.9 GB for 100,000 of 128 pixels.
+All images are decoded once and held as bytes, 4.9 GB for 100,000 of 128 pixels: in memory, or in a
+file of which the system keeps in memory what fits.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -42,6 +46,8 @@ class Captioned:
         faces: N names of the faces; images of one face are never each other's negatives.
         texts: N tuples of captions, at least one each.
         skipped: reason -> how many entries were left out.
+        places: (N,) where the images lie in `pixels`, which may hold more of them and lie on a
+            disk; None where they lie there in order.
     """
 
     pixels: Tensor
@@ -49,6 +55,7 @@ class Captioned:
     faces: tuple[str, ...]
     texts: tuple[tuple[str, ...], ...]
     skipped: Mapping[str, int] = field(default_factory=dict)
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,17 +68,23 @@ class Captioned:
     def select(self, rows: Iterable[int]) -> Captioned:
         """Some of the images."""
         at = list(rows)
+        mapped = self.places is not None
         return Captioned(
-            self.pixels[at],
+            self.pixels if mapped else self.pixels[at],
             tuple(self.names[i] for i in at),
             tuple(self.faces[i] for i in at),
             tuple(self.texts[i] for i in at),
             self.skipped,
+            self.places[at] if self.places is not None else None,
         )
 
     def split(self) -> tuple[Captioned, Captioned]:
-        """The images to train on, and a tenth that is held out by the hash of the face's name."""
-        held = [is_held_out(face) for face in self.faces]
+        """The images to train on, and a tenth that is held out by the hash of the face's name.
+
+        The folder before a name does not count, so that a source is split alike alone and beside
+        others.
+        """
+        held = [is_held_out(face.rpartition("/")[2]) for face in self.faces]
         return (
             self.select(i for i, h in enumerate(held) if not h),
             self.select(i for i, h in enumerate(held) if h),
@@ -81,6 +94,11 @@ class Captioned:
         """(N,) int64, equal for images of one face."""
         return torch.tensor([key_of(face) for face in self.faces], dtype=torch.int64)
 
+    def picture(self, row: int) -> Pixels:
+        """(S, S, 3) uint8 of one image."""
+        at = row if self.places is None else int(self.places[row])
+        return self.pixels[at].permute(1, 2, 0).contiguous().numpy()
+
     def images(self, rows: Tensor, flipped: Tensor | None = None) -> Tensor:
         """(n, 3, S, S) float in [-1, 1].
 
@@ -88,7 +106,8 @@ class Captioned:
             rows: (n,) which images.
             flipped: (n,) bool, True to mirror an image; None mirrors none.
         """
-        found = self.pixels[rows].float() / 127.5 - 1.0
+        at = rows if self.places is None else self.places[rows]
+        found = self.pixels[at].float() / 127.5 - 1.0
         if flipped is None:
             return found
         return torch.where(flipped[:, None, None, None], found.flip(3), found)
@@ -127,7 +146,12 @@ class TableForm:
 TEXT_COLUMN = TableForm()
 
 
-def load_captioned(sources: Sequence[Path], size: int, form: TableForm = TEXT_COLUMN) -> Captioned:
+def load_captioned(
+    sources: Sequence[Path],
+    size: int,
+    form: TableForm = TEXT_COLUMN,
+    kept: Path | None = None,
+) -> Captioned:
     """Read images with captions.
 
     Args:
@@ -136,13 +160,16 @@ def load_captioned(sources: Sequence[Path], size: int, form: TableForm = TEXT_CO
             line. Files of a table lie beside it, or in a folder beside it that has its name.
         size: height and width to which images are resized, without cropping.
         form: how tables are read.
+        kept: an .npy file that holds the decoded images instead of memory; written anew.
 
     Raises:
         UsageError: a source is missing or of another kind, or has nothing to train on.
         IntegrityError: a part is damaged.
     """
     skipped: Counter[str] = Counter()
-    pixels, kept = [], []
+    pixels: list[Pixels] = []
+    entries: list[tuple[str, str, tuple[str, ...]]] = []
+    file = None if kept is None else _begin(kept)
     for source, row in ((s, r) for s in sources for r in _rows(s, skipped, form)):
         # Two sources may use one name for different faces.
         apart = f"{source}/" if len(sources) > 1 else ""
@@ -158,17 +185,51 @@ def load_captioned(sources: Sequence[Path], size: int, form: TableForm = TEXT_CO
         except (BadImage, OSError):
             skipped["damaged image"] += 1
             continue
-        pixels.append(resized(image, size))
-        kept.append((apart + row.name, apart + row.face, texts))
-    if not kept:
+        made = resized(image, size)
+        if file is None:
+            pixels.append(made)
+        else:
+            file.write(np.ascontiguousarray(made.transpose(2, 0, 1)).tobytes())
+        entries.append((apart + row.name, apart + row.face, texts))
+    if not entries:
         said = ", ".join(f"{n} x {reason}" for reason, n in sorted(skipped.items())) or "no entry"
         raise UsageError(
             f"{', '.join(map(str, sources))}: no image with a caption ({said}); give a part after "
             "sfhq caption, a .csv with file,text, or a folder with a .txt for each image"
         )
-    stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    names, faces, texts_of = zip(*kept, strict=True)
-    return Captioned(stacked, names, faces, texts_of, dict(skipped))
+    if file is None or kept is None:
+        stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+    else:
+        stacked = _ended(kept, file, (len(entries), 3, size, size))
+    names, faces, texts_of = zip(*entries, strict=True)
+    places = None if kept is None else torch.arange(len(entries))
+    return Captioned(stacked, names, faces, texts_of, dict(skipped), places)
+
+
+HEAD = 128  # bytes of the head of an .npy file of this kind
+
+
+def _begin(path: Path) -> IO[bytes]:
+    """A file whose head is written last, when the number of images is known."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path.with_name(path.name + ".part"), "wb")  # noqa: SIM115, `_ended` closes it
+    file.write(bytes(HEAD))
+    return file
+
+
+def _ended(path: Path, file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
+    """Write the head, put the file in its place, and map it."""
+    head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, head)
+    assert len(buffer.getvalue()) == HEAD
+    with file:
+        file.seek(0)
+        file.write(buffer.getvalue())
+    path.with_name(path.name + ".part").replace(path)
+    with warnings.catch_warnings():  # that it cannot be written to: nobody does
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(np.load(path, mmap_mode="r"))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ class FlipRecipe:
         left_out: share of an image's places that a step does not look at, others each time.
         keep_stem: leave the stem of a hybrid as it is, and compute its features once.
         flip: share of images that are mirrored; their captions change left and right.
-        precision: "fp32", or "bf16" to run the networks in bfloat16; weights stay float32.
+        precision: "fp32", or "bf16" or "fp16" to run the networks in 16 bits; weights stay float32,
+            and with "fp16" the loss is scaled so that small gradients do not vanish.
         checkpointing: compute layers twice, to need less memory.
         validate: images between two validations; 0 for none.
     """
@@ -74,8 +75,8 @@ class FlipRecipe:
             raise UsageError("keep_stem: these sizes have no stem; wanted those of hybrid")
         if self.schedule not in ("cosine", "step"):
             raise UsageError(f"schedule {self.schedule!r}; wanted cosine or step")
-        if self.precision not in ("fp32", "bf16"):
-            raise UsageError(f"precision {self.precision!r}; wanted fp32 or bf16")
+        if self.precision not in ("fp32", "bf16", "fp16"):
+            raise UsageError(f"precision {self.precision!r}; wanted fp32, bf16 or fp16")
 
     def lr_at(self, images: int, per_epoch: int) -> float:
         """The learning rate after some images.

@@ -39,6 +39,7 @@ from encoders.flip.tokens import Tokens
 from sfhq.errors import SfhqError, UsageError
 
 ONE = Processes()
+FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,9 @@ class FlipTraining:
             ],
             lr=recipe.lr,
         )
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, init_scale=2.0**12, enabled=recipe.precision == "fp16"
+        )
         self._captions = caption_keys(data)
         several = self._captions.shape[2]
         self.queue = Queue(recipe.queue, config.embedding, several, self.device)
@@ -191,23 +195,25 @@ class FlipTraining:
         self.optimiser.zero_grad(set_to_none=True)
         report = torch.zeros(2, device=self.device)
         for rows in torch.arange(recipe.batch).split(recipe.batch // recipe.slices):
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
-            ):
+            with self._autocast():
                 contrast, matching = self._losses(batch, keys, rows)
             loss = contrast + recipe.matching * matching
-            (loss / recipe.slices).backward()
+            self.scaler.scale(loss / recipe.slices).backward()
             report += torch.stack([contrast.detach(), matching.detach()]) / recipe.slices
         self.processes.average_gradients(network.parameters())
         report = self.processes.average(report)
+        self.scaler.unscale_(self.optimiser)
         length = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-        if not bool((report.sum() + length).isfinite()):
+        # Of a scaled loss gradients may overflow: that step is left out, and the scale halved.
+        usual = self.scaler.is_enabled() and bool(report.sum().isfinite())
+        if not usual and not bool((report.sum() + length).isfinite()):
             raise SfhqError(
                 f"step {self.steps + 1}: the loss is {float(report.sum())} and its gradient "
                 f"{float(length)}; the last saved state is kept: lower --lr, or use --precision "
                 "fp32, in another --out"
             )
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.queue.push(keys)
         self.images += recipe.batch
         self.steps += 1
@@ -216,6 +222,10 @@ class FlipTraining:
         if recipe.matching:
             found["matching"] = report[1]
         return found | {"lr_millionths": torch.tensor(lr * 1e6)}  # logs have four digits
+
+    def _autocast(self) -> torch.autocast:
+        kind = FORMATS.get(self.recipe.precision)
+        return torch.autocast(self.device.type, kind or torch.bfloat16, enabled=kind is not None)
 
     def _draw(self) -> _Batch:
         """The next images of the epoch's order; a batch may go on into the next epoch."""
@@ -265,9 +275,7 @@ class FlipTraining:
         images, texts = [], []
         for rows in torch.arange(recipe.batch).split(recipe.batch // recipe.slices):
             own = self._mine(rows)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"
-            ):
+            with self._autocast():
                 seen, said = self.slow.keys(
                     self._pixels(batch, own),
                     batch.ids[own].to(self.device),
@@ -365,6 +373,7 @@ class FlipTraining:
             "network": self.network.state_dict(),
             "slow": self.slow.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "queue": self.queue.state_dict(),
             "rng": self.rng.get_state(),
             "validations": self.validations,
@@ -375,6 +384,8 @@ class FlipTraining:
         """Restore a state from `state_dict`."""
         for name in ("network", "slow", "optimiser", "queue"):
             getattr(self, name).load_state_dict(state[name])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
         self.images, self.steps = state["images"], state["steps"]
         self.rng.set_state(state["rng"])
         self.validations, self.best = list(state["validations"]), state["best"]

@@ -20,28 +20,36 @@ def train() -> None:
     """Train a generator and its encoder, and measure how good they are."""
 
 
-# What every training takes.
-run_of_training = options(
-    click.option(
-        "--out",
-        type=FOLDER,
-        required=True,
-        help="Folder of the run; an earlier run in it is resumed.",
-    ),
-    click.option("--seed", type=SEED, default=0, show_default=True),
-    click.option(
-        "--minutes",
-        type=Finite(0, min_open=True),
-        help="Stop after this many minutes; run again to go on.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["fp32", "bf16"]),
-        default="fp32",
-        show_default=True,
-        help="Number format of the convolutions; bf16 needs hardware for it.",
-    ),
-)
+def run_of(*precisions: str) -> Callable[[F], F]:
+    """What every training takes.
+
+    Args:
+        precisions: number formats that it can compute in, the default first.
+    """
+    return options(
+        click.option(
+            "--out",
+            type=FOLDER,
+            required=True,
+            help="Folder of the run; an earlier run in it is resumed.",
+        ),
+        click.option("--seed", type=SEED, default=0, show_default=True),
+        click.option(
+            "--minutes",
+            type=Finite(0, min_open=True),
+            help="Stop after this many minutes; run again to go on.",
+        ),
+        click.option(
+            "--precision",
+            type=click.Choice(precisions),
+            default=precisions[0],
+            show_default=True,
+            help="Number format of the networks; 16 bits need hardware for them.",
+        ),
+    )
+
+
+run_of_training = run_of("fp32", "bf16")
 DEVICE = click.option(
     "--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda."
 )
@@ -213,3 +221,28 @@ def train_generator(
     notes = {"images": str(training.images)}
     save_generator(out / "generator.safetensors", training.finish(), notes)
     say(out / "generator.safetensors")
+
+
+@train.command("events")
+@click.argument("run", type=FOLDER)
+@click.argument("out", type=FOLDER)
+@click.option("--follow", is_flag=True, help="Go on while the training goes on, until Ctrl-C.")
+def train_events(run: Path, out: Path, follow: bool) -> None:
+    """Write the log of any training in the folder RUN as TensorBoard's events to OUT.
+
+    \b
+    Example:
+      sfhq train events runs/g1 events/g1 --follow
+      tensorboard --logdir events
+    """
+    import time
+
+    from sfhq.training.events import write_events
+
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out}: not empty; events are written anew: give another folder")
+    done = write_events(run, out)
+    say(f"{out}: the log up to byte {done}")
+    while follow:
+        time.sleep(5)
+        done = write_events(run, out, done)

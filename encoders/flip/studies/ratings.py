@@ -159,7 +159,7 @@ def write_page(items: Sequence[Item], data: Captioned, folder: Path, title: str)
     shown = []
     for item in items:
         buffer = io.BytesIO()
-        pixels = data.pixels[place[item.face]].permute(1, 2, 0).numpy()
+        pixels = data.picture(place[item.face])
         Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
         shown.append(
             {"item": item.item, "text": item.text, "image": jpeg_address(buffer.getvalue())}

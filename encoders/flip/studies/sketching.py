@@ -57,7 +57,7 @@ def by_sketches(
     truth = torch.arange(len(data))
     ranks: dict[str, list[torch.Tensor]] = {"sketch": [], "text": [], "sketch and text": []}
     for place in range(len(data)):
-        drawn = progress(data.pixels[place].permute(1, 2, 0).numpy(), steps)
+        drawn = progress(data.picture(place), steps)
         # Steps that add nothing look alike: each picture is read once.
         several, of = np.unique(drawn.reshape(steps, -1), axis=0, return_inverse=True)
         images = torch.from_numpy(several.reshape(-1, *drawn.shape[1:])).permute(0, 3, 1, 2)
@@ -86,7 +86,7 @@ def sketch_sheet(data: Captioned, steps: int, count: int = 6) -> Pixels:
     """Some photos, and beside each its sketch at five moments."""
     rows = []
     for place in range(min(count, len(data))):
-        photo = data.pixels[place].permute(1, 2, 0).numpy()
+        photo = data.picture(place)
         drawn = progress(photo, steps)
         moments = [max(0, round(steps * share) - 1) for share in (0.08, 0.2, 0.4, 0.7, 1.0)]
         rows.append(np.concatenate([photo, *(drawn[m] for m in moments)], 1))
