@@ -51,6 +51,7 @@ TEST = (
     *TRAIN,
     *COCO,
     *FLIP,
+    *TENSORBOARD,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",

@@ -42,7 +42,7 @@ def write_events(run: Path, out: Path, done: int = 0) -> int:
     whole = data[: data.rfind(b"\n") + 1]
     if not whole:
         return done
-    writer = SummaryWriter(str(out))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(out))
     try:
         for line in whole.splitlines():
             try:
