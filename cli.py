@@ -16,6 +16,7 @@ from annotate.commands.funnel import FUNNEL, tell_funnel
 from annotate.commands.train import train_labels
 from curation.commands.dedup import dedup_command
 from curation.commands.labels import curate, labels
+from curation.commands.select import select_command
 from curation.commands.taste import taste
 from encoders.commands.convert import models_convert
 from encoders.commands.flip import flip
@@ -96,7 +97,7 @@ for command in (
     dedup_command(),
     *(curate, labels, taste),
     *(export_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
-    *(show, table, sheet, demo),
+    *(show, table, sheet, demo, select_command),
     *(annotations_group, train, flip, search, models, doctor_command),
 ):
     main.add_command(command)

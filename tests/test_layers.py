@@ -59,7 +59,8 @@ ROOMS = {
         "faces labels sharpness",
         "pairs",
         "taste",
-        "dedup page score",
+        "dedup page score select",
+        "missing",
         "commands",
     ),
     "annotate": (
