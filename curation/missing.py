@@ -59,7 +59,7 @@ def recipe_of(condition: str) -> str | None:
     else:
         return None
     men = "[gender]\nmale = 1.0\n" if name == "facial_hair" and "none" not in wanted else ""
-    return men + f"[{TABLES[name]}]\n" + "".join(f"{k} = {1 / len(wanted):.4f}\n" for k in wanted)
+    return men + f"[{TABLES[name]}]\n" + "".join(f"{k} = {1 / len(wanted)!r}\n" for k in wanted)
 
 
 def write_recipes(lacks: Sequence[Lack], folder: Path) -> list[tuple[Lack, Path | None]]:
