@@ -233,7 +233,10 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert "\nLicense-Expression: MIT\n" in text and "License ::" not in text
     assert "\nRequires-Python: >=3.11\n" in text and "\nClassifier: Typing :: Typed\n" in text
     extras = set(re.findall(r"^Provides-Extra: (.*)$", text, re.M))
-    assert extras == {"coco", "flip", "heif", "landmark", "render", "teachers", "train", "test"}
+    assert extras == {"coco", "flip", "heif", "landmark", "render", "teachers", "tensorboard"} | {
+        "train",
+        "test",
+    }
     assert "face-alignment" not in re.findall(r"^Requires-Dist: ([\w-]+)$", text, re.M)
 
 

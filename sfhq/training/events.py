@@ -33,6 +33,7 @@ def write_events(run: Path, out: Path, done: int = 0) -> int:
     if not path.is_file():
         raise UsageError(f"{path}: no such log; wanted the folder of a training")
     try:
+        import tensorboard  # noqa: F401, what torch's writer needs
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise MissingExtra("events", "tensorboard", "tensorboard") from None
