@@ -27,8 +27,8 @@ from sfhq.marks.watermark import payload_of
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, FaceRecord, Pixels
 from sfhq.pipeline.engine import run_stage
-from sfhq.publish.networks import PACK
 from sfhq.synthesis.marking import SYSTEM
+from sfhq.weights.header import PACK
 
 SAMPLES = sorted((Path(__file__).parents[1] / "sfhq" / "samples").glob("*.jpg"))
 SIDE = 160

@@ -250,9 +250,8 @@ def a_source_is_in_two_splits(root: Path) -> None:
     folder = root / "export"
     rows = pq.read_table(folder / "manifest.parquet").to_pylist()
     rows[3]["split"] = "test" if rows[3]["split"] == "train" else "train"
-    sums = dict(
-        reversed(line.split("  ", 1)) for line in (folder / "SHA256SUMS").read_text().splitlines()
-    )
+    lines = [line.split("  ", 1) for line in (folder / "SHA256SUMS").read_text().splitlines()]
+    sums = {path: digest for digest, path in lines}
     write_manifest(folder, rows, sums)
 
 

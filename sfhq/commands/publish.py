@@ -274,3 +274,84 @@ def validate(
         sys.exit(EXIT_BROKEN)
     if strict and found.failed:
         sys.exit(EXIT_DOUBTS)
+
+
+@click.command()
+@click.argument("part", type=FOLDER, required=False)
+@click.option("--facts", type=FOLDER, help="TOML file of what only the publisher knows.")
+@click.option(
+    "--out", type=FOLDER, help="File to write: .md, .html or .json.  [default: Markdown, printed]"
+)
+@click.option(
+    "--with", "earlier", type=FOLDER, multiple=True, help="An earlier part. May be repeated."
+)
+@click.option("--real", type=FOLDER, help="Folder of photographs of people, for nearest-real.")
+@click.option("--targets", type=FOLDER, help="TOML file of shares that were aimed at.")
+@weights_option
+@click.option("--quick", is_flag=True, help="Leave out the proofs, which read every photo.")
+@click.option("--template", is_flag=True, help="Print a TOML file of all facts to fill in.")
+def card(
+    part: Path | None,
+    facts: Path | None,
+    out: Path | None,
+    earlier: tuple[Path, ...],
+    real: Path | None,
+    targets: Path | None,
+    weights: tuple[Path, ...],
+    quick: bool,
+    template: bool,
+) -> None:
+    """Write the data card of PART: what it was made from, terms, uses, counts, proofs, contacts.
+
+    Made anew from the part each time. What only the publisher knows comes from --facts; what is
+    missing there is "not stated" in the card.
+
+    \b
+    Examples:
+      sfhq card --template > card.toml
+      sfhq card part-05 --facts card.toml --out README.md
+      sfhq card part-05 --facts card.toml --real ffhq/ --out card.html
+    """
+    from tqdm import tqdm
+
+    from sfhq.errors import UsageError
+    from sfhq.images import write_atomic
+    from sfhq.parts.part import Part
+    from sfhq.publish import facts as stated
+    from sfhq.publish.card import as_markdown, as_page, make_card
+    from sfhq.publish.checks.context import Options
+    from sfhq.publish.networks import read_networks
+    from sfhq.publish.validate import validate as run
+
+    if template:
+        click.echo(stated.template(), nl=False)
+        return
+    if part is None:
+        raise UsageError("no part given; give its folder, or --template")
+    kind = ".md" if out is None else out.suffix.lower()
+    if kind not in (".md", ".html", ".json"):
+        raise UsageError(f"{out}: wanted a name that ends in .md, .html or .json")
+    if real is not None and not real.is_dir():
+        raise UsageError(f"{real}: no such folder; --real wants photographs of people")
+    known, networks = stated.Facts.load(facts), read_networks(weights)
+    opened = Part.open(part)
+    report = None
+    if not quick:
+        options = Options(earlier, real, targets)
+        bar = tqdm(desc="card      ", unit=" faces", disable=not sys.stderr.isatty())
+        with bar:
+            report = run(opened, options, (), lambda: bar.update(1) and None)
+    made = make_card(opened, known, report, networks)
+    if kind == ".html":
+        data = as_page(made)
+    elif kind == ".json":
+        data = json.dumps(made.data, sort_keys=True, indent=1) + "\n"
+    else:
+        data = as_markdown(made)
+    if out is None:
+        click.echo(data, nl=False)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, data.encode())
+    missing = f"; not stated: {', '.join(made.missing)}" if made.missing else ""
+    say(f"{out}: card of {made.data['photos']} photos{missing}")

@@ -68,7 +68,7 @@ CROSSED = ("sex", "age", "skin tone")
 
 
 def counts(records: list[FaceRecord]) -> dict[str, dict[str, dict[str, float | int]]]:
-    """Group -> word -> count, share and its 95 % interval, the most frequent first.
+    """Group -> word -> count, share and its 95 % interval; ages in order, else the frequent first.
 
     Args:
         records: with the columns of `attribute`.
@@ -79,7 +79,10 @@ def counts(records: list[FaceRecord]) -> dict[str, dict[str, dict[str, float | i
         known = Counter(w for w in words if w)
         if known:
             total = sum(known.values())
-            found[name] = {w: share(n, total) for w, n in known.most_common()}
+            rows = known.most_common()
+            if name == "age":  # ages have an order of their own
+                rows = [(word, known[word]) for _, word in AGES if word in known]
+            found[name] = {w: share(n, total) for w, n in rows}
     return found
 
 
