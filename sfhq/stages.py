@@ -129,7 +129,7 @@ NETWORKS = {
 
 READERS = {
     "labels": "curation.labels.verdict:part_labels",
-    "pairs": "curation.pairs.search:all_pairs",
+    "near-duplicates": "curation.pairs.search:all_pairs",
     "captions": "annotate.judge.captions:caption_problems",
 }
 

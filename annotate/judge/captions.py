@@ -35,8 +35,8 @@ def caption_problems(record: FaceRecord, probabilities: Any = None) -> list[str]
     if not isinstance(said, dict):
         return [f"caption_facts cannot be read: {facts!r:.60}"]
     found = [f"the caption: {what}" for what in differences(said, _parser().read(text))]
+    known = _known(record, probabilities)
     for name, value in said.items():
-        known = _known(record, probabilities)
         if name in known and known[name] != value:
             found.append(f"the caption says {name} {value}, the attributes say {known[name]}")
     captions = record.about.get("captions")

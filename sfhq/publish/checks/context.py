@@ -18,7 +18,7 @@ from sfhq.marks.signature import Manifest, read_manifest
 from sfhq.marks.watermark import Found, detect
 from sfhq.marks.xmp import Origin, read_packet
 from sfhq.parts.files import read_file, why
-from sfhq.parts.folders import ART_FOLDER, RENDER_FOLDER, SYNTHETIC_FOLDER
+from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import about_stages, faces_stage, provider
 from sfhq.parts.part import Part
 from sfhq.parts.photos import MOST_IMAGE
@@ -245,8 +245,9 @@ def _read_photo(face: Face, data: bytes) -> None:
         return
     face.pixels = np.asarray(decoded.image)
     face.origin = read_packet(decoded.packet) if decoded.packet else None
-    if mark_of(face.folder) is not None and face.folder != ART_FOLDER:
+    if face.folder == SYNTHETIC_FOLDER:  # nothing else is watermarked
         face.watermark = detect(face.pixels)
+    if mark_of(face.folder) is not None:
         face.manifest = read_manifest(data, decoded.file_format)
 
 

@@ -123,7 +123,7 @@ def duplicates(context: Context, result: Result) -> None:
             )
         names += [f"{other.name}/{i}" for i in more]
         vectors = np.concatenate([vectors, rows.reshape(len(more), -1)]) if more else vectors
-    found = stages.reader("pairs")(vectors, threshold)
+    found = stages.reader("near-duplicates")(vectors, threshold)
     pairs = [(i, j, c) for i, j, c in zip(*found, strict=True) if j < len(ids) or i < len(ids)]
     for i, j, cosine in sorted(pairs, key=lambda p: -p[2]):
         result.add(names[j], f"cosine {cosine:.4f} with {names[i]}; wanted at most {threshold}")
@@ -201,8 +201,11 @@ def splits(context: Context, result: Result) -> None:
     by_kind: dict[tuple[str, str], dict[str, list[str]]] = {}
     for row in rows:
         face, split = str(row.get("face_id", "")), str(row["split"])
-        keys = [("source", str(row.get("parent_id") or row.get("source") or ""))]
-        keys += [("identity", str(group[face]))] if face in group else []
+        part = str(row.get("part") or context.part.name)
+        here = part == context.part.name
+        source = str(row.get("parent_id") or row.get("source") or "")
+        keys = [("source", source if here else f"{part}/{source}" if source else "")]
+        keys += [("identity", str(group[face]))] if here and face in group else []
         for key in keys:
             if key[1]:
                 by_kind.setdefault(key, {}).setdefault(split, []).append(face)
@@ -226,7 +229,7 @@ def manifest_rows(folder: Path) -> list[dict[str, object]]:
         return []
     try:
         names = {*pq.read_schema(path).names}
-        wanted = [n for n in ("face_id", "parent_id", "source", "split") if n in names]
+        wanted = [n for n in ("face_id", "parent_id", "source", "split", "part") if n in names]
         found: list[dict[str, object]] = pq.read_table(path, columns=wanted).to_pylist()
     except (pa.ArrowException, OSError, ValueError):
         return []
