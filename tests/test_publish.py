@@ -173,6 +173,53 @@ class TestVerify:
         assert Checked(Path(), Origin("digitalCapture")).verdict() == "unmarked"
 
 
+class TestSign:
+    def test_copies_are_signed_and_keep_their_marks(self, sound: Path, tmp_path: Path) -> None:
+        chain, key = write_chain(tmp_path)
+        out = tmp_path / "out"
+        arguments = ("--out", out, "--cert", chain, "--key", key, "--mining", "notAllowed")
+        done = sfhq("sign", sound / "images", *arguments)
+        assert done.exit_code == 0, done.output
+        assert done.stdout == f"24 of 24 files signed in {out}\n"
+        name = "art000-strict.png"
+        assert verify_file(out / name).layers == ("xmp", "watermark", "c2pa")
+        with Image.open(out / name) as signed, Image.open(sound / "images" / name) as plain:
+            assert np.array_equal(np.asarray(signed), np.asarray(plain))
+        again = sfhq("sign", sound / "images", *arguments)
+        assert again.exit_code == 2
+        assert "there already; give a new folder" in again.stderr
+
+    def test_what_does_not_say_that_it_is_synthetic_is_not_signed(
+        self, sound: Path, tmp_path: Path
+    ) -> None:
+        chain, key = write_chain(tmp_path)
+        out = tmp_path / "out"
+        files = (sound / "aligned" / "art000.png", sound / "images" / "art001-low.png")
+        done = sfhq("sign", *files, "--out", out, "--cert", chain, "--key", key)
+        assert done.exit_code == 1
+        assert "art000.png: not signed: its XMP does not say that it is synthetic" in done.stderr
+        assert [p.name for p in out.iterdir()] == ["art001-low.png"]
+        twice = sfhq("sign", out, "--out", tmp_path / "more", "--cert", chain, "--key", key)
+        assert "has a manifest already" in twice.stderr
+
+    def test_bad_input_is_one_line_and_writes_nothing(self, sound: Path, tmp_path: Path) -> None:
+        chain, key = write_chain(tmp_path)
+        out = tmp_path / "out"
+        same = sound / "images" / "art000-low.png"
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / same.name).write_bytes(same.read_bytes())
+        for arguments, words in (
+            ((same, tmp_path / "other" / same.name, "--cert", chain, "--key", key), "same name"),
+            ((same, "--cert", key, "--key", chain), "wanted a chain as a PEM file"),
+            ((tmp_path / "none.png", "--cert", chain, "--key", key), "no such file or folder"),
+        ):
+            done = sfhq("sign", *arguments, "--out", out)
+            assert done.exit_code == 2
+            assert words in done.stderr
+            assert len(done.stderr.splitlines()) == 1
+            assert not out.exists()
+
+
 class TestLineage:
     def test_it_goes_from_the_source_to_what_is_said(self, sound: Path) -> None:
         found = lineage(Part.open(sound), "art003-low")
