@@ -33,21 +33,22 @@ Floats = npt.NDArray[np.float64]
 
 KEY = b"sfhq watermark 1"  # public: the detector is for everybody
 FOUND = 6.0  # standard deviations; by chance 1 in 10^9, and there are two ways to look
-PSNR = 43.0  # decibels between a photo and its marked copy
+PSNR, LARGE = 42.7, 384  # decibels between a photo and its marked copy; and from this size on
+PSNR_LARGE = 45.0  # fewer changes do, because JPEG takes less of them away
 LOWEST, HIGHEST = 20, 128  # half periods from edge to edge
 LEAST_SIDE = 128  # pixels of an image that can carry enough of them
 BLOCKS = 3  # words of the code
 GROUPS = code.WORD * BLOCKS + 1
 PAYLOAD_BITS = 32
 CHECK_BITS = 4
-LEAD = 8.0  # deviations of the cosines that say a mark is there, to those of a bit
+LEAD = 9.0  # deviations of the cosines that say a mark is there, to those of a bit
 STRENGTH = 0.04  # grey levels of a cosine at `PSNR`
 LUMA = (0.299, 0.587, 0.114)
 CLIP = 2.0  # a cosine of the picture counts for no more than this many times what is usual
 AROUND = 9  # half periods in which the usual is taken
 LEAST = 0.03  # grey levels; nothing is as weak as that after rounding
 APART = 3.0  # deviations between the likeliest word and the next that make it certain
-FLAT, BUSY, USUAL = 0.7, 1.6, 6.0  # strength in flat and busy places; grey levels between them
+FLAT, BUSY, USUAL = 0.45, 1.6, 6.0  # strength in flat and busy places; grey levels between them
 CELLS = 64  # places a side that are told apart
 
 
@@ -177,19 +178,21 @@ class _Look:
         )
 
 
-def embed(pixels: Pixels, payload: int, psnr: float = PSNR) -> Pixels:
+def embed(pixels: Pixels, payload: int, psnr: float | None = None) -> Pixels:
     """A copy of a photo with the mark.
 
     Args:
         pixels: (H, W, 3) uint8 RGB, sides of at least `LEAST_SIDE` pixels.
         payload: 0 to 2 ** 32 - 1; the detector reads it back.
-        psnr: decibels between the copy and the photo, at least; clipping changes less.
+        psnr: decibels between the copy and the photo, up to rounding; None for what suits its size.
 
     Raises:
         ValueError: too small, or no such payload.
     """
     if pixels.ndim != 3 or min(pixels.shape[:2]) < LEAST_SIDE:
         raise ValueError(f"shape {pixels.shape}; wanted at least {LEAST_SIDE} pixels a side")
+    if psnr is None:
+        psnr = PSNR if min(pixels.shape[:2]) < LARGE else PSNR_LARGE
     luma = _luma(pixels)
     plan = _plan()
     strengths = _strengths(_Look.at(_table(luma)), _bits(payload))
