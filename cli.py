@@ -27,6 +27,7 @@ from sfhq import stages
 from sfhq.commands.doctor import doctor_command
 from sfhq.commands.models import models
 from sfhq.commands.parts import export_command, sheet, show, table, write_export
+from sfhq.commands.publish import card, licences, lineage, sign, validate, verify
 from sfhq.commands.stages import RunCommand, StageCommand
 from sfhq.commands.train import train
 from sfhq.console import FOLDER, Command, say
@@ -98,6 +99,7 @@ for command in (
     *(curate, labels, taste),
     *(export_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
     *(show, table, sheet, demo, select_command),
+    *(verify, sign, lineage, licences, validate, card),
     *(annotations_group, train, flip, search, models, doctor_command),
 ):
     main.add_command(command)

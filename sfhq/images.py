@@ -1,6 +1,8 @@
-"""Read images that may be hostile, and write images with their mark of synthetic media.
+"""Read images that may be hostile, and write images with their marks of synthetic media.
 
-Every image file of the toolkit is written by `write_image`, so that none can lack the mark.
+Every image file of the toolkit is encoded by `encode_image`, so that none can lack its mark. Where
+several marks are asked for, it writes them in the order in which all of them hold: the watermark
+into the pixels, the XMP packet into the file, and the signature, which covers both, at the end.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import io
 import os
 import warnings
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from sfhq.colour import to_srgb
 from sfhq.errors import SfhqError, apart, plain
 from sfhq.formats import HEAD, jpeg_scans, kind_of, readable
+from sfhq.marks import xmp
+from sfhq.marks.signature import Signer
+from sfhq.marks.xmp import COMPOSITE as COMPOSITE
+from sfhq.marks.xmp import RENDERED as RENDERED
+from sfhq.marks.xmp import SOURCE_TYPE_BASE as SOURCE_TYPE_BASE
+from sfhq.marks.xmp import TRAINED as TRAINED
 
 Pixels = npt.NDArray[np.uint8]  # (H, W, 3) RGB, or (H, W) ids of classes
 
@@ -31,10 +40,6 @@ CONVERTING = {
     **{"1": 5, "L": 5, "RGB": 4, "CMYK": 8, "YCbCr": 8, "P": 13, "LA": 13, "RGBA": 13},
     **{"PA": 13, "I;16": 13, "I": 17, "F": 17},
 }
-SOURCE_TYPE_BASE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
-TRAINED = "trainedAlgorithmicMedia"
-COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
-RENDERED = "algorithmicMedia"
 MARKS = {"images": TRAINED, "renders": RENDERED, "art": RENDERED}  # folder of a part -> mark
 # Palette for maps of class ids: the 19 classes of face parsing, in the order of their ids.
 CLASS_COLOURS = (
@@ -77,14 +82,41 @@ def read_image(data: bytes) -> Image.Image:
             that decoding would take, or of the scans of a progressive JPEG. Nothing has been
             decoded then.
     """
+    return read_marked(data).image
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image that was read.
+
+    Attributes:
+        image: upright 8-bit sRGB, as `read_image` gives it.
+        file_format: by Pillow's name, such as "JPEG".
+        packet: its XMP packet; empty where it has none.
+    """
+
+    image: Image.Image
+    file_format: str
+    packet: bytes
+
+
+def read_marked(data: bytes) -> Decoded:
+    """Decode an image as `read_image` does, and take its XMP packet along.
+
+    Raises:
+        BadImage: as `read_image`.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _opened(data)
         _refuse_costly(image, data)
         try:
             image.load()
+            found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+            packet = found.encode(errors="replace") if isinstance(found, str) else bytes(found)
+            file_format = image.format or ""
             ImageOps.exif_transpose(image, in_place=True)
-            return to_srgb(image)
+            return Decoded(to_srgb(image), file_format, packet)
         except Exception as error:
             raise BadImage("damaged image", f"cannot decode its pixels: {error}") from None
 
@@ -135,19 +167,35 @@ def _refuse_costly(image: Image.Image, data: bytes) -> None:
 
 def source_type_xmp(source_type: str) -> bytes:
     """The XMP packet that states an image's IPTC digital source type."""
-    return (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-        '<rdf:Description rdf:about="" '
-        'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-        f'Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE_BASE}{source_type}"/>'
-        '</rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    ).encode()
+    return xmp.packet(xmp.Origin(source_type))
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What an image says of its origin beside its digital source type, and how it is marked.
+
+    Attributes:
+        system, version, prompt: of the AI, as in `sfhq.marks.xmp.Origin`.
+        watermark: the number that the watermark carries; None for no watermark.
+        signer: signs the file for C2PA; two signatures of the same file differ.
+    """
+
+    system: str = ""
+    version: str = ""
+    prompt: str = ""
+    watermark: int | None = None
+    signer: Signer | None = None
+
+
+PLAIN = Marks()
 
 
 def encode_image(
-    pixels: Pixels, file_format: str = "PNG", source_type: str | None = TRAINED, quality: int = 95
+    pixels: Pixels,
+    file_format: str = "PNG",
+    source_type: str | None = TRAINED,
+    quality: int = 95,
+    marks: Marks = PLAIN,
 ) -> bytes:
     """The bytes of an image file, by default marked as made by a trained algorithm.
 
@@ -156,9 +204,37 @@ def encode_image(
             whose indices are the ids.
         file_format: "PNG", "JPEG" or "WEBP"; class ids need "PNG".
         source_type: last part of the IPTC digital source type. None leaves the mark out, for crops
-            of images that people made.
+            of images that people made, and with it all other marks.
         quality: JPEG and WebP quality, 0 to 100.
+        marks: further marks; class ids are never watermarked.
+
+    Raises:
+        BadImage: too small for a watermark.
+        UsageError: the signer's certificate is not one that C2PA allows.
     """
+    if source_type is None:
+        return _encoded(pixels, file_format, None, quality)
+    if marks.watermark is not None and pixels.ndim == 3:
+        pixels = _watermarked(pixels, marks.watermark)
+    origin = xmp.Origin(source_type, marks.system, marks.version, marks.prompt)
+    data = _encoded(pixels, file_format, xmp.packet(origin), quality)
+    return data if marks.signer is None else marks.signer.sign(data, file_format, origin)
+
+
+def _watermarked(pixels: Pixels, payload: int) -> Pixels:
+    from sfhq.marks import watermark  # needs scipy, which takes a while
+
+    if min(pixels.shape[:2]) < watermark.LEAST_SIDE:
+        height, width = pixels.shape[:2]
+        raise BadImage(
+            "too small for a watermark",
+            f"a photo of {width} x {height} pixels carries no watermark; wanted at least "
+            f"{watermark.LEAST_SIDE} a side; leave the watermark out, or make larger photos",
+        )
+    return watermark.embed(pixels, payload)
+
+
+def _encoded(pixels: Pixels, file_format: str, packet: bytes | None, quality: int) -> bytes:
     from PIL.PngImagePlugin import PngInfo
 
     image = Image.fromarray(pixels)
@@ -166,16 +242,15 @@ def encode_image(
         greys = [v for i in range(len(CLASS_COLOURS), 256) for v in (i, i, i)]
         image.putpalette([v for colour in CLASS_COLOURS for v in colour] + greys)
     buffer = io.BytesIO()
-    xmp = None if source_type is None else source_type_xmp(source_type)
     if file_format == "PNG":
         info = PngInfo()
-        if xmp is not None:
-            info.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        if packet is not None:
+            info.add_itxt("XML:com.adobe.xmp", packet.decode())
         image.save(buffer, "PNG", pnginfo=info, compress_level=4)
-    elif xmp is None:
+    elif packet is None:
         image.save(buffer, file_format, quality=quality)
     else:
-        image.save(buffer, file_format, quality=quality, xmp=xmp)
+        image.save(buffer, file_format, quality=quality, xmp=packet)
     return buffer.getvalue()
 
 
@@ -208,15 +283,19 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def write_image(
-    path: Path, pixels: Pixels, source_type: str | None = TRAINED, quality: int = 95
+    path: Path,
+    pixels: Pixels,
+    source_type: str | None = TRAINED,
+    quality: int = 95,
+    marks: Marks = PLAIN,
 ) -> bytes:
     """Write an image file atomically in the format of its suffix; returns the bytes written.
 
     Args:
         path: ends in .png, .jpg, .jpeg or .webp.
-        pixels, source_type, quality: as in `encode_image`.
+        pixels, source_type, quality, marks: as in `encode_image`.
     """
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-    data = encode_image(pixels, formats[path.suffix.lower()], source_type, quality)
+    data = encode_image(pixels, formats[path.suffix.lower()], source_type, quality, marks)
     write_atomic(path, data)
     return data

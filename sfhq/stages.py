@@ -127,7 +127,11 @@ NETWORKS = {
     "label reader": "annotate.network.reader:load_labels",
 }
 
-READERS = {"labels": "curation.labels.verdict:part_labels"}
+READERS = {
+    "labels": "curation.labels.verdict:part_labels",
+    "near-duplicates": "curation.pairs.search:all_pairs",
+    "captions": "annotate.judge.captions:caption_problems",
+}
 
 
 def resolve(where: str) -> Any:

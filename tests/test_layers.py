@@ -24,12 +24,14 @@ OURS = {*ALLOWED, "cli"}
 ROOMS = {
     "sfhq": (
         "colour errors formats stages",
-        "cache versions web lock kernels images",
+        "cache versions web lock kernels marks",
+        "images",
         "backbone tensors",
         "parts",
         "pipeline",
         "weights faces",
         "ingest synthesis render training",
+        "publish",
         "export sheet doctor",
         "console",
         "commands",

@@ -96,6 +96,7 @@ def test_every_version_of_python_is_named_once() -> None:
 # The distribution that brings a module, where their names differ by more than a dash.
 BRINGS = {
     "PIL": "pillow",
+    "c2pa": "c2pa-python",
     "dlib": "dlib-bin",
     "open_clip": "open_clip_torch",
     "sklearn": "scikit-learn",
@@ -233,7 +234,15 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert "\nLicense-Expression: MIT\n" in text and "License ::" not in text
     assert "\nRequires-Python: >=3.11\n" in text and "\nClassifier: Typing :: Typed\n" in text
     extras = set(re.findall(r"^Provides-Extra: (.*)$", text, re.M))
-    assert extras == {"coco", "flip", "heif", "landmark", "render", "teachers", "tensorboard"} | {
+    assert extras == {
+        "c2pa",
+        "coco",
+        "flip",
+        "heif",
+        "landmark",
+        "render",
+        "teachers",
+        "tensorboard",
         "train",
         "test",
     }

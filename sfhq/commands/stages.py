@@ -284,7 +284,12 @@ class RunCommand(_Lazy):
             for name in self.names
             for s in settings_of(stages.load_stage(name).Settings)
         ]
-        return [*own, *shared_settings("seed"), *shared_settings("models")]
+        return [
+            *own,
+            *shared_settings("seed"),
+            *shared_settings("models"),
+            *shared_settings("marks"),
+        ]
 
     def _parameters(self) -> list[click.Parameter]:
         found = []

@@ -28,7 +28,7 @@ import numpy as np
 
 from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.images import mark_of, write_atomic, write_image
+from sfhq.images import PLAIN, mark_of, write_atomic, write_image
 from sfhq.parts import arrays
 from sfhq.parts.about import AboutRow, to_table
 from sfhq.parts.reading import FORMAT as FORMAT
@@ -235,9 +235,11 @@ class Part(PartReader):
                 rows[name] = kept.get(name, 0) + len(column)
                 column.append(np.asarray(values))
             for folder, pixels in record.images.items():
-                hashes[folder] = self._write_image(folder, record.face_id, pixels)
+                hashes[folder] = self._write_image(folder, record, pixels)
             written.append(
-                replace(record, rows=rows, hashes=hashes, columns={}, arrays={}, images={})
+                replace(
+                    record, rows=rows, hashes=hashes, columns={}, arrays={}, images={}, marks={}
+                )
             )
         sums = {}
         for name, column in columns.items():
@@ -255,8 +257,9 @@ class Part(PartReader):
             sums[name] = arrays.sum_of(stacked)
         return written, sums
 
-    def _write_image(self, folder: str, face_id: str, pixels: Pixels) -> str:
-        path = self.image_path(folder, face_id)
+    def _write_image(self, folder: str, record: FaceRecord, pixels: Pixels) -> str:
+        path = self.image_path(folder, record.face_id)
         self.make_room(path)
-        data = write_image(path, pixels, source_type=mark_of(folder))
+        marks = record.marks.get(folder, PLAIN)
+        data = write_image(path, pixels, source_type=mark_of(folder), marks=marks)
         return hashlib.sha256(data).hexdigest()

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sfhq.images import Marks
+
 Json = Any
 Pixels = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
@@ -49,6 +51,7 @@ class FaceRecord:
         about: column -> value of what "about" stages say of the face, joined when it is read.
         shard: number of the shard that it was read from.
         columns, arrays, images: what a stage hands over to be written; never read back from here.
+        marks: of those images, by folder.
     """
 
     face_id: str
@@ -75,6 +78,7 @@ class FaceRecord:
     columns: Mapping[str, Json] = field(default_factory=dict, compare=False, repr=False)
     arrays: Mapping[str, Array] = field(default_factory=dict, compare=False, repr=False)
     images: Mapping[str, Pixels] = field(default_factory=dict, compare=False, repr=False)
+    marks: Mapping[str, Marks] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def alive(self) -> bool:
@@ -99,20 +103,22 @@ class FaceRecord:
         """The record with one array row for `arrays/<name>/`."""
         return replace(self, arrays={**self.arrays, name: values})
 
-    def with_image(self, folder: str, pixels: Pixels) -> FaceRecord:
+    def with_image(self, folder: str, pixels: Pixels, marks: Marks | None = None) -> FaceRecord:
         """The record with an image for `<folder>/<face_id>.png`.
 
         Args:
             folder: of the part.
             pixels: (H, W, 3) uint8 RGB, or (H, W) uint8 ids such as classes.
+            marks: further ones than the folder's digital source type.
         """
-        return replace(self, images={**self.images, folder: pixels})
+        marked = self.marks if marks is None else {**self.marks, folder: marks}
+        return replace(self, images={**self.images, folder: pixels}, marks=marked)
 
 
 # Columns of mappings, and the type of their values.
 _JSON_COLUMNS: dict[str, type[Any]] = {"params": object, "rows": int, "hashes": str}
 _MAY_BE_NONE = ("seed", "psi", "prior_distance")
-_TRANSIENT = ("about", "shard", "columns", "arrays", "images")
+_TRANSIENT = ("about", "shard", "columns", "arrays", "images", "marks")
 COLUMNS = tuple(f.name for f in fields(FaceRecord) if f.name not in _TRANSIENT)
 _DEFAULTS = {
     f.name: f.default_factory if f.default_factory is not MISSING else f.default

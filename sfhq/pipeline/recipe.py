@@ -7,7 +7,7 @@ only = "*_art.jpg"
 candidates = ["strict", "low"]
 
 The tables are the stages' own `Settings` (see `sfhq.pipeline.stage.Stage`) and what they share:
-`seed`, `models` and `export`.
+`seed`, `models`, `marks` and `export`.
 """
 
 from __future__ import annotations
@@ -50,6 +50,22 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class MarkSettings:
+    """How photos that a generator makes are marked; see `sfhq.synthesis.marking`."""
+
+    watermark: Annotated[
+        Literal["auto", "on", "off"],
+        option(
+            "An imperceptible mark that photos are synthetic. auto: from 256 pixels on, but not "
+            "in a part that was begun without."
+        ),
+    ] = "auto"
+    watermark_name: Annotated[
+        str, option("Name of the dataset, whose digest the watermark carries.")
+    ] = "sfhq"
+
+
+@dataclass(frozen=True)
 class ExportSettings:
     """See `sfhq.export.sfhq_layout.export_sfhq`."""
 
@@ -67,7 +83,11 @@ class Top:
     seed: Annotated[int, option("Seed of everything random.", least=0, most=2**32 - 1)] = 0
 
 
-SHARED: dict[str, type[Any]] = {"models": ModelSettings, "export": ExportSettings}
+SHARED: dict[str, type[Any]] = {
+    "models": ModelSettings,
+    "marks": MarkSettings,
+    "export": ExportSettings,
+}
 
 
 @dataclass(frozen=True)
@@ -77,6 +97,7 @@ class Recipe:
     Attributes:
         seed: of everything random.
         models: the shared networks.
+        marks: how photos that a generator makes are marked.
         export: how finished photos are written.
         where: the file it came from, for errors.
         tables: stage -> the settings that were given, by name.
@@ -84,6 +105,7 @@ class Recipe:
 
     seed: int = 0
     models: ModelSettings = field(default_factory=ModelSettings)
+    marks: MarkSettings = field(default_factory=MarkSettings)
     export: ExportSettings = field(default_factory=ExportSettings)
     where: str = field(default="the command line", compare=False)
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

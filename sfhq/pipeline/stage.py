@@ -45,7 +45,8 @@ class Stage(ABC, Generic[S]):
             the same name.
         Settings: a frozen dataclass with `sfhq.pipeline.settings.option` on each field: the
             recipe's table and the command's options.
-        shares: names of the recipe's shared settings that the stage uses: "seed", "models".
+        shares: names of the recipe's shared settings that the stage uses: "seed", "models",
+            "marks".
         examples: lines of the command's help.
         packages: distributions that it needs beyond the basic ones, for `sfhq doctor`.
     """

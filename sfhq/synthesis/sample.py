@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfhq.errors import UsageError
+from sfhq.images import Marks
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage, positive
+from sfhq.synthesis.marking import as_settings, marks_of, photo_marks
 from sfhq.synthesis.networks import photo_networks
 
 if TYPE_CHECKING:
@@ -57,13 +59,14 @@ class Sample(SourceStage[SampleSettings]):
             the encoder's latent, 1 the draw itself.
         batch: faces at a time.
         precision: of the generator's convolutions, "fp32" or "bf16".
+        marks: what the photos say of the AI, and their watermark; None for neither.
     """
 
     name: ClassVar[str] = "sample"
     arrays: ClassVar[tuple[str, ...]] = ("w_plus",)
     images: ClassVar[tuple[str, ...]] = (SYNTHETIC_FOLDER,)
     Settings: ClassVar[type[Any]] = SampleSettings
-    shares: ClassVar[tuple[str, ...]] = ("models",)
+    shares: ClassVar[tuple[str, ...]] = ("models", "marks")
     examples: ClassVar[tuple[str, ...]] = ("sfhq sample part-06 --count 1000 --psi 1.3",)
 
     generator: Generator
@@ -77,6 +80,7 @@ class Sample(SourceStage[SampleSettings]):
     anchor_psi: float = 0.5
     batch: int = 8
     precision: Precision = "fp32"
+    marks: Marks | None = None
 
     def __post_init__(self) -> None:
         positive("count", self.count, "faces")
@@ -91,8 +95,18 @@ class Sample(SourceStage[SampleSettings]):
     @classmethod
     def build(cls, settings: SampleSettings, recipe: Recipe, part: Path) -> Sample:
         """The stage that a recipe describes, with its networks."""
+        networks = photo_networks(recipe.models)
+        marks = photo_marks(
+            recipe.marks,
+            cls.name,
+            part,
+            networks["generator"].config.resolution,
+            networks["generator_digest"],
+            networks["encoder_digest"],
+        )
         return cls(
-            **photo_networks(recipe.models),
+            **networks,
+            marks=marks,
             count=settings.count,
             seed=settings.seed,
             psi=settings.psi,
@@ -115,6 +129,7 @@ class Sample(SourceStage[SampleSettings]):
             "psi": self.psi,
             "anchor_psi": self.anchor_psi,
             "precision": self.precision,
+            **as_settings(self.marks),
         }
 
     def seeds(self, part: Part) -> Iterator[FaceRecord]:
@@ -153,4 +168,5 @@ class Sample(SourceStage[SampleSettings]):
                     width=image.shape[1],
                     height=image.shape[0],
                 )
-                yield done.with_array("w_plus", latent).with_image(SYNTHETIC_FOLDER, image)
+                done = done.with_array("w_plus", latent)
+                yield done.with_image(SYNTHETIC_FOLDER, image, marks_of(record, self.marks))

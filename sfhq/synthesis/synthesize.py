@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sfhq.errors import UsageError
+from sfhq.images import Marks
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
 from sfhq.parts.photos import load_images
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
+from sfhq.synthesis.marking import as_settings, marks_of, photo_marks
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, check_names
 from sfhq.synthesis.networks import photo_networks
 
@@ -61,6 +63,7 @@ class Synthesize(Stage[SynthesizeSettings]):
         seed: of donors.
         batch: faces at a time; bounds the memory.
         precision: of the generator's convolutions, "fp32" or "bf16".
+        marks: what the photos say of the AI, and their watermark; None for neither.
     """
 
     name: ClassVar[str] = "synthesize"
@@ -69,7 +72,7 @@ class Synthesize(Stage[SynthesizeSettings]):
     arrays: ClassVar[tuple[str, ...]] = ("w_plus",)
     images: ClassVar[tuple[str, ...]] = (SYNTHETIC_FOLDER,)
     Settings: ClassVar[type[Any]] = SynthesizeSettings
-    shares: ClassVar[tuple[str, ...]] = ("seed", "models")
+    shares: ClassVar[tuple[str, ...]] = ("seed", "models", "marks")
     about: ClassVar[str] = (
         "strict stays near the prior and is the most realistic; low is refined until its picture "
         "is the closest to the art and no blurrier; psi-P pulls to the mean face; donor-L takes "
@@ -90,6 +93,7 @@ class Synthesize(Stage[SynthesizeSettings]):
     seed: int = 0
     batch: int = 8
     precision: Precision = "fp32"
+    marks: Marks | None = None
 
     def __post_init__(self) -> None:
         check_names(self.candidates)
@@ -105,8 +109,18 @@ class Synthesize(Stage[SynthesizeSettings]):
     def build(cls, settings: SynthesizeSettings, recipe: Recipe, part: Path) -> Synthesize:
         """The stage that a recipe describes, with its networks."""
         check_names(settings.candidates)  # before networks are read
+        networks = photo_networks(recipe.models)
+        marks = photo_marks(
+            recipe.marks,
+            cls.name,
+            part,
+            networks["generator"].config.resolution,
+            networks["generator_digest"],
+            networks["encoder_digest"],
+        )
         return cls(
-            **photo_networks(recipe.models),
+            **networks,
+            marks=marks,
             candidates=settings.candidates,
             keep=settings.keep,
             max_prior_distance=settings.max_prior_distance,
@@ -135,6 +149,7 @@ class Synthesize(Stage[SynthesizeSettings]):
             "max_prior_distance": self.max_prior_distance,
             "seed": self.seed,
             "precision": self.precision,
+            **as_settings(self.marks),
         }
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
@@ -197,5 +212,5 @@ class Synthesize(Stage[SynthesizeSettings]):
         w_plus = candidate.w_plus[row : row + 1]
         pixels = render(self.generator, w_plus, self.precision)
         return record.with_array("w_plus", w_plus[0].numpy()).with_image(
-            SYNTHETIC_FOLDER, pixels[0]
+            SYNTHETIC_FOLDER, pixels[0], marks_of(record, self.marks)
         )

@@ -1,0 +1,439 @@
+"""The data card of a part, made from the part itself and from what its publisher states."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
+from sfhq.parts.lineage import about_stages, faces_stage
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord, Json
+from sfhq.publish.checks import balance
+from sfhq.publish.facts import KEYS, NOT_STATED, Facts
+from sfhq.publish.licences import RollUp, roll_up
+from sfhq.publish.networks import Network, identify, noted
+from sfhq.publish.validate import Report
+
+FFHQ = (
+    "FFHQ: 70,000 photographs of people from Flickr, each under a licence of its own (CC BY, CC "
+    "BY-NC, public domain, US government works), the dataset under CC BY-NC-SA 4.0. The people "
+    "in the photographs were not asked; its authors take photographs down on request"
+)
+# Network -> what it was trained on.
+TRAINED_ON = {
+    "stylegan2-ffhq-1024": FFHQ,
+    "stylegan2-ffhq-1024-tf": FFHQ,
+    "stylegan2-ffhq-1024-pt": FFHQ,
+    "e4e-ffhq": FFHQ,
+    "sfhq's embedded generator": (
+        "696 photos of people who do not exist, under MIT: curated StyleGAN2 photographs of SFHQ, "
+        "whose generator was trained on FFHQ, and text-to-image portraits"
+    ),
+    "sfhq's embedded e4e": "the same photos as the embedded generator",
+    "sfhq's label network": (
+        "640 rendered heads (CC0-1.0) and 2,264 photos of people who do not exist (MIT); "
+        "MediaPipe's networks (Apache-2.0) were its teachers"
+    ),
+    "dlib-68": "iBUG 300-W: photographs of people, for research only",
+    "dlib's CNN detector": "photographs of faces that dlib's author collected",
+    "dlib-face": "about 3 million photographs of faces that dlib's author collected",
+    "bisenet": "CelebAMask-HQ: photographs of celebrities, for non-commercial research only",
+    "clip-vit-l-14-336": "400 million pictures and texts of the web, which were not published",
+}
+INTENDED = (
+    "Training and testing of face detection, landmarks, parsing and attribute models on synthetic "
+    "photos; study of generators, of their biases and of the detection of synthetic media."
+)
+OUT_OF_SCOPE = (
+    "Identification or verification of real people.",
+    "Categorisation of real people by sex, age, skin tone, ancestry or emotion. Who uses emotion "
+    "recognition or biometric categorisation on people has to tell them so (EU AI Act, Article "
+    "50(3)).",
+    "Passing the photos off as photographs of people who exist, or removing the marks that say "
+    "that they are synthetic.",
+    "Conclusions about groups of people: labels are how pictures look to a network.",
+)
+LIMITS = (
+    "All labels are predictions of networks, or numbers of a renderer; the section on label errors "
+    "says what people checked.",
+    "Age, sex and skin tone are predicted looks of synthetic pictures. No one of these persons has "
+    "them.",
+    "Biases of the generator's and of the label networks' training data remain; see the counts.",
+    "That nobody in particular is shown is not proven: generators can come close to people in "
+    "their training data. The audit of nearest real faces says how close, where one was made.",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads and rows of texts."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the card.
+
+    Attributes:
+        title: its heading.
+        texts: paragraphs.
+        points: a list below them.
+        tables: with captions.
+    """
+
+    title: str
+    texts: tuple[str, ...] = ()
+    points: tuple[str, ...] = ()
+    tables: tuple[tuple[str, Table], ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data card.
+
+    Attributes:
+        title: of the dataset.
+        sections: in order.
+        missing: keys of `KEYS` that nobody stated.
+        data: the same as values that a program can read.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+    missing: tuple[str, ...]
+    data: dict[str, Json] = field(default_factory=dict)
+
+
+def card_body(
+    part: Part,
+    facts: Facts | None = None,
+    report: Report | None = None,
+    weights: Mapping[str, Network] | None = None,
+) -> str:
+    """The card of a part as Markdown, without front matter: for a README on a host of datasets.
+
+    Args:
+        part: the part.
+        facts: what the publisher states; what is missing is said to be not stated.
+        report: of `sfhq.publish.validate.validate`, for the proofs; None leaves them out.
+        weights: networks by their digests, beside those that are known.
+
+    Raises:
+        UsageError: nothing has run to its end.
+        IntegrityError: damaged records.
+    """
+    return as_markdown(make_card(part, facts, report, weights))
+
+
+def make_card(
+    part: Part,
+    facts: Facts | None = None,
+    report: Report | None = None,
+    weights: Mapping[str, Network] | None = None,
+) -> Card:
+    """The card of a part; arguments as in `card_body`."""
+    facts = facts or Facts()
+    alive = [r for r in part.faces(rejected=True) if r.alive]
+    terms = roll_up(part, weights)
+    networks = _networks(part, weights)
+    counts = balance.counts(alive)
+    sections = (
+        _summary(part, facts, alive, report),
+        _making(part, networks),
+        _training(facts, networks),
+        Section("Consent", (f"The publisher: {facts['consent']}", _consent(alive))),
+        _terms(facts, terms),
+        Section("Intended use", (INTENDED, _stated(facts, "intended"))),
+        Section("Out of scope", (_stated(facts, "out_of_scope"),), OUT_OF_SCOPE),
+        Section("Limits", (_stated(facts, "limits"),), LIMITS),
+        _people(alive, counts),
+        _proofs(report),
+        Section("Errors of labels", (_stated(facts, "label_errors"),)),
+        Section("Social impact", (facts["social_impact"],)),
+        Section(
+            "Maintenance and take-down",
+            tables=(
+                (
+                    "",
+                    Table(
+                        ("what", "who"),
+                        tuple(
+                            (KEYS[key], facts[key])
+                            for key in (
+                                "publisher",
+                                "contact",
+                                "takedown",
+                                "maintenance",
+                                "citation",
+                            )
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        _unstated(facts),
+    )
+    data = {
+        "name": part.name,
+        "photos": len(alive),
+        "facts": {key: facts[key] for key in KEYS},
+        "missing": facts.missing(),
+        "terms": terms.to_dict(),
+        "networks": [{"stage": stage, "role": role, **n.to_dict()} for stage, role, n in networks],
+        "balance": counts,
+        "proofs": None if report is None else report.to_dict(),
+    }
+    title = facts["title"] if "title" in facts.texts else part.name
+    return Card(title, sections, tuple(facts.missing()), data)
+
+
+def _stated(facts: Facts, key: str) -> str:
+    return f"The publisher adds: {facts[key]}" if key in facts.texts else f"Further: {NOT_STATED}."
+
+
+Networks = list[tuple[str, str, Network]]  # stage, role, network
+
+
+def _networks(part: Part, weights: Mapping[str, Network] | None) -> Networks:
+    faces = faces_stage(part)
+    chain = [s for s in part.stages() if part.stage_info(s)["kind"] != "about"]
+    return [
+        (stage, role, identify(digest, role, weights))
+        for stage in (*chain, *about_stages(part, faces))
+        for role, digest in noted(part.stage_info(stage)["settings"])
+    ]
+
+
+def _summary(part: Part, facts: Facts, alive: list[FaceRecord], report: Report | None) -> Section:
+    sizes = {} if report is None else report.result("sizes").figures.get("sizes", {})
+    sources = len({r.source_sha256 or r.parent_id or r.face_id for r in alive})
+    candidates = Counter(r.candidate for r in alive if r.candidate)
+    named = {n for r in alive[:1] for n in (*r.hashes, *r.rows, *r.about)}
+    labels = [word for name, word in _LABELS.items() if name in named]
+    rows = (
+        ("photos", f"{len(alive):,}"),
+        ("sources", f"{sources:,}"),
+        ("sizes in pixels", ", ".join(f"{k}: {n:,}" for k, n in sizes.items()) or "not measured"),
+        ("candidates", ", ".join(f"{k}: {n:,}" for k, n in candidates.most_common()) or "none"),
+        ("labels", ", ".join(labels) or "none"),
+        ("version", facts["version"]),
+        ("synthetic, by their making", f"{sum(map(is_made, alive)):,}"),
+    )
+    return Section(
+        "Summary",
+        (f"Description: {facts['description']}", _synthetic(alive)),
+        tables=(("", Table(("what", "how much"), rows)),),
+    )
+
+
+def is_made(record: FaceRecord) -> bool:
+    """Whether a generator or the renderer made the photo of a face here."""
+    return bool({SYNTHETIC_FOLDER, RENDER_FOLDER} & {*record.hashes})
+
+
+def _synthetic(alive: Sequence[FaceRecord]) -> str:
+    made = sum(map(is_made, alive))
+    if made == len(alive):
+        return (
+            "All photos are synthetic: a program made them, and nobody was photographed for them."
+        )
+    return (
+        f"{made:,} of {len(alive):,} photos were made by a program here. The others are crops of "
+        "their sources; whether those show people is for the publisher to say."
+    )
+
+
+_LABELS = {
+    "segmentations": "masks of 19 classes",
+    "landmarks_110": "110 points",
+    "render_landmarks": "110 points, exact",
+    "landmarks_68": "68 points",
+    "years": "attributes and quality",
+    "caption": "captions",
+    "embedding": "embeddings",
+}
+
+
+def _making(part: Part, networks: Networks) -> Section:
+    rows = []
+    for stage in part.stages():
+        info = part.stage_info(stage)
+        used = [f"{n.name} (sha256 {n.digest[:16]})" for s, _, n in networks if s == stage]
+        counts = info.get("counts", {})
+        rejected = sum(counts.get("rejected", {}).values())
+        rows.append(
+            (
+                stage,
+                f"{counts.get('entered', 0):,}",
+                f"{counts.get('alive', 0):,}",
+                f"{rejected:,}",
+                ", ".join(dict.fromkeys(used)) or "none",
+            )
+        )
+    return Section(
+        "How it was made",
+        ("Made by sfhq, stage after stage; `sfhq lineage PART FACE` tells it of every photo.",),
+        tables=(("", Table(("stage", "in", "out", "rejected", "networks"), tuple(rows))),),
+    )
+
+
+def _training(facts: Facts, networks: Networks) -> Section:
+    unique = {n.digest: n for _, _, n in networks}
+    rows = tuple(
+        (
+            n.name,
+            n.licence or NOT_STATED,
+            TRAINED_ON.get(n.name.removesuffix(", converted"), NOT_STATED),
+        )
+        for n in unique.values()
+    )
+    return Section(
+        "What was in the training data, and under which terms",
+        (_stated(facts, "generator_data"),),
+        tables=(("", Table(("network", "licence", "trained on"), rows)),),
+    )
+
+
+def _consent(alive: Sequence[FaceRecord]) -> str:
+    drawn = sum(not r.source for r in alive)
+    made = sum(map(is_made, alive))
+    sat = "No person sat for these photos. " if made == len(alive) else ""
+    return (
+        f"{sat}Networks that made or labelled them were trained on photographs of people, see "
+        "above; sfhq's authors asked none of them. "
+        f"{drawn:,} photos were drawn from a generator without a source, {len(alive) - drawn:,} "
+        "come from a source, whose licence stands under Terms."
+    )
+
+
+def _terms(facts: Facts, terms: RollUp) -> Section:
+    words = {"yes": "allowed", "unclear": "unclear", "no": "not allowed"}
+    rows = tuple(
+        (
+            t.layer,
+            t.what + ("" if t.faces is None else f" ({t.faces:,} photos)"),
+            t.licence or "none",
+            words[t.commercial],
+            t.terms,
+        )
+        for t in terms.terms
+    )
+    layers = ", ".join(f"{name}: {words[terms.commercial(name)]}" for name in terms.layers())
+    return Section(
+        "Terms",
+        (
+            f"Licence of the whole: {facts['licence']}.",
+            f"Commercial use, by our reading of what it was made from, which is no legal advice: "
+            f"{layers}.",
+        ),
+        tables=(("", Table(("layer", "from", "licence", "commercial use", "terms"), rows)),),
+    )
+
+
+def _people(alive: list[FaceRecord], counts: Mapping[str, Any]) -> Section:
+    if not counts:
+        return Section(
+            "Who the photos show", ("Not counted: no attributes. Run: sfhq attribute PART",)
+        )
+    tables = []
+    for name, words in counts.items():
+        rows = tuple(
+            (
+                word,
+                f"{said['count']:,}",
+                f"{100 * said['share']:.1f} %",
+                f"{100 * said['low']:.1f} to {100 * said['high']:.1f} %"
+                + (", few" if said["count"] < balance.FEW else ""),
+            )
+            for word, said in words.items()
+        )
+        tables.append((name, Table(("looks", "photos", "share", "95 % interval"), rows)))
+    total, few = balance.small_cells(alive)
+    empty = sum(cell[-1] == 0 for cell in few)
+    return Section(
+        "Who the photos show",
+        (
+            "As a network predicts it of synthetic pictures; it is no fact about people.",
+            f"Of {total} cells of sex, age and skin tone, {len(few)} have fewer than {balance.FEW} "
+            f"photos ({empty} have none): nothing can be said of those.",
+        ),
+        tables=tuple(tables),
+    )
+
+
+PROOFS = (
+    *("records", "arrays", "files", "marks", "duplicates", "identities", "nearest-real"),
+    *("splits", "shortcuts", "skin", "targets"),
+)
+
+
+def _proofs(report: Report | None) -> Section:
+    if report is None:
+        return Section("Proofs", ("Not made. Run: sfhq card PART, without --quick",))
+    rows = []
+    for name in PROOFS:
+        result = report.result(name)
+        found = f"{result.count} found; " if result.count else ""
+        rows.append((name, result.state, found + (result.note or result.title)))
+    return Section(
+        "Proofs",
+        ("By `sfhq validate`, which anybody who has the part can repeat.",),
+        tables=(("", Table(("check", "state", "what"), tuple(rows))),),
+    )
+
+
+def _unstated(facts: Facts) -> Section:
+    missing = facts.missing()
+    if not missing:
+        return Section("Not stated", ("Nothing is missing.",))
+    return Section(
+        "Not stated",
+        ("The publisher did not say; sfhq cannot know it:",),
+        tuple(f"{KEYS[key]} ({key})" for key in missing),
+    )
+
+
+def as_markdown(card: Card) -> str:
+    """The card as Markdown; names that others chose are escaped."""
+    lines = [f"# {_md(card.title)}", ""]
+    for section in card.sections:
+        lines += [f"## {_md(section.title)}", ""]
+        for text in section.texts:
+            lines += [_md(text), ""]
+        lines += [f"- {_md(point)}" for point in section.points]
+        lines += [""] if section.points else []
+        for caption, table in section.tables:
+            lines += [f"**{_md(caption)}**", ""] if caption else []
+            lines.append(_row(table.heads))
+            lines.append("|" + "---|" * len(table.heads))
+            lines += [_row(row) for row in table.rows]
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is; code between backticks stays code."""
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(
+        part.replace("|", "\\|")
+        if part.startswith("`")
+        else re.sub(r"([\\|<>\[\]*_])", r"\\\1", part)
+        for part in parts
+    )
+
+
+def as_page(card: Card) -> str:
+    """The card as a page that needs no other file."""
+    from sfhq.web.shell import render
+
+    return render("sfhq.publish", "card.html", card=card)

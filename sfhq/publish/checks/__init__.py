@@ -1,0 +1,1 @@
+"""The checks of `sfhq validate`, one small function each, and the table that lists them."""

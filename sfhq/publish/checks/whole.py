@@ -1,0 +1,236 @@
+"""Checks that look at a whole part: its records and arrays, near-duplicates, its export."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from sfhq import stages
+from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.parts.lineage import outdated, require_complete, require_found
+from sfhq.parts.part import Part
+from sfhq.publish.checks.context import Context, embeddings
+from sfhq.publish.checks.result import Result
+
+# Cosines that `sfhq dedup` uses by itself, by encoder.
+THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
+LISTED = 20  # pairs that are named
+
+
+def records(context: Context, result: Result) -> None:
+    """Records of all stages can be read, and none is lost or older than what it read."""
+    part = context.part
+    for stage in part.stages():
+        try:
+            require_complete(part, stage)
+            for shard in part.shards(stage):
+                if part.stage_info(stage)["kind"] == "about":
+                    part.read_about(stage, shard)
+                else:
+                    part.read_shard(stage, shard)
+        except SfhqError as error:
+            result.add(stage, str(error))
+            continue
+        for name in outdated(part, stage):
+            result.add(stage, f"{name} has changed since; run: sfhq {stage} {part.root} --redo")
+    try:
+        require_found(part)
+    except IntegrityError as error:
+        result.add("records", str(error))
+    for text in _empty(context):
+        result.add("records", text)
+    result.figures["stages"] = part.stages()
+
+
+def _empty(context: Context) -> list[str]:
+    return [] if context.alive else ["no face stayed"]
+
+
+def arrays(context: Context, result: Result) -> None:
+    """Every shard of every array is what its records vouch for."""
+    part, count = context.part, 0
+    for folder in sorted(p for p in (part.root / "arrays").glob("*") if p.is_dir()):
+        for path in sorted(folder.glob("[0-9]*.npy")):
+            count += 1
+            try:
+                part.array(folder.name, int(path.stem))
+            except (SfhqError, ValueError) as error:
+                result.add(f"{folder.name}/{path.name}", str(error))
+    named = {name for r in context.records for name in r.rows}
+    for name in sorted(named):
+        shards = {r.shard for r in context.records if name in r.rows}
+        for shard in sorted(s for s in shards if not part.array_path(name, s).is_file()):
+            result.add(f"{name}/{shard:05d}.npy", "missing, but records name rows of it")
+    result.figures["shards"] = count
+
+
+def strays(context: Context, result: Result) -> None:
+    """No image lies in the part that no record names."""
+    part = context.part
+    known: dict[str, set[str]] = {}
+    for stage in part.stages():
+        about = part.stage_info(stage)["kind"] == "about"
+        for shard in part.shards(stage):
+            rows = part.read_about(stage, shard) if about else part.read_shard(stage, shard)
+            for row in rows:
+                for folder in row.hashes:
+                    known.setdefault(folder, set()).add(row.face_id)
+    for folder, names in sorted(known.items()):
+        place = part.root / folder
+        there = {p.stem for p in place.glob("*.png")} if place.is_dir() else set()
+        for name in sorted(there - names):
+            result.add(f"{folder}/{name}.png", "no record names it")
+
+
+def sizes(context: Context, result: Result) -> None:
+    """All photos have one size, and are square."""
+    counts = Counter(context.sizes.values())
+    result.figures["sizes"] = {f"{w} x {h}": n for (h, w), n in counts.most_common()}
+    if not counts:
+        return
+    usual = counts.most_common(1)[0][0]
+    for face, size in context.sizes.items():
+        if size != usual:
+            result.add(
+                face, f"{size[1]} x {size[0]} pixels; the others have {usual[1]} x {usual[0]}"
+            )
+    if usual[0] != usual[1]:
+        result.add("all photos", f"{usual[1]} x {usual[0]} pixels; wanted squares")
+
+
+def duplicates(context: Context, result: Result) -> None:
+    """No two photos are the same or near-duplicates, here or in earlier parts."""
+    for digest, faces in context.digests.items():
+        for face in faces[1:]:
+            result.add(face, f"the same file as {faces[0]} (sha256 {digest[:16]})")
+    threshold = threshold_of(context)
+    if threshold is None:
+        result.note = "near-duplicates not checked: give --threshold, or run: sfhq dedup"
+        return
+    ids, vectors = context.vectors
+    names = list(ids)
+    for root in context.options.earlier:
+        other = Part.open(root)
+        more, rows = embeddings(other, [r for r in other.faces() if r.alive])
+        if len(rows) and rows.shape[1] != vectors.shape[1]:
+            raise UsageError(
+                f"{root}: its vectors have {rows.shape[1]} numbers, those here "
+                f"{vectors.shape[1]}; embed both with one encoder"
+            )
+        names += [f"{other.name}/{i}" for i in more]
+        vectors = np.concatenate([vectors, rows.reshape(len(more), -1)]) if more else vectors
+    found = stages.reader("near-duplicates")(vectors, threshold)
+    pairs = [(i, j, c) for i, j, c in zip(*found, strict=True) if j < len(ids) or i < len(ids)]
+    for i, j, cosine in sorted(pairs, key=lambda p: -p[2]):
+        result.add(names[j], f"cosine {cosine:.4f} with {names[i]}; wanted at most {threshold}")
+    result.tell(
+        {
+            "threshold": threshold,
+            "encoder": context.settings("embed").get("encoder"),
+            "compared": len(names),
+            "above": len(pairs),
+            "largest_cosine": largest(vectors, len(ids)),
+        },
+        f"largest cosine {largest(vectors, len(ids)):.4f} among {len(names)} photos",
+    )
+
+
+def threshold_of(context: Context) -> float | None:
+    """The cosine that separates near-duplicates here; None where nobody said."""
+    given = context.options.threshold
+    if given is None:
+        given = context.settings("dedup").get("threshold")
+    if given is None and context.has("embedding"):
+        given = THRESHOLDS.get(str(context.settings("embed").get("encoder")))
+    return None if given is None else float(given)
+
+
+def largest(vectors: np.ndarray[tuple[int, ...], np.dtype[np.float32]], count: int) -> float:
+    """The largest cosine of one of the first `count` vectors with any other."""
+    best, block = -1.0, 2048
+    for start in range(0, count, block):
+        some = vectors[start : min(start + block, count)]
+        for other in range(start, len(vectors), block):
+            products = some @ vectors[other : other + block].T
+            if other == start:
+                np.fill_diagonal(products, -1.0)
+            best = max(best, float(products.max(initial=-1.0)))
+    return round(best, 6)
+
+
+def exports(context: Context, result: Result) -> None:
+    """Every file of the export is what its SHA256SUMS says."""
+    folder = context.export
+    if folder is None:
+        return result.skip(f"no export; run: sfhq export {context.part.root} TARGET, and --export")
+    path = folder / "SHA256SUMS"
+    if not path.is_file():
+        return result.skip(f"{folder}: no SHA256SUMS; not an export, or one that has not ended")
+    count = 0
+    for line in path.read_text(errors="replace").splitlines():
+        digest, _, name = line.partition("  ")
+        count += 1
+        file = folder / name
+        if not file.resolve().is_relative_to(folder.resolve()):
+            result.add(name, "leads out of the export")
+        elif not file.is_file():
+            result.add(name, "missing")
+        elif _sha256(file) != digest:
+            result.add(name, "changed since it was written (sha256 differs)")
+    result.figures["files"] = count
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def splits(context: Context, result: Result) -> None:
+    """No source and no identity is in two splits of the export."""
+    folder = context.export
+    rows = [] if folder is None else manifest_rows(folder)
+    if not rows or "split" not in rows[0]:
+        return result.skip("no export with splits; give --export FOLDER")
+    from sfhq.publish.checks.people import groups
+
+    group = groups(context) if context.has("embedding") else {}
+    by_kind: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for row in rows:
+        face, split = str(row.get("face_id", "")), str(row["split"])
+        part = str(row.get("part") or context.part.name)
+        here = part == context.part.name
+        source = str(row.get("parent_id") or row.get("source") or "")
+        keys = [("source", source if here else f"{part}/{source}" if source else "")]
+        keys += [("identity", str(group[face]))] if here and face in group else []
+        for key in keys:
+            if key[1]:
+                by_kind.setdefault(key, {}).setdefault(split, []).append(face)
+    for (kind, name), where in sorted(by_kind.items()):
+        if len(where) > 1:
+            faces = ", ".join(f"{v[0]} in {k}" for k, v in sorted(where.items()))
+            result.add(f"{kind} {name}", f"in {len(where)} splits: {faces}")
+    counts = Counter(str(row["split"]) for row in rows)
+    result.tell({"splits": dict(sorted(counts.items())), "identities": bool(group)})
+    if not group:
+        result.note = "identities not checked: run sfhq embed"
+
+
+def manifest_rows(folder: Path) -> list[dict[str, object]]:
+    """Rows of an export's manifest; empty where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / "manifest.parquet"
+    if not os.path.lexists(path):
+        return []
+    try:
+        names = {*pq.read_schema(path).names}
+        wanted = [n for n in ("face_id", "parent_id", "source", "split", "part") if n in names]
+        found: list[dict[str, object]] = pq.read_table(path, columns=wanted).to_pylist()
+    except (pa.ArrowException, OSError, ValueError):
+        return []
+    return found
