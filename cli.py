@@ -23,8 +23,9 @@ from encoders.commands.search import search
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
+from sfhq.commands.export import export_command, write_export
 from sfhq.commands.models import models
-from sfhq.commands.parts import export_command, sheet, show, table, write_export
+from sfhq.commands.parts import sheet, show, table
 from sfhq.commands.stages import RunCommand, StageCommand
 from sfhq.commands.train import train
 from sfhq.console import FOLDER, Command, say

@@ -127,7 +127,12 @@ NETWORKS = {
     "label reader": "annotate.network.reader:load_labels",
 }
 
-READERS = {"labels": "curation.labels.verdict:part_labels"}
+READERS = {
+    "labels": "curation.labels.verdict:part_labels",
+    "near-duplicates": "curation.pairs.search:all_pairs",
+    "coco annotations": "annotate.exchange.coco:photo_annotations",
+    "coco categories": "annotate.exchange.coco:categories",
+}
 
 
 def resolve(where: str) -> Any:
@@ -160,7 +165,7 @@ def network(name: str) -> Any:
 
 
 def reader(name: str) -> Any:
-    """The function of `READERS` that reads something of a part that an upper package stores."""
+    """The function of `READERS` that reads or works out something that an upper package knows."""
     return resolve(READERS[name])
 
 

@@ -1,0 +1,104 @@
+"""WebDataset: tar shards in which the files of a photo share their key.
+
+<key>.png|jpg         the photo
+<key>.json            every column of the part's table, with the split and the label
+<key>.txt             the caption, where there is one
+<key>.seg.png         ids of the classes as greys, where there is a map
+<key>.landmarks.npy   (N, 2) float32 pixels, where there are points
+<key>.visibility.npy  (110,) uint8 beside 110 points
+
+Members carry no time and no owner, so the same photos give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from sfhq.export.card import write_card
+from sfhq.export.files import Hashed, Written, writing
+from sfhq.export.item import Item
+from sfhq.export.job import Entry, Format, Job, Piece
+from sfhq.export.rows import nested
+from sfhq.parts.records import Array, canonical_json
+
+MOST = 10_000  # photos in a shard
+PAD = bytes(512)
+
+
+class WebDataset(Format):
+    """See the module."""
+
+    name: ClassVar[str] = "webdataset"
+    summary: ClassVar[str] = "WebDataset tar shards"
+
+    def piece(self, job: Job, split: str, number: int, items: Iterator[Item]) -> Piece:
+        """One shard: photos until it is full."""
+        path = f"{split}-{number:05d}.tar"
+        entries = []
+        with writing(job.folder / path) as file:
+            for item in items:
+                entries.append(_write(file, path, item, job))
+                if file.size >= job.shard or len(entries) == MOST:
+                    break
+            file.write(PAD * 2)
+            file.write(bytes(-file.size % tarfile.RECORDSIZE))
+        return Piece(split, number, tuple(entries), {path: file.written()})
+
+    def finish(self, job: Job, sums: Mapping[str, Written]) -> dict[str, Written]:
+        """The list of shards with their sizes that readers of the kind "wids" take, and a card."""
+        shards = [
+            {"url": path, "nsamples": len(piece.entries), "filesize": written.size}
+            | {"sha256": written.sha256}
+            for split in job.choice.names()
+            for piece in job.pieces()
+            if piece.split == split
+            for path, written in piece.files.items()
+        ]
+        index = {
+            "__kind__": "wids-shard-index-v1",
+            "wids_version": 1,
+            "name": job.choice.name,
+            "shardlist": shards,
+        }
+        with writing(job.folder / "index.json") as file:
+            file.text(json.dumps(index, indent=1) + "\n")
+        files = {name: f"{name}-*.tar" for name in job.choice.names()}
+        return {"index.json": file.written()} | write_card(job, "webdataset", files)
+
+
+def _write(file: Hashed, path: str, item: Item, job: Job) -> Entry:
+    data, suffix, digest = item.photo
+    key = item.face.key
+    width, height = item.size
+    _member(file, f"{key}.{suffix}", data)
+    row = nested(item.face, job.choice) | {"image_width": width, "image_height": height}
+    _member(file, f"{key}.json", canonical_json(row).encode())
+    if item.caption:
+        _member(file, f"{key}.txt", item.caption.encode())
+    mask = item.mask
+    if mask is not None:
+        _member(file, f"{key}.seg.png", mask)
+    for name, values in item.landmarks.items():
+        _member(file, f"{key}.{name}.npy", _npy(values))
+    return Entry(key, path, len(data), digest, width, height)
+
+
+def _npy(values: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(values), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _member(file: Hashed, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    file.write(data)
+    if len(data) % 512:
+        file.write(PAD[: -len(data) % 512])
