@@ -24,6 +24,7 @@ from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
 from sfhq.commands.export import export_command, write_export
+from sfhq.commands.imports import import_command
 from sfhq.commands.models import models
 from sfhq.commands.parts import sheet, show, table
 from sfhq.commands.stages import RunCommand, StageCommand
@@ -93,7 +94,7 @@ for command in (train_e4e, train_labels, train_pack, train_evaluate):
 for command in (
     dedup_command(),
     *(curate, labels, taste),
-    *(export_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
+    *(export_command, import_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
     *(show, table, sheet, demo),
     *(annotations_group, train, flip, search, models, doctor_command),
 ):

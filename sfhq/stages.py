@@ -40,6 +40,11 @@ STAGES: tuple[StageRow, ...] = (
         in_run=True,
     ),
     StageRow(
+        "import",
+        "sfhq.imports.stage:Import",
+        "Start PART with a set that others made, and keep the labels that came with it.",
+    ),
+    StageRow(
         "sample",
         "sfhq.synthesis.sample:Sample",
         "Start PART with new faces: drawn at psi above 1, pulled towards what e4e sees.",

@@ -29,7 +29,7 @@ ROOMS = {
         "parts",
         "pipeline",
         "weights faces",
-        "ingest synthesis render training",
+        "imports ingest synthesis render training",
         "export sheet doctor",
         "console",
         "commands",
