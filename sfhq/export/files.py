@@ -122,6 +122,18 @@ def writing(path: Path) -> Iterator[Hashed]:
         raise
 
 
+def append(path: Path, line: str) -> None:
+    """Add a line to a file, and bring it to the disk; an error names the file."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def digest_of_file(path: Path) -> Written | None:
     """Size and digest of a regular file, read in blocks; None where there is none."""
     if path.is_symlink() or not path.is_file():

@@ -106,17 +106,13 @@ def claimed(target: Path, identity: dict[str, Json], by: str, replace: bool) -> 
     try:
         yield place
     except Exception:
-        begun = any(_holds_lines(folder / name) for name in (PROGRESS, PIECES))
+        begun = any(p.is_file() and p.name not in OWN for p in folder.rglob("*"))
         if before is None and not begun:
             _remove_own(folder)
             if not there:
                 with suppress(OSError):
                     folder.rmdir()
         raise
-
-
-def _holds_lines(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _description(folder: Path) -> dict[str, Json] | None:
@@ -130,7 +126,8 @@ def _description(folder: Path) -> dict[str, Json] | None:
         if not isinstance(found, dict):
             raise IntegrityError(f"{path}: damaged; export to another folder")
         return found
-    if folder.is_dir() and any(folder.iterdir()):
+    # A run that was killed in its first moment leaves half of the description.
+    if folder.is_dir() and any(p.name != f"{DESCRIPTION}.part" for p in folder.iterdir()):
         raise UsageError(f"{folder}: not empty and not an export; give a new folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file; give a folder")
@@ -162,14 +159,13 @@ def _own_files(folder: Path) -> set[Path]:
     except (UsageError, IntegrityError):
         name = ""
     named = re.compile(re.escape(name) + r"_\d{8}\.(jpg|png|npz|pickle)(\.part)?")
-    shard = re.compile(r"(train|validation|test)-\d{5}\.(tar|parquet)\.part")
     found = {folder / own for own in (*OWN, *(f"{own}.part" for own in OWN))}
-    places = {folder / path for path in listed if not is_unsafe(path)}
-    found |= places
-    for inner in {path.parent for path in places}:
-        if inner.is_dir():
-            partial = (path for path in inner.iterdir() if path.suffix == ".part")
-            found |= {p for p in partial if named.fullmatch(p.name) or shard.fullmatch(p.name)}
+    found |= {folder / path for path in listed if not is_unsafe(path)}
+    if (folder / PIECES).exists():  # what of a piece was written before a kill is listed nowhere
+        photo = rf"{re.escape(name)}_\d{{8}}\.(jpg|png|webp)(\.part)?"
+        shard = r"(train|validation|test)-\d{5}\.(tar|parquet)(\.part)?"
+        begun = re.compile(f"{photo}|{shard}")
+        found |= {path for path in folder.rglob("*") if begun.fullmatch(path.name)}
     for inner in folder.iterdir():
         if inner.is_dir() and (inner.name in LAYOUT or SAMPLE.search(inner.name)):
             found |= {

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sfhq.errors import UsageError
 from sfhq.export.choose import Choice, choose
-from sfhq.export.files import Written, digest_of_file, writing
+from sfhq.export.files import Written, append, digest_of_file, writing
 from sfhq.export.item import Look, items
 from sfhq.export.job import About, Format, Job
 from sfhq.export.manifest import write_manifest
@@ -121,10 +121,7 @@ def _write(form: Format, job: Job, on_image: Callable[[], None]) -> int:
             if first is None:
                 break
             piece = form.piece(job, split, number, itertools.chain([first], left))
-            with open(path, "a", encoding="utf-8") as file:
-                file.write(piece.line())
-                file.flush()
-                os.fsync(file.fileno())
+            append(path, piece.line())
             written += len(piece.entries)
             for _ in piece.entries:
                 on_image()
