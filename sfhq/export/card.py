@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sfhq.export.choose import Face
 from sfhq.export.files import Written, writing
 from sfhq.export.item import items
 from sfhq.export.job import Job
@@ -20,6 +21,7 @@ KEYWORDS = ("synthetic", "faces", "face-parsing", "facial-landmarks")
 TASKS = ("image-segmentation", "keypoint-detection", "unconditional-image-generation")
 PICTURE = "faces.jpg"
 SHOWN, CELL = 24, 128  # photos in the picture, and the side of each in pixels
+SHOW = "attributes"  # counted apart from the rest
 MOST_KINDS = 12  # rows of a table of counts
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 KNOWN = (  # licences that the Hub knows
@@ -56,12 +58,50 @@ def write_card(
         files: split -> pattern of its files.
         features: columns as `datasets` describes them; None where files do not carry them.
     """
+    counts, sheet = _survey(job)
     with writing(job.folder / PICTURE) as picture:
-        picture.write(_picture(job))
+        picture.write(encode_image(np.asarray(sheet), "JPEG", quality=88))
     with writing(job.folder / "README.md") as file:
         head = _front_matter(job, form, files, features)
-        file.text("---\n" + _yaml(head) + "---\n\n" + _text(job))
+        file.text("---\n" + _yaml(head) + "---\n\n" + _text(job, counts))
     return {"README.md": file.written(), PICTURE: picture.written()}
+
+
+def _survey(job: Job) -> tuple[dict[str, Counter[str]], Image.Image]:
+    """What the photos state, counted, and some of them in rows, spread evenly."""
+    count = min(SHOWN, len(job.choice))
+    wanted = {i * len(job.choice) // count for i in range(count)}
+    columns = min(8, count)
+    sheet = Image.new("RGB", (columns * CELL, -(-count // columns) * CELL), "white")
+    place = 0
+    counters: dict[str, Counter[str]] = {}
+    for split in job.choice.names():
+        for item in items(job.choice, split, job.look):
+            _count(counters, item.face)
+            if int(item.face.key[-8:]) in wanted:
+                image = read_image(item.photo[0])
+                image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
+                sheet.paste(image, (place % columns * CELL, place // columns * CELL))
+                place += 1
+    return counters, sheet
+
+
+def _count(counters: dict[str, Counter[str]], face: Face) -> None:
+    record = face.record
+    said: dict[str, Any] = {
+        "part": face.part_name,
+        "licence": record.licence or "none stated",
+        "provenance": record.provenance or "none stated",
+        "candidate": record.candidate or "none",
+    }
+    labels = record.params.get("attributes")
+    for name, value in labels.items() if isinstance(labels, dict) else ():
+        counters.setdefault(SHOW, Counter())[name] += value is True
+    present = record.about.get("attributes_present")
+    for name in present.split(", ") if isinstance(present, str) and present else ():
+        counters.setdefault(SHOW, Counter())[name] += 1
+    for name, value in said.items():
+        counters.setdefault(name, Counter())[str(value)] += 1
 
 
 def _front_matter(
@@ -126,32 +166,16 @@ def _yaml(head: Mapping[str, Json]) -> str:
     return "".join(f"{key}: {json.dumps(v, ensure_ascii=False)}\n" for key, v in head.items())
 
 
-def _text(job: Job) -> str:
+def _text(job: Job, counters: dict[str, Counter[str]]) -> str:
     choice = job.choice
     lines = [f"# {title_of(job)}", "", f"![some of the photos]({PICTURE})", "", summary_of(job), ""]
     lines += _table("split", choice.counts())
-    lines += ["## How the splits were made", "", *_proofs(job), "", "## Where the photos come from"]
-    counters: dict[str, Counter[str]] = {}
-    for face in choice.faces():
-        record = face.record
-        said: dict[str, Any] = {
-            "part": face.part.name,
-            "licence": record.licence or "none stated",
-            "provenance": record.provenance or "none stated",
-            "candidate": record.candidate or "none",
-        }
-        labels = record.params.get("attributes")
-        for name, value in labels.items() if isinstance(labels, dict) else ():
-            counters.setdefault("attributes", Counter())[name] += value is True
-        present = record.about.get("attributes_present")
-        for name in present.split(", ") if isinstance(present, str) and present else ():
-            counters.setdefault("attributes", Counter())[name] += 1
-        for name, value in said.items():
-            counters.setdefault(name, Counter())[str(value)] += 1
-    attributes = counters.pop("attributes", Counter[str]())
-    lines += [""]
+    lines += ["## How the splits were made", "", *_proofs(job), ""]
+    lines += ["## Where the photos come from", ""]
     for name, counter in counters.items():
-        lines += _table(name, dict(_most(counter)))
+        if name != SHOW:
+            lines += _table(name, dict(_most(counter)))
+    attributes = counters.get(SHOW)
     if attributes:
         lines += ["## What they show", ""]
         lines += _table("attribute", dict(sorted(attributes.items(), key=lambda i: (-i[1], i[0]))))
@@ -185,21 +209,3 @@ def _proofs(job: Job) -> list[str]:
             )
     lines.append(f"The largest such group holds {job.choice.largest:.1%} of the photos.")
     return lines
-
-
-def _picture(job: Job) -> bytes:
-    """Some photos in rows, spread evenly over the export."""
-    count = min(SHOWN, len(job.choice))
-    wanted = {i * len(job.choice) // count for i in range(count)}
-    columns = min(8, count)
-    rows = -(-count // columns)
-    sheet = Image.new("RGB", (columns * CELL, rows * CELL), "white")
-    place = 0
-    for split in job.choice.names():
-        for item in items(job.choice, split, job.look):
-            if int(item.face.key[-8:]) in wanted:
-                image = read_image(item.photo[0])
-                image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
-                sheet.paste(image, (place % columns * CELL, place // columns * CELL))
-                place += 1
-    return encode_image(np.asarray(sheet), "JPEG", quality=88)

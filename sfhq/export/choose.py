@@ -34,6 +34,7 @@ class Face:
         key: its name in the export: "<name>_<8 digits>".
         split: its split.
         label: what people said of it: "keep", "flag", "reject" or "".
+        part_name: name of the part.
     """
 
     part: Part
@@ -41,6 +42,7 @@ class Face:
     key: str
     split: str
     label: str
+    part_name: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Choice:
         left_out: number of photos that people rejected.
         same: part's name -> cosine by which photos were taken for one face; "" where vectors lack.
         largest: share of the photos in the largest group.
+        types: column of a stage -> Arrow type.
+        stated: (provenance, licence) that photos state.
     """
 
     parts: tuple[Part, ...]
@@ -65,6 +69,7 @@ class Choice:
     same: Mapping[str, float | None]
     largest: float
     types: Mapping[str, Any] = field(default_factory=dict)
+    stated: frozenset[tuple[str, str]] = frozenset()
 
     def __len__(self) -> int:
         return sum(len(s) for s in self.splits)
@@ -82,6 +87,7 @@ class Choice:
         """The photos of a split, or all, one shard of records in memory at a time."""
         number = -1
         for part, splits, labels in zip(self.parts, self.splits, self.labels, strict=True):
+            name = part.name
             for record in part.faces():
                 found = splits.get(record.face_id)
                 if found is None:
@@ -89,7 +95,7 @@ class Choice:
                 number += 1
                 if split in (None, found):
                     key = f"{self.name}_{number:08d}"
-                    yield Face(part, record, key, found, labels.get(record.face_id, ""))
+                    yield Face(part, record, key, found, labels.get(record.face_id, ""), name)
 
     def identity(self) -> dict[str, Json]:
         """What decides the photos and what is said of them."""
@@ -139,6 +145,7 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
     groups = Groups()
     left_out, vectors = 0, _Vectors()
     chosen: list[list[str]] = []
+    stated: set[tuple[str, str]] = set()
     for number, part in enumerate(parts):
         mine: list[str] = []
         for record in part.faces():
@@ -148,15 +155,16 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
                 left_out += 1
                 continue
             mine.append(record.face_id)
-            me = _key(part, record.face_id)
+            stated.add((record.provenance, record.licence))
+            me = f"{names[number]}/{record.face_id}"
             groups.place(me)
             if record.parent_id:
-                groups.join(me, _key(part, record.parent_id))
+                groups.join(me, f"{names[number]}/{record.parent_id}")
             if record.source_sha256:
                 groups.join(me, f"source {record.source_sha256}")
             if photo_digest(record):
                 groups.join(me, f"source {photo_digest(record)}")
-            vectors.add(part, record, me)
+            vectors.add(names[number], part, record, me)
         chosen.append(mine)
     if not any(chosen):
         where = ", ".join(str(p.root) for p in parts)
@@ -167,8 +175,8 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
     named = groups.names()
     splits = []
     counted: dict[str, int] = {}
-    for part, mine in zip(parts, chosen, strict=True):
-        keys = {face: named[_key(part, face)] for face in mine}
+    for name_of_part, mine in zip(names, chosen, strict=True):
+        keys = {face: named[f"{name_of_part}/{face}"] for face in mine}
         for group in keys.values():
             counted[group] = counted.get(group, 0) + 1
         splits.append(split_groups(keys, shares))
@@ -181,6 +189,7 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
         vectors.used(parts),
         max(counted.values()) / sum(counted.values()),
         _types(parts),
+        frozenset(stated),
     )
 
 
@@ -192,16 +201,16 @@ class _Vectors:
         self._encoders: dict[str, str] = {}
         self._shard: tuple[str, int, Any] = ("", -1, None)
 
-    def add(self, part: Part, record: FaceRecord, key: str) -> None:
+    def add(self, name: str, part: Part, record: FaceRecord, key: str) -> None:
         """Take the vector of a face, if its encoder is one whose cosines are known."""
-        if part.name not in self._encoders:
-            self._encoders[part.name] = _encoder(part)
-        encoder = self._encoders[part.name]
+        if name not in self._encoders:
+            self._encoders[name] = _encoder(part)
+        encoder = self._encoders[name]
         if encoder not in SAME or EMBEDDING not in record.rows:
             return
-        if self._shard[:2] != (part.name, record.shard):
+        if self._shard[:2] != (name, record.shard):
             array = np.asarray(part.array(EMBEDDING, record.shard), np.float32)
-            self._shard = (part.name, record.shard, array)
+            self._shard = (name, record.shard, array)
         keys, rows = self._found.setdefault(encoder, ([], []))
         keys.append(key)
         rows.append(self._shard[2][record.rows[EMBEDDING]].copy())
@@ -227,10 +236,6 @@ def _encoder(part: Part) -> str:
         return ""
     settings = part.stage_info("embed").get("settings")
     return str(settings.get("encoder", "")) if isinstance(settings, dict) else ""
-
-
-def _key(part: Part, face_id: str) -> str:
-    return f"{part.name}/{face_id}"
 
 
 def _types(parts: Sequence[Part]) -> dict[str, Any]:

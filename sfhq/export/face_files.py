@@ -39,6 +39,7 @@ PUBLISHED_NAMES = {
 }
 LAYOUT = ("images", "landmarks", MASK_FOLDER, "pretrained_features")
 
+Row = Callable[[Part, str, FaceRecord], Array]  # reads the row of an array, as `Part.row`
 Files = dict[str, Callable[[], bytes]]  # path below the export -> its bytes, made when asked for
 
 
@@ -99,8 +100,12 @@ def face_files(part: Part, record: FaceRecord, stem: str, image_format: str, qua
     return files
 
 
-def landmark_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
+def landmark_arrays(part: Part, record: FaceRecord, row: Row = Part.row) -> dict[str, Array]:
     """The landmarks of a face by their names in the .npz; empty where it has none.
+
+    Args:
+        part, record: the face.
+        row: reads a row of an array; one that keeps the arrays of a shard saves time.
 
     Returns:
         `landmarks`, float32 pixels of the photo: (110, 2) of rendered heads and where the stage
@@ -109,16 +114,16 @@ def landmark_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
         or outside, 1 hidden or inferred, 2 visible.
     """
     if RENDER_POINTS in record.rows and photo_folder(record) == RENDER_FOLDER:
-        exact = np.asarray(part.row(RENDER_POINTS, record), np.float32)
+        exact = np.asarray(row(part, RENDER_POINTS, record), np.float32)
         return {"landmarks": exact[:, :2], "visibility": exact[:, 2].astype(np.uint8)}
     if ALL_POINTS in record.rows:
-        read = np.asarray(part.row(ALL_POINTS, record), np.float32)
+        read = np.asarray(row(part, ALL_POINTS, record), np.float32)
         if np.isfinite(read[:, :2]).all():
             return {"landmarks": read[:, :2], "visibility": read[:, 2].astype(np.uint8)}
     name = POINTS if POINTS in record.rows else FOREIGN_POINTS
     if name not in record.rows:
         return {}
-    points = np.asarray(part.row(name, record), np.float32)
+    points = np.asarray(row(part, name, record), np.float32)
     return {"landmarks": points} if np.isfinite(points).all() else {}
 
 

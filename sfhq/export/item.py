@@ -28,7 +28,15 @@ from sfhq.formats import HEAD, kind_of
 from sfhq.images import BadImage, encode_image
 from sfhq.parts.part import Part
 from sfhq.parts.photos import image_bytes, read_mask
-from sfhq.parts.records import COLUMNS, Array, FaceRecord, Json, Pixels, record_schema, to_columns
+from sfhq.parts.records import (
+    COLUMNS,
+    Array,
+    FaceRecord,
+    Json,
+    Pixels,
+    canonical_json,
+    record_schema,
+)
 from sfhq.parts.source import Source, source_of
 
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # kinds that are copied as they are
@@ -62,9 +70,25 @@ class Look:
 
 @dataclass
 class Sources:
-    """The sources of imported parts, each opened once."""
+    """What photos are read from: sources of imported parts, opened once, and arrays by shard."""
 
     _open: dict[str, Source] = field(default_factory=dict)
+    _arrays: dict[str, tuple[str, int, Array]] = field(default_factory=dict)
+
+    def row(self, part: Part, name: str, record: FaceRecord) -> Array:
+        """The row of an array that belongs to a face; the array of its shard is kept.
+
+        Raises:
+            IntegrityError: as `Part.row`.
+        """
+        number, held = record.rows[name], self._arrays.get(name)
+        if held is None or held[:2] != (str(part.root), record.shard):
+            held = (str(part.root), record.shard, part.array(name, record.shard))
+            self._arrays[name] = held
+        if not 0 <= number < len(held[2]):
+            return np.asarray(part.row(name, record))  # which says what is wrong
+        found: Array = np.asarray(held[2][number])
+        return found
 
     def bytes_of(self, part: Part, record: FaceRecord) -> bytes:
         """The bytes that a record was made from.
@@ -72,10 +96,11 @@ class Sources:
         Raises:
             IntegrityError: missing or changed.
         """
-        if part.name not in self._open:
-            self._open[part.name] = source_of(part)
+        root = str(part.root)
+        if root not in self._open:
+            self._open[root] = source_of(part)
         try:
-            return self._open[part.name].bytes_of(record)
+            return self._open[root].bytes_of(record)
         except BadImage as error:
             raise IntegrityError(
                 f"{error}; put it back, or run: sfhq import {part.root} --redo"
@@ -180,7 +205,7 @@ class Item:
     @cached_property
     def landmarks(self) -> dict[str, Array]:
         """`landmarks`, (N, 2) float32 pixels of the photo, and of 110 `visibility`; or nothing."""
-        found = landmark_arrays(self.face.part, self.face.record)
+        found = landmark_arrays(self.face.part, self.face.record, self.sources.row)
         if found and self._is_large:
             scale = np.divide(self.size, self._stored_size).astype(np.float32)
             found["landmarks"] = (found["landmarks"] + 0.5) * scale - 0.5  # centres of pixels
@@ -214,11 +239,22 @@ def label_types(choice: Choice) -> dict[str, Any]:
     return {**found, "digital_source_type": pa.string()}
 
 
-def labels_of(face: Face, choice: Choice) -> dict[str, Json]:
-    """Every column of the part's table for a face: what made it and all that is said of it."""
+def labels_of(face: Face, choice: Choice, tables: bool = False) -> dict[str, Json]:
+    """Every column of the part's table for a face: what made it and all that is said of it.
+
+    Args:
+        face: which.
+        choice: of the export.
+        tables: leave params, rows and hashes tables; else they are JSON text.
+    """
     record = face.record
-    row: dict[str, Json] = {name: v[0] for name, v in to_columns([record]).items()}
-    row |= {name: record.about.get(name) for name in choice.types if name != "label"}
+    row: dict[str, Json] = {name: getattr(record, name) for name in COLUMNS}
+    for name in ("params", "rows", "hashes"):
+        row[name] = dict(row[name]) if tables else canonical_json(dict(row[name]))
+    row["quad"] = list(row["quad"])
+    for name in choice.types:
+        if name != "label":
+            row[name] = record.about.get(name)
     row["digital_source_type"] = photo_mark(record)
     return row
 

@@ -135,7 +135,7 @@ class Job:
         """The licences that the photos state, sorted; "" stands for none."""
         if self.about.licence:
             return [self.about.licence]
-        return sorted({face.record.licence for face in self.choice.faces()})
+        return sorted({licence for _, licence in self.choice.stated})
 
 
 class Format(ABC):
@@ -145,11 +145,13 @@ class Format(ABC):
         name: on the command line.
         summary: one line of help.
         photos: whether photos are written, and not their labels alone.
+        points_in_manifest: whether the points are in the manifest, because nothing else has them.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     photos: ClassVar[bool] = True
+    points_in_manifest: ClassVar[bool] = False
 
     def check(self, job: Job) -> None:
         """Refuse an export that the format cannot hold, before anything is written.

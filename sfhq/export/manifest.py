@@ -18,27 +18,27 @@ FRONT = ("key", "split", "part", "label", "file_name", "bytes", "sha256")
 BACK = ("image_width", "image_height", "mask_file_name")
 
 
-def manifest_rows(job: Job) -> Iterator[dict[str, Json]]:
+def manifest_rows(job: Job, points: bool) -> Iterator[dict[str, Json]]:
     """One row a photo: where it lies, and every column of its part's table."""
     for item, entry in labelled_items(job):
         face = item.face
-        front = (face.key, face.split, face.part.name, face.label, entry.path, entry.size)
+        front = (face.key, face.split, face.part_name, face.label, entry.path, entry.size)
         back = (entry.width, entry.height, entry.mask or None)
         yield {
             **dict(zip(FRONT, (*front, entry.sha256), strict=True)),
             **labels_of(face, job.choice),
             **dict(zip(BACK, back, strict=True)),
-            **points_of(item),
+            **(points_of(item) if points else {}),
         }
 
 
-def manifest_schema(job: Job) -> dict[str, object]:
+def manifest_schema(job: Job, points: bool) -> dict[str, object]:
     """Column of the manifest -> Arrow type."""
     import pyarrow as pa
 
     kinds = {name: pa.string() for name in FRONT} | {"bytes": pa.int64()}
     ends = dict.fromkeys(BACK[:2], pa.int32()) | dict.fromkeys(BACK[2:], pa.string())
-    return {**kinds, **label_types(job.choice), **ends, **point_types()}
+    return {**kinds, **label_types(job.choice), **ends, **(point_types() if points else {})}
 
 
 def flat(row: dict[str, Json]) -> dict[str, Json]:
@@ -67,12 +67,12 @@ class CsvFile:
         self._buffer.truncate()
 
 
-def write_manifest(job: Job) -> dict[str, Written]:
+def write_manifest(job: Job, points: bool) -> dict[str, Written]:
     """Write manifest.parquet and manifest.csv; path -> what was written."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    kinds = manifest_schema(job)
+    kinds = manifest_schema(job, points)
     schema = pa.schema(list(kinds.items()))
     with (
         writing(job.folder / "manifest.parquet") as table,
@@ -80,7 +80,7 @@ def write_manifest(job: Job) -> dict[str, Written]:
         pq.ParquetWriter(table, schema, compression="zstd") as rows_file,
     ):
         lines = CsvFile(text, list(kinds))
-        rows = manifest_rows(job)
+        rows = manifest_rows(job, points)
         while batch := list(itertools.islice(rows, ROWS)):
             rows_file.write_table(pa.Table.from_pylist(batch, schema=schema))
             for row in batch:

@@ -13,16 +13,12 @@ from sfhq.parts.records import Json
 
 def nested(face: Face, choice: Choice) -> dict[str, Json]:
     """All labels of a photo for JSON: what is a table stays one."""
-    record = face.record
     return {
         "key": face.key,
         "split": face.split,
-        "part": face.part.name,
+        "part": face.part_name,
         "label": face.label,
-        **labels_of(face, choice),
-        "params": dict(record.params),
-        "rows": dict(record.rows),
-        "hashes": dict(record.hashes),
+        **labels_of(face, choice, tables=True),
     }
 
 

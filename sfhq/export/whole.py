@@ -88,7 +88,7 @@ def export_as(
         written = _write(form, job, on_image)
         sums = _samples(job, samples)
         if form.photos:
-            sums |= write_manifest(job)
+            sums |= write_manifest(job, form.points_in_manifest)
         sums |= form.finish(job, sums)
         _end(place, job, sums)
     return Exported(target, len(choice), written, choice.left_out), choice

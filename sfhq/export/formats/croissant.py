@@ -51,6 +51,7 @@ class Croissant(Folder):
 
     name: ClassVar[str] = "croissant"
     summary: ClassVar[str] = "Croissant 1.1 with RAI fields"
+    points_in_manifest: ClassVar[bool] = True
 
     def check(self, job: Job) -> None:
         """Refuse an export whose licence nobody stated: Croissant wants one."""
@@ -169,7 +170,7 @@ def _faces(job: Job) -> dict[str, Json]:
     fields: list[Json] = [_file_field("faces", "photos"), _content("faces", "photos")]
     fields[0]["source"]["transform"] = {"regex": "^(.+)$"}  # makes a text of a path, for the join
     fields[0]["references"] = {"fileObject": table, "extract": {"column": "file_name"}}
-    for name, kind in manifest_schema(job).items():
+    for name, kind in manifest_schema(job, points=True).items():
         if name != "file_name":
             source = {"fileObject": table, "extract": {"column": name}}
             fields.append(
@@ -234,12 +235,9 @@ def _responsible(job: Job) -> dict[str, Any]:
         for part in job.choice.parts
         for stage in part.stages()
     ]
-    stated: dict[tuple[str, str], None] = {}
-    for face in job.choice.faces():
-        stated[(face.record.provenance, face.record.licence)] = None
     sources = [
         f"{source or 'source not stated'} ({licence or 'licence not stated'})"
-        for source, licence in sorted(stated)
+        for source, licence in sorted(job.choice.stated)
     ]
     return {
         "rai:hasSyntheticData": True,

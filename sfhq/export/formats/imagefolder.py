@@ -40,7 +40,7 @@ def _rows(job: Job, split: str) -> Iterator[dict[str, Json]]:
         yield {
             **row,
             "key": face.key,
-            "part": face.part.name,
+            "part": face.part_name,
             "label": face.label,
             "caption_text": item.caption or None,
             "image_width": entry.width,

@@ -32,6 +32,7 @@ class Kaggle(Folder):
 
     name: ClassVar[str] = "kaggle"
     summary: ClassVar[str] = "Kaggle dataset"
+    points_in_manifest: ClassVar[bool] = True
 
     def check(self, job: Job) -> None:
         """Refuse an id or a title that Kaggle refuses."""
@@ -56,7 +57,8 @@ class Kaggle(Folder):
 
 def _metadata(job: Job) -> dict[str, Json]:
     fields = [
-        {"name": name, "type": _type(str(kind))} for name, kind in manifest_schema(job).items()
+        {"name": name, "type": _type(str(kind))}
+        for name, kind in manifest_schema(job, points=True).items()
     ]
     return {
         "title": title_of(job),

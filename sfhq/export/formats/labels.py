@@ -82,7 +82,7 @@ def _front(item: Item, entry: Entry) -> dict[str, Json]:
     return {
         "key": face.key,
         "split": face.split,
-        "part": face.part.name,
+        "part": face.part_name,
         "label": face.label,
         "photo": entry.path,
         "sha256": entry.sha256,

@@ -109,7 +109,7 @@ def _row(item: Item, job: Job, path: str) -> tuple[dict[str, Json], Entry]:
         "mask": None if mask is None else {"bytes": mask, "path": f"{face.key}.seg.png"},
         "key": face.key,
         "split": face.split,
-        "part": face.part.name,
+        "part": face.part_name,
         "label": face.label,
         "caption_text": item.caption or None,
         "image_width": width,

@@ -16,8 +16,10 @@ import io
 import json
 import tarfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from sfhq.export.card import write_card
@@ -25,10 +27,11 @@ from sfhq.export.files import Hashed, Written, writing
 from sfhq.export.item import Item
 from sfhq.export.job import Entry, Format, Job, Piece
 from sfhq.export.rows import nested
-from sfhq.parts.records import Array, canonical_json
+from sfhq.parts.records import Array
 
 MOST = 10_000  # photos in a shard
 PAD = bytes(512)
+_JSON = msgspec.json.Encoder(order="sorted")
 
 
 class WebDataset(Format):
@@ -78,7 +81,7 @@ def _write(file: Hashed, path: str, item: Item, job: Job) -> Entry:
     width, height = item.size
     _member(file, f"{key}.{suffix}", data)
     row = nested(item.face, job.choice) | {"image_width": width, "image_height": height}
-    _member(file, f"{key}.json", canonical_json(row).encode())
+    _member(file, f"{key}.json", _JSON.encode(row))
     if item.caption:
         _member(file, f"{key}.txt", item.caption.encode())
     mask = item.mask
@@ -90,8 +93,16 @@ def _write(file: Hashed, path: str, item: Item, job: Job) -> Entry:
 
 
 def _npy(values: Array) -> bytes:
+    plain = np.ascontiguousarray(values)
+    return _head(plain.dtype.str, plain.shape) + plain.tobytes()
+
+
+@lru_cache(maxsize=64)
+def _head(kind: str, shape: tuple[int, ...]) -> bytes:
+    """How the .npy of an array begins; photos of one set have arrays of one shape."""
     buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(values), allow_pickle=False)
+    about = {"descr": kind, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, about)
     return buffer.getvalue()
 
 
