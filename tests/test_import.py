@@ -373,6 +373,9 @@ def test_a_folder_like_nothing_known(tmp_path: Path) -> None:
     write_photos(tmp_path / "set", ["a.png"])
     with pytest.raises(UsageError, match="sfhq ingest"):
         layout_of(tmp_path / "set")
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "foreign.parquet")
+    with pytest.raises(UsageError, match=r"a file; wanted the folder.*sfhq ingest"):
+        layout_of(tmp_path / "foreign.parquet")
     with pytest.raises(UsageError, match="no such folder"):
         layout_of(tmp_path / "nowhere")
 

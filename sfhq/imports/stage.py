@@ -261,6 +261,11 @@ def layout_of(root: Path) -> str:
     Raises:
         UsageError: it is none, or like nothing that is known.
     """
+    if root.is_file():
+        raise UsageError(
+            f"{root}: a file; wanted the folder of a set; shards and archives are read by: "
+            f"sfhq ingest {root} PART"
+        )
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder; wanted the folder of a set of photos")
     for name, kind in LAYOUTS.items():

@@ -31,6 +31,10 @@ from sfhq.parts.records import Array
 
 MOST = 10_000  # photos in a shard
 PAD = bytes(512)
+# The head of a member: what stands before its size, its time, and what stands after its sum.
+FRONT, TIME, KIND = b"0000644\0" + b"0000000\0" * 2, b"00000000000\0", b"0"
+BACK = bytes(100) + b"ustar\x0000" + bytes(64 + 16 + 155 + 12)
+COMMON_SUM = sum(FRONT) + sum(TIME) + sum(KIND) + sum(BACK) + 8 * ord(" ")
 _JSON = msgspec.json.Encoder(order="sorted")
 
 
@@ -107,9 +111,23 @@ def _head(kind: str, shape: tuple[int, ...]) -> bytes:
 
 
 def _member(file: Hashed, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    file.write(info.tobuf(tarfile.USTAR_FORMAT))
+    file.write(header(name.encode(), len(data)))
     file.write(data)
     if len(data) % 512:
         file.write(PAD[: -len(data) % 512])
+
+
+def header(name: bytes, size: int) -> bytes:
+    """The head of a member in the format of POSIX 1988, mode 644, without time and owner.
+
+    `tarfile` makes the same in ten times as long, which a shard of small photos feels.
+
+    Args:
+        name: at most 100 bytes; names of exports are shorter.
+        size: bytes.
+    """
+    octal = b"%011o" % size
+    total = COMMON_SUM + sum(name) + sum(octal)
+    return b"".join(
+        (name.ljust(100, b"\0"), FRONT, octal, b"\0", TIME, b"%06o\0 " % total, KIND, BACK)
+    )
