@@ -65,6 +65,7 @@ def test_a_photo_that_is_not_what_it_was(
         Image.new("RGB", (64, 64)).save(path)
     with pytest.raises(IntegrityError, match=path.name):
         export(form, part, tmp_path / "out")
+    assert not (tmp_path / "out").exists()  # no piece was finished
     path.write_bytes(saved)
     export(form, part, tmp_path / "out")
     export(form, part, tmp_path / "whole")
@@ -167,10 +168,10 @@ def test_a_file_that_may_not_grow_is_a_full_disk(part: Part, tmp_path: Path, for
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 kB."""
+    """A file system of 128 kB."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("no right to mount a small file system")
     try:
@@ -262,13 +263,18 @@ def _with_licence(path: Path, licence: str) -> None:
     pq.write_table(table.set_column(place, "licence", column), path)
 
 
-def test_what_a_stopped_export_left_goes_with_it(part: Part, tmp_path: Path) -> None:
+def test_what_a_stopped_export_left_goes_with_it(
+    part: Part, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Files of a piece that was never finished are in no list; they are no one else's either."""
-    (part.root / "images" / "f0005.png").rename(tmp_path / "saved.png")
+    from sfhq.export.formats import folder
+
+    monkeypatch.setattr(folder, "TOGETHER", 4)
+    (part.root / "images" / "f0009.png").rename(tmp_path / "saved.png")
     with pytest.raises(IntegrityError):
         export("imagefolder", part, tmp_path / "out")
     assert list((tmp_path / "out").rglob("T_*.png"))
-    (tmp_path / "saved.png").rename(part.root / "images" / "f0005.png")
+    (tmp_path / "saved.png").rename(part.root / "images" / "f0009.png")
     export("webdataset", part, tmp_path / "out")
     export("webdataset", part, tmp_path / "whole")
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")

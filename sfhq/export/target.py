@@ -106,7 +106,7 @@ def claimed(target: Path, identity: dict[str, Json], by: str, replace: bool) -> 
     try:
         yield place
     except Exception:
-        begun = any(p.is_file() and p.name not in OWN for p in folder.rglob("*"))
+        begun = (folder / PROGRESS).exists() or _in_pieces(folder)
         if before is None and not begun:
             _remove_own(folder)
             if not there:
