@@ -447,3 +447,17 @@ def test_a_palette_is_taken_away_without_decoding(size: tuple[int, int]) -> None
         assert image.mode == "L" and (np.asarray(image) == ids).all()
         assert "XML:com.adobe.xmp" in image.info  # the mark stays
     assert without_palette(plain) is None
+
+
+def test_the_picture_of_the_card_has_the_mark_of_its_photos(
+    written: dict[str, Path], tmp_path: Path
+) -> None:
+    from tiny import finish, tiny_pixels
+
+    part = Part.create(tmp_path / "part")
+    finish(part, "render", [[FaceRecord("a").with_image("renders", tiny_pixels(1)[0])]])
+    export("parquet", part, tmp_path / "out")
+    with Image.open(tmp_path / "out" / "faces.jpg") as image:
+        assert b"/algorithmicMedia" in image.info["xmp"]
+    with Image.open(written["parquet"] / "faces.jpg") as image:
+        assert b"/trainedAlgorithmicMedia" in image.info["xmp"]

@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from sfhq.export.choose import Face
+from sfhq.export.face_files import photo_mark
 from sfhq.export.files import Written, writing
 from sfhq.export.item import items
 from sfhq.export.job import Job
-from sfhq.images import encode_image, read_image
+from sfhq.images import TRAINED, encode_image, read_image
 from sfhq.parts.records import Json
 
 KEYWORDS = ("synthetic", "faces", "face-parsing", "facial-landmarks")
@@ -58,17 +59,19 @@ def write_card(
         files: split -> pattern of its files.
         features: columns as `datasets` describes them; None where files do not carry them.
     """
-    counts, sheet = _survey(job)
+    counts, sheet, marks = _survey(job)
+    mark = marks.pop() if len(marks) == 1 else TRAINED
     with writing(job.folder / PICTURE) as picture:
-        picture.write(encode_image(np.asarray(sheet), "JPEG", quality=88))
+        picture.write(encode_image(np.asarray(sheet), "JPEG", mark, quality=88))
     with writing(job.folder / "README.md") as file:
         head = _front_matter(job, form, files, features)
         file.text("---\n" + _yaml(head) + "---\n\n" + _text(job, counts))
     return {"README.md": file.written(), PICTURE: picture.written()}
 
 
-def _survey(job: Job) -> tuple[dict[str, Counter[str]], Image.Image]:
-    """What the photos state, counted, and some of them in rows, spread evenly."""
+def _survey(job: Job) -> tuple[dict[str, Counter[str]], Image.Image, set[str | None]]:
+    """What the photos state, counted; some of them in rows, spread evenly; and their marks."""
+    marks: set[str | None] = set()
     count = min(SHOWN, len(job.choice))
     wanted = {i * len(job.choice) // count for i in range(count)}
     columns = min(8, count)
@@ -79,11 +82,12 @@ def _survey(job: Job) -> tuple[dict[str, Counter[str]], Image.Image]:
         for item in items(job.choice, split, job.look):
             _count(counters, item.face)
             if int(item.face.key[-8:]) in wanted:
+                marks.add(photo_mark(item.face.record))
                 image = read_image(item.photo[0])
                 image.thumbnail((CELL, CELL), Image.Resampling.LANCZOS)
                 sheet.paste(image, (place % columns * CELL, place // columns * CELL))
                 place += 1
-    return counters, sheet
+    return counters, sheet, marks
 
 
 def _count(counters: dict[str, Counter[str]], face: Face) -> None:

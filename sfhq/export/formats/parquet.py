@@ -17,7 +17,7 @@ from sfhq.export.job import MEGABYTE, Entry, Format, Job, Piece
 from sfhq.export.rows import point_types, points_of
 from sfhq.parts.records import Json
 
-GROUP = 32 * MEGABYTE  # of photos in a row group: what a reader and this writer hold at a time
+GROUP = 16 * MEGABYTE  # of photos in a row group: what a reader and this writer hold at a time
 MOST = 1000  # photos in a row group
 IMAGES = ("image", "mask")
 
