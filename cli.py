@@ -25,8 +25,10 @@ from encoders.commands.studies import STUDIES
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
+from sfhq.commands.export import export_command, write_export
+from sfhq.commands.imports import import_command
 from sfhq.commands.models import models
-from sfhq.commands.parts import export_command, sheet, show, table, write_export
+from sfhq.commands.parts import sheet, show, table
 from sfhq.commands.publish import card, licences, lineage, sign, validate, verify
 from sfhq.commands.stages import RunCommand, StageCommand
 from sfhq.commands.train import train
@@ -97,7 +99,7 @@ for study in STUDIES:
 for command in (
     dedup_command(),
     *(curate, labels, taste),
-    *(export_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
+    *(export_command, import_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
     *(show, table, sheet, demo, select_command),
     *(verify, sign, lineage, licences, validate, card),
     *(annotations_group, train, flip, search, models, doctor_command),

@@ -45,6 +45,7 @@ FLIP = ("tokenizers",)
 TENSORBOARD = ("tensorboard",)  # logs of trainings as events
 C2PA = ("c2pa-python", "cryptography")  # signed manifests
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
+FORMATS = ("datasets>=4", "webdataset>=1", "mlcroissant>=1.1")  # read exports back in tests
 TEST = (
     *LANDMARK,
     *HEIF,
@@ -54,6 +55,7 @@ TEST = (
     *FLIP,
     *TENSORBOARD,
     *C2PA,
+    *FORMATS,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",

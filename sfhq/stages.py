@@ -40,6 +40,11 @@ STAGES: tuple[StageRow, ...] = (
         in_run=True,
     ),
     StageRow(
+        "import",
+        "sfhq.imports.stage:Import",
+        "Start PART with a set that others made, and keep the labels that came with it.",
+    ),
+    StageRow(
         "sample",
         "sfhq.synthesis.sample:Sample",
         "Start PART with new faces: drawn at psi above 1, pulled towards what e4e sees.",
@@ -131,6 +136,8 @@ READERS = {
     "labels": "curation.labels.verdict:part_labels",
     "near-duplicates": "curation.pairs.search:all_pairs",
     "captions": "annotate.judge.captions:caption_problems",
+    "coco annotations": "annotate.exchange.coco:photo_annotations",
+    "coco categories": "annotate.exchange.coco:categories",
 }
 
 
@@ -164,7 +171,7 @@ def network(name: str) -> Any:
 
 
 def reader(name: str) -> Any:
-    """The function of `READERS` that reads something of a part that an upper package stores."""
+    """The function of `READERS` that reads or works out something that an upper package knows."""
     return resolve(READERS[name])
 
 

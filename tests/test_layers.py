@@ -30,7 +30,7 @@ ROOMS = {
         "parts",
         "pipeline",
         "weights faces",
-        "ingest synthesis render training",
+        "imports ingest synthesis render training",
         "publish",
         "export sheet doctor",
         "console",

@@ -75,7 +75,7 @@ def to_coco(faces: Iterable[Labelled], folder: str = "images") -> dict[str, Json
             {"id": number, "file_name": f"{folder}/{face.name}.png", "width": width}
             | {"height": height}
         )
-        for each in _annotations(face):
+        for each in photo_annotations(face.mask, face.points):
             found.append({"id": len(found) + 1, "image_id": number, "iscrowd": 0, **each})
     return {
         "info": {"description": "labels by sfhq", "version": "1.0"},
@@ -86,8 +86,20 @@ def to_coco(faces: Iterable[Labelled], folder: str = "images") -> dict[str, Json
     }
 
 
-def _annotations(face: Labelled) -> list[dict[str, Json]]:
-    mask, points = face.mask, face.points
+def photo_annotations(
+    mask: npt.NDArray[np.uint8] | None, points: npt.NDArray[Any] | None
+) -> list[dict[str, Json]]:
+    """The annotations of one photo, without their ids: the face, then its classes.
+
+    Args:
+        mask: (H, W) uint8 ids of classes.
+        points: (110, 3 or more) x, y and 0, 1 or 2, as in the module.
+
+    Raises:
+        MissingExtra: a mask, and pycocotools is not installed.
+    """
+    if mask is not None:
+        _library()
     found: list[dict[str, Json]] = []
     whole: dict[str, Json] = {"category_id": FACE_ID}
     if mask is not None:

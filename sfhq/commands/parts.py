@@ -1,19 +1,17 @@
-"""Commands that look at a part and take things out of it: show, table, sheet, export."""
+"""Commands that look at a part: show, table, sheet."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfhq.console import FOLDER, counts_line, progress_bar, read_recipe, say
+from sfhq.console import FOLDER, counts_line, say
 
 if TYPE_CHECKING:
     from sfhq.parts.part import Part
-    from sfhq.pipeline.recipe import Recipe
 
 
 @click.command()
@@ -107,102 +105,6 @@ def table(
         click.echo(data, nl=False)
     else:
         say(f"{found.num_rows} rows in {out}")
-
-
-@click.command(name="export")
-@click.argument("part", type=FOLDER)
-@click.argument("target", type=FOLDER)
-@click.option("--format", "layout", type=click.Choice(["sfhq"]), default="sfhq", show_default=True)
-@click.option("--name", help="Prefix of the file names; default: the part's name.")
-@click.option("--image-format", type=click.Choice(["jpg", "png"]), help="[default: jpg]")
-@click.option("--quality", type=click.IntRange(1, 100), help="Quality of JPEG.  [default: 95]")
-@click.option("--rejected", is_flag=True, help="Also photos that people rejected.")
-@click.option(
-    "--sample",
-    "samples",
-    type=click.IntRange(1),
-    multiple=True,
-    help="Also a folder with copies of this many photos. May be repeated.",
-)
-@click.option("--replace", is_flag=True, help="Write an export of other settings in TARGET anew.")
-def export_command(
-    part: Path,
-    target: Path,
-    layout: str,
-    name: str | None,
-    image_format: str | None,
-    quality: int | None,
-    rejected: bool,
-    samples: tuple[int, ...],
-    replace: bool,
-) -> None:
-    """Write the photos of PART that stayed to TARGET, with a manifest that has their labels.
-
-    Photos that people rejected stay behind. Landmarks come from the stage landmark, else from
-    detect, which runs first where neither has yet; segmentations from parse. Rendered heads bring
-    exact ones of both. --replace leaves files alone that no export wrote.
-
-    \b
-    Examples:
-      sfhq export part-05 SFHQ_part5 --name SFHQ_pt5
-      sfhq export part-05 SFHQ_part5 --name SFHQ_pt5 --sample 30 --sample 550 --replace
-    """
-    del layout
-    recipe = read_recipe(
-        export__name=name,
-        export__image_format=image_format,
-        export__quality=quality,
-    )
-    how: dict[str, Any] = {"rejected": rejected, "samples": samples, "replace": replace}
-    say(write_export(part, target, recipe, "export", **how))
-
-
-def _file_name(name: str) -> str:
-    """A part's name as a prefix of file names."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
-    return kept.lstrip("._-")[:64] or "part"
-
-
-def write_export(root: Path, target: Path, recipe: Recipe, by: str = "run", **how: Any) -> str:
-    """Write the photos of a part that stayed, with a progress bar; the line that says so.
-
-    Args:
-        root: folder of the part.
-        target: folder to write.
-        recipe: name, format and quality.
-        by: "run", whose exports a later run replaces, or "export".
-        how: further arguments of `export_sfhq`.
-    """
-    from tqdm import tqdm
-
-    from sfhq.export.sfhq_layout import export_sfhq, has_points, require_photos
-    from sfhq.faces.found import POINTS
-    from sfhq.parts.lineage import writer_of
-    from sfhq.parts.part import Part
-    from sfhq.pipeline import Pipeline
-
-    part = Part.open(root)
-    require_photos(part)
-    maker = writer_of(POINTS)
-    if not has_points(part) and maker is not None:
-        say(f"{maker}: {root} has no landmarks yet", err=True)
-        Pipeline.from_recipe(recipe, [maker]).run(part, progress=progress_bar)
-    settings = recipe.export
-    with tqdm(desc="export    ", unit=" faces", disable=not sys.stderr.isatty()) as bar:
-        done = export_sfhq(
-            part,
-            target,
-            name=settings.name or _file_name(part.name),
-            image_format=settings.image_format,
-            quality=settings.quality,
-            by=by,
-            on_image=lambda: bar.update(1) and None,
-            **how,
-        )
-    line = f"export     {done.images:>7} photos in {done.root}"
-    if done.left_out:
-        line += f"   left out: {done.left_out} that people rejected (--rejected exports them, too)"
-    return line
 
 
 @click.command()

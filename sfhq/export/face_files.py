@@ -15,12 +15,19 @@ from sfhq.errors import IntegrityError
 from sfhq.faces.found import POINTS
 from sfhq.faces.points import ARRAY as ALL_POINTS
 from sfhq.images import encode_image, mark_of, source_type_xmp
-from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
+from sfhq.parts.folders import (
+    FOREIGN_POINTS,
+    IMPORTED,
+    RENDER_FOLDER,
+    SOURCE_TYPE,
+    SYNTHETIC_FOLDER,
+)
 from sfhq.parts.part import Part
-from sfhq.parts.photos import read_mask, read_pixels
-from sfhq.parts.records import Array, FaceRecord
+from sfhq.parts.photos import read_mask, read_photo, read_pixels
+from sfhq.parts.records import Array, FaceRecord, Pixels
 
 PHOTO_FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER)  # the first that a face has is exported
+SOURCE = "source"  # stands for the source of an imported photo, which is not in the part
 MASK_FOLDER = "segmentations"
 RENDER_POINTS = "render_landmarks"  # array: (110, 3) x, y and a flag, known exactly
 FEATURES = "features_"  # begins the names of arrays that hold a feature set
@@ -32,12 +39,33 @@ PUBLISHED_NAMES = {
 }
 LAYOUT = ("images", "landmarks", MASK_FOLDER, "pretrained_features")
 
+Row = Callable[[Part, str, FaceRecord], Array]  # reads the row of an array, as `Part.row`
 Files = dict[str, Callable[[], bytes]]  # path below the export -> its bytes, made when asked for
 
 
 def photo_folder(record: FaceRecord) -> str:
-    """Where the photo of a face lies; empty where it has none."""
-    return next((f for f in PHOTO_FOLDERS if f in record.hashes), "")
+    """Where the photo of a face lies: a folder, or `SOURCE`; empty where it has none."""
+    found = next((f for f in PHOTO_FOLDERS if f in record.hashes), "")
+    if found or IMPORTED not in record.params:
+        return found
+    return "aligned" if "aligned" in record.hashes else SOURCE
+
+
+def photo_mark(record: FaceRecord) -> str | None:
+    """The digital source type of a face's photo; None where it is not known."""
+    said = record.params.get(SOURCE_TYPE)
+    known = mark_of(photo_folder(record))
+    return known if known or not isinstance(said, str) else said
+
+
+def photo_pixels(part: Part, record: FaceRecord) -> Pixels:
+    """(H, W, 3) uint8 of the photo that is exported, verified.
+
+    Raises:
+        IntegrityError: missing, changed or unreadable.
+    """
+    folder = photo_folder(record)
+    return read_photo(part, record) if folder == SOURCE else read_pixels(part, record, folder)
 
 
 def face_files(part: Part, record: FaceRecord, stem: str, image_format: str, quality: int) -> Files:
@@ -63,35 +91,39 @@ def face_files(part: Part, record: FaceRecord, stem: str, image_format: str, qua
     if vectors:
         files[f"pretrained_features/{stem}.npz"] = lambda: npz(vectors)
         files[f"pretrained_features/{stem}.pickle"] = lambda: plain_pickle(vectors)
-    folder = photo_folder(record)
     kind = "JPEG" if image_format == "jpg" else "PNG"
 
     def photo() -> bytes:
-        pixels = read_pixels(part, record, folder)
-        return encode_image(pixels, kind, mark_of(folder), quality)
+        return encode_image(photo_pixels(part, record), kind, photo_mark(record), quality)
 
     files[f"images/{stem}.{image_format}"] = photo
     return files
 
 
-def landmark_arrays(part: Part, record: FaceRecord) -> dict[str, Array]:
+def landmark_arrays(part: Part, record: FaceRecord, row: Row = Part.row) -> dict[str, Array]:
     """The landmarks of a face by their names in the .npz; empty where it has none.
+
+    Args:
+        part, record: the face.
+        row: reads a row of an array; one that keeps the arrays of a shard saves time.
 
     Returns:
         `landmarks`, float32 pixels of the photo: (110, 2) of rendered heads and where the stage
-        `landmark` placed them, and (68, 2) of `detect` else. With 110 comes `visibility`, (110,)
-        uint8: 0 missing or outside, 1 hidden or inferred, 2 visible.
+        `landmark` placed them, and (68, 2) of `detect` else; of imported photos without any of
+        these the points that came with them. With 110 comes `visibility`, (110,) uint8: 0 missing
+        or outside, 1 hidden or inferred, 2 visible.
     """
     if RENDER_POINTS in record.rows and photo_folder(record) == RENDER_FOLDER:
-        exact = np.asarray(part.row(RENDER_POINTS, record), np.float32)
+        exact = np.asarray(row(part, RENDER_POINTS, record), np.float32)
         return {"landmarks": exact[:, :2], "visibility": exact[:, 2].astype(np.uint8)}
     if ALL_POINTS in record.rows:
-        read = np.asarray(part.row(ALL_POINTS, record), np.float32)
+        read = np.asarray(row(part, ALL_POINTS, record), np.float32)
         if np.isfinite(read[:, :2]).all():
             return {"landmarks": read[:, :2], "visibility": read[:, 2].astype(np.uint8)}
-    if POINTS not in record.rows:
+    name = POINTS if POINTS in record.rows else FOREIGN_POINTS
+    if name not in record.rows:
         return {}
-    points = np.asarray(part.row(POINTS, record), np.float32)
+    points = np.asarray(row(part, name, record), np.float32)
     return {"landmarks": points} if np.isfinite(points).all() else {}
 
 
@@ -124,7 +156,7 @@ def _encoder(part: Part) -> str:
 def _classes(part: Part, record: FaceRecord) -> bytes:
     """The map of classes as greys that are the ids: the published files have no palette."""
     info = PngInfo()
-    mark = mark_of(photo_folder(record))
+    mark = photo_mark(record)
     if mark is not None:
         info.add_itxt("XML:com.adobe.xmp", source_type_xmp(mark).decode())
     buffer = io.BytesIO()

@@ -26,12 +26,20 @@ from typing import Any
 
 from sfhq import stages
 from sfhq.errors import UsageError
-from sfhq.export.face_files import LAYOUT, MASK_FOLDER, RENDER_POINTS, face_files, photo_folder
+from sfhq.export.face_files import (
+    LAYOUT,
+    MASK_FOLDER,
+    RENDER_POINTS,
+    face_files,
+    photo_folder,
+    photo_mark,
+)
 from sfhq.export.target import Place, claimed, digest_of
 from sfhq.faces.found import POINTS
 from sfhq.faces.points import ARRAY as ALL_POINTS
-from sfhq.images import mark_of, write_atomic
+from sfhq.images import write_atomic
 from sfhq.lock import folder_lock
+from sfhq.parts.folders import FOREIGN_POINTS
 from sfhq.parts.lineage import faces_stage, provider, require
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json, canonical_json
@@ -146,7 +154,7 @@ def _write(
 ) -> int:
     """Write all files; the number of photos that were not there yet."""
     image_format, quality = identity["image_format"], identity["quality"] or 0
-    samples = _samples(identity["samples"], len(chosen))
+    samples = sample_folders(identity["samples"], len(chosen))
     types = {k: v for k, v in about_types(part).items() if k != "label"}
     rows: list[dict[str, Json]] = []
     written = 0
@@ -161,7 +169,7 @@ def _write(
     return written
 
 
-def _samples(wanted: Sequence[int], total: int) -> dict[str, set[int]]:
+def sample_folders(wanted: Sequence[int], total: int) -> dict[str, set[int]]:
     """Folder of copies -> numbers of its photos, spread evenly."""
     found = {}
     for count in wanted:
@@ -207,7 +215,8 @@ def has_points(part: Part) -> bool:
     """Whether the photos of a part have landmarks: found, or exact ones of rendered heads."""
     faces = faces_stage(part)
     rendered = faces == "render" and provider(part, RENDER_POINTS, faces) is not None
-    return rendered or any(provider(part, n, faces) is not None for n in (ALL_POINTS, POINTS))
+    names = (ALL_POINTS, POINTS, FOREIGN_POINTS)
+    return rendered or any(provider(part, n, faces) is not None for n in names)
 
 
 def _photos(part: Part) -> Iterator[FaceRecord]:
@@ -280,7 +289,7 @@ def _row(
         "sha256": files[image],
         "has_landmarks": f"landmarks/{stem}.npz" in files,
         "has_segmentation": f"{MASK_FOLDER}/{stem}.png" in files,
-        "digital_source_type": mark_of(photo_folder(record)),
+        "digital_source_type": photo_mark(record),
         "_files": files,
     }
 

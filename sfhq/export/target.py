@@ -17,11 +17,13 @@ from pathlib import Path
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.export.face_files import LAYOUT
 from sfhq.images import write_atomic
+from sfhq.parts.archive import is_unsafe
 from sfhq.parts.records import Json
 
 DESCRIPTION, PROGRESS, SUMS = "export.json", "export.progress", "SHA256SUMS"
+PIECES = "export.pieces"  # of formats other than SFHQ's: the pieces that are finished
 MANIFESTS = ("manifest.parquet", "manifest.csv")
-OWN = (DESCRIPTION, PROGRESS, SUMS, *MANIFESTS)
+OWN = (DESCRIPTION, PROGRESS, PIECES, SUMS, *MANIFESTS)
 SAMPLE = re.compile(r"sample \(\d+ images?\)")  # name of a folder with a few of the photos
 RUN = "run"  # what `sfhq run` writes under "by"
 
@@ -50,6 +52,10 @@ class Place:
         lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(digests.items()))
         write_atomic(self.folder / SUMS, lines.encode())
         (self.folder / PROGRESS).unlink(missing_ok=True)
+        self.settle()
+
+    def settle(self) -> None:
+        """Put a finished export in its place."""
         if self.folder != self.final:
             _swap(self.folder, self.final)
 
@@ -96,11 +102,12 @@ def claimed(target: Path, identity: dict[str, Json], by: str, replace: bool) -> 
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({**identity, "by": by}, sort_keys=True, indent=1)
         write_atomic(folder / DESCRIPTION, f"{text}\n".encode())
-    place = Place(folder, target, _sums(folder / SUMS) | _sums(folder / PROGRESS))
+    place = Place(folder, target, read_sums(folder / SUMS) | read_sums(folder / PROGRESS))
     try:
         yield place
     except Exception:
-        if before is None and not (folder / PROGRESS).exists():
+        begun = (folder / PROGRESS).exists() or _in_pieces(folder)
+        if before is None and not begun:
             _remove_own(folder)
             if not there:
                 with suppress(OSError):
@@ -119,7 +126,8 @@ def _description(folder: Path) -> dict[str, Json] | None:
         if not isinstance(found, dict):
             raise IntegrityError(f"{path}: damaged; export to another folder")
         return found
-    if folder.is_dir() and any(folder.iterdir()):
+    # A run that was killed in its first moment leaves half of the description.
+    if folder.is_dir() and any(p.name != f"{DESCRIPTION}.part" for p in folder.iterdir()):
         raise UsageError(f"{folder}: not empty and not an export; give a new folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: a file; give a folder")
@@ -135,7 +143,7 @@ def _unfinished(folder: Path) -> bool:
     return not any((folder / name).exists() for name in (SUMS, *MANIFESTS))
 
 
-def _sums(path: Path) -> dict[str, str]:
+def read_sums(path: Path) -> dict[str, str]:
     """Relative path -> sha256, of a file of such lines; of a torn line nothing."""
     if not path.is_file():
         return {}
@@ -145,13 +153,19 @@ def _sums(path: Path) -> dict[str, str]:
 
 def _own_files(folder: Path) -> set[Path]:
     """The files below a folder that an export wrote there: by its lists and by its names."""
-    listed = {*_sums(folder / SUMS), *_sums(folder / PROGRESS)}
+    listed = {*read_sums(folder / SUMS), *read_sums(folder / PROGRESS), *_in_pieces(folder)}
     try:
         name = str((_description(folder) or {}).get("name", ""))
     except (UsageError, IntegrityError):
         name = ""
     named = re.compile(re.escape(name) + r"_\d{8}\.(jpg|png|npz|pickle)(\.part)?")
     found = {folder / own for own in (*OWN, *(f"{own}.part" for own in OWN))}
+    found |= {folder / path for path in listed if not is_unsafe(path)}
+    if (folder / PIECES).exists():  # what of a piece was written before a kill is listed nowhere
+        photo = rf"{re.escape(name)}_\d{{8}}\.(jpg|png|webp)(\.part)?"
+        shard = r"(train|validation|test)-\d{5}\.(tar|parquet)(\.part)?"
+        begun = re.compile(f"{photo}|{shard}")
+        found |= {path for path in folder.rglob("*") if begun.fullmatch(path.name)}
     for inner in folder.iterdir():
         if inner.is_dir() and (inner.name in LAYOUT or SAMPLE.search(inner.name)):
             found |= {
@@ -162,11 +176,24 @@ def _own_files(folder: Path) -> set[Path]:
     return {path for path in found if path.is_file() or path.is_symlink()}
 
 
+def _in_pieces(folder: Path) -> set[str]:
+    """The files of the pieces that are finished."""
+    path = folder / PIECES
+    found = set[str]()
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        with suppress(ValueError, TypeError, LookupError):
+            found |= {*json.loads(line)[3]}
+    return found
+
+
 def _remove_own(folder: Path) -> None:
     """Delete what an export wrote, and folders that are then empty; nothing else."""
-    for path in _own_files(folder):
+    own = _own_files(folder)
+    for path in own:
         path.unlink(missing_ok=True)
-    _remove_empty(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
+    above = {p for path in own for p in path.parents if p != folder and folder in p.parents}
+    above |= {p for p in folder.iterdir() if p.is_dir() and not p.is_symlink()}
+    _remove_empty(sorted(above, reverse=True))
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
@@ -178,7 +205,8 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 def _swap(new: Path, final: Path) -> None:
     """Put a finished export in the place of another; files of others go along into the new one."""
     own = _own_files(final)
-    for path in sorted(p for p in final.rglob("*") if p not in own):
+    ours = {folder for path in own for folder in path.parents}
+    for path in sorted(p for p in final.rglob("*") if p not in own and p not in ours):
         moved = new / path.relative_to(final)
         if path.is_dir() and not path.is_symlink():
             if any(path.iterdir()) and path.name not in LAYOUT and not SAMPLE.search(path.name):

@@ -295,7 +295,7 @@ class Source:
 
 
 def source_of(part: Part) -> Source:
-    """The source a part was ingested from; of a rendered part its own folder.
+    """The source a part was ingested or imported from; of a rendered part its own folder.
 
     Raises:
         UsageError: nothing was ingested, or the source is not there any more.
@@ -303,11 +303,12 @@ def source_of(part: Part) -> Source:
     """
     if "render" in part.stages():
         return Source(part.root)
-    root = part.stage_info("ingest")["settings"].get("source")
+    stage = "import" if "import" in part.stages() else "ingest"
+    root = part.stage_info(stage)["settings"].get("source")
     if not isinstance(root, str) or "\0" in root:
         raise IntegrityError(
-            f"{part.root / 'records' / 'ingest.json'}: damaged, names no source; "
-            f"run: sfhq ingest SOURCE {part.root} --redo"
+            f"{part.root / 'records' / stage}.json: damaged, names no source; "
+            f"run: sfhq {stage} SOURCE {part.root} --redo"
         )
     return Source(Path(file_name(root)))
 

@@ -1,0 +1,1 @@
+"""Formats of exports, one a module; `table.py` lists them."""
