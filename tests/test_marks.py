@@ -218,3 +218,33 @@ class TestSignature:
         monkeypatch.setitem(__import__("sys").modules, "c2pa", None)
         with pytest.raises(MissingExtra, match=r"pip install 'sfhq\[c2pa\]'"):
             signature.read_manifest(b"c2pa", "PNG")
+
+
+def test_photos_that_are_encoded_anew_keep_what_their_stage_said(tmp_path: Path) -> None:
+    from tiny import finish
+
+    from sfhq.export.face_files import photo_marks
+    from sfhq.parts.part import Part
+    from sfhq.parts.records import FaceRecord
+
+    part = Part.create(tmp_path / "part")
+    record = FaceRecord("a", params={"text": "an old man"}, hashes={"images": "0" * 64})
+    finish(
+        part,
+        "sample",
+        [[record]],
+        generator="g" * 64,
+        encoder="e" * 64,
+        marks={"system": "StyleGAN2", "watermark": "00c0ffee"},
+    )
+    plain = photo_marks(part, record)
+    assert (plain.system, plain.prompt) == ("StyleGAN2", "an old man")
+    assert plain.version == f"generator {'g' * 16}, encoder {'e' * 16}"
+    assert plain.watermark is None, "it is in the pixels already"
+    assert photo_marks(part, record, (512, 512)).watermark == 0xC0FFEE
+    assert photo_marks(part, record, (32, 32)).watermark is None, "too small to carry one"
+    aligned = FaceRecord("b", hashes={"aligned": "0" * 64})
+    assert photo_marks(part, aligned).system == ""
+    other = Part.create(tmp_path / "other")
+    finish(other, "sample", [[record]], generator="g" * 64)
+    assert photo_marks(other, record).system == "", "a part that was begun without marks"

@@ -14,7 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from sfhq.errors import IntegrityError
 from sfhq.faces.found import POINTS
 from sfhq.faces.points import ARRAY as ALL_POINTS
-from sfhq.images import encode_image, mark_of, source_type_xmp
+from sfhq.images import Marks, encode_image, mark_of, source_type_xmp
+from sfhq.marks import watermark
 from sfhq.parts.folders import (
     FOREIGN_POINTS,
     IMPORTED,
@@ -22,9 +23,11 @@ from sfhq.parts.folders import (
     SOURCE_TYPE,
     SYNTHETIC_FOLDER,
 )
+from sfhq.parts.lineage import faces_stage
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_mask, read_photo, read_pixels
 from sfhq.parts.records import Array, FaceRecord, Pixels
+from sfhq.synthesis.marking import marks_of
 
 PHOTO_FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER)  # the first that a face has is exported
 SOURCE = "source"  # stands for the source of an imported photo, which is not in the part
@@ -56,6 +59,31 @@ def photo_mark(record: FaceRecord) -> str | None:
     said = record.params.get(SOURCE_TYPE)
     known = mark_of(photo_folder(record))
     return known if known or not isinstance(said, str) else said
+
+
+def photo_marks(part: Part, record: FaceRecord, size: tuple[int, int] | None = None) -> Marks:
+    """What a generated photo says of the AI when it is encoded anew, as its stage marked it.
+
+    A watermark survives JPEG, so it stays as it is in photos of the same size; of photos in
+    another size it is written anew, where they can carry one.
+
+    Args:
+        part, record: the photo's.
+        size: width and height to which it was resized; None where it was not.
+    """
+    if photo_folder(record) != SYNTHETIC_FOLDER:
+        return Marks()
+    settings = part.stage_info(faces_stage(part))["settings"]
+    said = settings.get("marks")
+    if not isinstance(said, dict):
+        return Marks()
+    version = ", ".join(f"{n} {str(settings.get(n, ''))[:16]}" for n in ("generator", "encoder"))
+    payload = said.get("watermark")
+    carried = None
+    if isinstance(payload, str) and size is not None and min(size) >= watermark.LEAST_SIDE:
+        carried = int(payload, 16)
+    marks = Marks(str(said.get("system", "")), version, watermark=carried)
+    return marks_of(record, marks) or marks
 
 
 def photo_pixels(part: Part, record: FaceRecord) -> Pixels:
@@ -94,7 +122,8 @@ def face_files(part: Part, record: FaceRecord, stem: str, image_format: str, qua
     kind = "JPEG" if image_format == "jpg" else "PNG"
 
     def photo() -> bytes:
-        return encode_image(photo_pixels(part, record), kind, photo_mark(record), quality)
+        pixels, mark = photo_pixels(part, record), photo_mark(record)
+        return encode_image(pixels, kind, mark, quality, photo_marks(part, record))
 
     files[f"images/{stem}.{image_format}"] = photo
     return files

@@ -22,6 +22,7 @@ from sfhq.export.face_files import (
     landmark_arrays,
     photo_folder,
     photo_mark,
+    photo_marks,
     photo_pixels,
 )
 from sfhq.formats import HEAD, kind_of
@@ -148,7 +149,8 @@ class Item:
         if self._is_large:
             image = Image.fromarray(pixels)
             pixels = np.asarray(image.resize(self.size, Image.Resampling.LANCZOS))
-        made = encode_image(pixels, KINDS[wanted], photo_mark(record), self.look.quality)
+        marks = photo_marks(self.face.part, record, self.size if self._is_large else None)
+        made = encode_image(pixels, KINDS[wanted], photo_mark(record), self.look.quality, marks)
         return made, wanted, hashlib.sha256(made).hexdigest()
 
     @cached_property
