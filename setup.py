@@ -45,6 +45,7 @@ FLIP = ("tokenizers",)
 TENSORBOARD = ("tensorboard",)  # logs of trainings as events
 C2PA = ("c2pa-python", "cryptography")  # signed manifests
 TEACHERS = ("ai-edge-litert",)  # MediaPipe's networks, for `sfhq train labels --photos`
+RAY = ("ray>=2.60",)  # `--engine ray`
 FORMATS = ("datasets>=4", "webdataset>=1", "mlcroissant>=1.1")  # read exports back in tests
 TEST = (
     *LANDMARK,
@@ -56,6 +57,7 @@ TEST = (
     *TENSORBOARD,
     *C2PA,
     *FORMATS,
+    *RAY,
     "hypothesis",
     "pytest>=8",
     "pytest-cov",
@@ -140,6 +142,7 @@ setup(
         "tensorboard": list(TENSORBOARD),
         "c2pa": list(C2PA),
         "teachers": list(TEACHERS),
+        "ray": list(RAY),
         "test": list(TEST),
     },
     entry_points={"console_scripts": ["sfhq = cli:main"]},

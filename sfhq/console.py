@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sfhq.pipeline.engine import OnShard
     from sfhq.pipeline.recipe import Recipe
     from sfhq.pipeline.run import Ended
+    from sfhq.pipeline.workers import Engine
 
 F = TypeVar("F", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
@@ -150,11 +151,49 @@ run_options = options(
         help="Number of worker processes.",
     ),
     click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where the workers are: on this machine, or on a Ray cluster that shares the folder.",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT",
+        help="A running Ray cluster, or auto.  [default: one on this machine for this run]",
+    ),
+    click.option(
+        "--share",
+        "shares",
+        metavar="STAGE=CPUS[:GPUS]",
+        multiple=True,
+        help="What a Ray worker of a stage takes of a machine. May be repeated.  [default: 1]",
+    ),
+    click.option(
         "--redo", is_flag=True, help="Do this stage again, and drop the stages that read it."
     ),
     click.option("--strict", is_flag=True, help="Exit with 3 when faces were rejected."),
     click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON."),
 )
+
+
+def engine_of(workers: int, engine: str, address: str | None, shares: Sequence[str]) -> Engine:
+    """What does the work, as `run_options` say.
+
+    Raises:
+        UsageError: an option of one engine was given for the other, or is not valid.
+        MissingExtra: Ray is not installed.
+    """
+    if engine == "ray":
+        from sfhq import stages
+        from sfhq.pipeline.cluster import Ray, shares_of
+
+        return Ray(workers, address, shares_of(shares, stages.names()))
+    from sfhq.pipeline.workers import Local
+
+    if address is not None or shares:
+        raise UsageError(f"--{'share' if shares else 'address'} belongs to --engine ray; give both")
+    return Local(workers)
 
 
 def read_recipe(path: Path | None = None, /, **flags: Any) -> Recipe:
@@ -194,7 +233,7 @@ def run_stages(
     recipe: Recipe,
     part: Path,
     *,
-    workers: int,
+    engine: Engine,
     redo: bool,
     strict: bool,
     as_json: bool,
@@ -206,7 +245,8 @@ def run_stages(
         names: of the stages; None for those of a whole run.
         recipe: their settings.
         part: folder of the part.
-        workers, redo, strict, as_json: of `run_options`.
+        engine: what does the work, see `engine_of`.
+        redo, strict, as_json: of `run_options`.
         finish: what is left to do at the end of a whole run.
     """
     from sfhq.ingest import passed_over_line
@@ -224,7 +264,7 @@ def run_stages(
     several = names is None or len(names) > 1
     ended = pipeline.run(
         part,
-        workers=workers,
+        engine=engine,
         redo=redo,
         progress=progress_bar,
         on_end=told,

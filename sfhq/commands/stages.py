@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfhq import stages
-from sfhq.console import FOLDER, read_recipe, run_options, run_stages, split_names
+from sfhq.console import (
+    FOLDER,
+    engine_of,
+    read_recipe,
+    run_options,
+    run_stages,
+    split_names,
+)
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -192,6 +199,9 @@ class StageCommand(_Lazy):
         self,
         part: Path,
         workers: int,
+        engine: str,
+        address: str | None,
+        shares: tuple[str, ...],
         redo: bool,
         strict: bool,
         as_json: bool,
@@ -207,7 +217,7 @@ class StageCommand(_Lazy):
             [self.row.name],
             recipe,
             part,
-            workers=workers,
+            engine=engine_of(workers, engine, address, shares),
             redo=redo,
             strict=strict,
             as_json=as_json,
@@ -327,6 +337,9 @@ class RunCommand(_Lazy):
         recipe_path: Path | None,
         dry_run: bool,
         workers: int,
+        engine: str,
+        address: str | None,
+        shares: tuple[str, ...],
         redo: bool,
         strict: bool,
         as_json: bool,
@@ -357,7 +370,7 @@ class RunCommand(_Lazy):
             list(self.line.stages) or None,
             recipe,
             part,
-            workers=workers,
+            engine=engine_of(workers, engine, address, shares),
             redo=redo,
             strict=strict,
             as_json=as_json,

@@ -8,25 +8,19 @@ same bytes as one that was not.
 from __future__ import annotations
 
 import itertools
-import os
-import pickle
-import sys
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from typing import Any
 
-from sfhq.errors import SfhqError, UsageError
+from sfhq.errors import UsageError
 from sfhq.lock import folder_lock
 from sfhq.parts import lineage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.counts import Counts, count_stage
 from sfhq.pipeline.job import Job, claim, job_of
+from sfhq.pipeline.shard import DoUnit, Unit
 from sfhq.pipeline.stage import SourceStage, Stage
-from sfhq.pipeline.workers import die_with_parent, kill_workers, unheard_by_workers
+from sfhq.pipeline.workers import Engine, Local, used
 
 SHARD_SIZE = 32
 OnShard = Callable[[int], None]
@@ -37,6 +31,7 @@ def run_stage(
     part: Part,
     *,
     workers: int = 1,
+    engine: Engine | None = None,
     shard_size: int = SHARD_SIZE,
     redo: bool = False,
     on_shard: OnShard | None = None,
@@ -51,6 +46,8 @@ def run_stage(
         stage: what to run.
         part: where.
         workers: processes that do shards at the same time; 1 stays in this process.
+        engine: what does them instead, such as `sfhq.pipeline.cluster.Ray`; it writes the same
+            bytes, and this process keeps the books in any case.
         shard_size: faces a shard, for stages that start a part.
         redo: delete the records of this stage and of all that read it first.
         on_shard: called with the number of faces that entered each shard as it ends.
@@ -60,7 +57,8 @@ def run_stage(
     """
     if workers < 1:
         raise UsageError(f"workers is {workers}; wanted 1 or more")
-    with folder_lock(part.root):
+    engine = engine or Local(workers)
+    with folder_lock(part.root), used(engine):
         _sweep(part)
         # All checks come first: nothing is deleted or written before they have passed.
         settings = stage.settings()
@@ -92,10 +90,10 @@ def run_stage(
             _run_whole(job, part, on_shard)
         elif seeds is not None and isinstance(stage, SourceStage):
             taken = {*part.shards(stage.name)} if stage.grows else set()
-            _run_shards(job, part, _seeded(seeds, shard_size, taken), workers, on_shard)
+            _run_shards(job, part, _seeded(seeds, shard_size, taken), engine, on_shard)
         else:
-            units = (_Unit(shard) for shard in part.shards(job.faces))
-            _run_shards(job, part, units, workers, on_shard)
+            units = (Unit(shard) for shard in part.shards(job.faces))
+            _run_shards(job, part, units, engine, on_shard)
         counts = count_stage(part, stage.name)
         size = {"shards": len(part.shards(stage.name)), "rows": part.rows_of(stage.name)}
         ended = {**info, "complete": True, **size, "counts": counts.to_dict()}
@@ -134,128 +132,23 @@ def _refuse_second_source(stage: Stage[Any], part: Part) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Unit:
-    """One shard's work, with the records that a source starts it from."""
-
-    shard: int
-    seeds: tuple[FaceRecord, ...] = ()
-
-
-def _seeded(
-    seeds: Iterator[FaceRecord], shard_size: int, taken: Collection[int]
-) -> Iterator[_Unit]:
+def _seeded(seeds: Iterator[FaceRecord], shard_size: int, taken: Collection[int]) -> Iterator[Unit]:
     for shard in itertools.count():
         if shard in taken:
             continue
         chunk = tuple(itertools.islice(seeds, shard_size))
         if not chunk:
             return
-        yield _Unit(shard, chunk)
-
-
-def _do_unit(job: Job, unit: _Unit) -> int:
-    part, stage = Part(job.root), job.stage
-    if stage.kind == "source":
-        records = [replace(r, shard=unit.shard) for r in unit.seeds]
-    else:
-        records = job.records(part, unit.shard)
-    if stage.kind != "about":
-        part.write_shard(stage.name, unit.shard, list(stage(records, part)))
-        return len(records)
-    there = os.path.lexists(part.shard_path(stage.name, unit.shard))
-    if there:
-        known = {row.face_id for row in part.read_about(stage.name, unit.shard)}
-        records = [r for r in records if r.face_id not in known]
-    if records or not there:
-        _write_about(stage, part, unit.shard, records, list(stage(records, part)))
-    return len(records)
-
-
-def _write_about(
-    stage: Stage[Any],
-    part: Part,
-    shard: int,
-    given: list[FaceRecord],
-    done: list[FaceRecord],
-) -> None:
-    """Write what a stage said, once it has said something of each face and nothing else.
-
-    Raises:
-        ValueError: it yielded other faces, or wrote what it did not declare; the stage is wrong.
-    """
-    if [r.face_id for r in done] != [r.face_id for r in given]:
-        raise ValueError(
-            f"{stage.name} must yield each face that it got once, in the order it got them"
-        )
-    for record in done:
-        extra = {*record.columns, *record.arrays, *record.images} - {*stage.written()}
-        if extra:
-            raise ValueError(f"{stage.name} wrote {', '.join(sorted(extra))}, undeclared")
-    part.write_about(stage.name, shard, done, stage.columns)
+        yield Unit(shard, chunk)
 
 
 def _run_shards(
-    job: Job, part: Part, units: Iterator[_Unit], workers: int, on_shard: OnShard | None
+    job: Job, part: Part, units: Iterator[Unit], engine: Engine, on_shard: OnShard | None
 ) -> None:
     name = job.stage.name
     done = set() if job.stage.kind == "about" else set(part.shards(name))
     todo = (u for u in units if u.shard not in done)
-    if workers <= 1:
-        for unit in todo:
-            entered = _do_unit(job, unit)
-            if on_shard is not None:
-                on_shard(entered)
-        return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    work = pickle.dumps(job)  # once a worker, not once a shard: it holds networks
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (work, threads))
-    running: set[Future[int]] = set()
-    ends: Iterator[_Unit | None] = itertools.chain(todo, [None])
-    try:
-        for each in ends:
-            if each is not None:
-                with unheard_by_workers():
-                    running.add(pool.submit(_do_unit_in_worker, each))
-            while running and (each is None or len(running) > 2 * workers):
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    entered = future.result()
-                    if on_shard is not None:
-                        on_shard(entered)
-    except BrokenProcessPool:
-        raise SfhqError(
-            f"{part.root}: a worker of {name} died, perhaps because memory ran out; "
-            "run it again, with fewer --workers"
-        ) from None
-    except KeyboardInterrupt:
-        kill_workers(pool)  # what they were in is done again; nothing half-written counts
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_worker_job: Job | None = None
-
-
-def _start_worker(work: bytes, threads: int) -> None:
-    """Prepare a worker: die with the parent, share the cores, unpack the stage."""
-    from threadpoolctl import threadpool_limits
-
-    die_with_parent()
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are yet to be loaded
-    global _worker_job
-    _worker_job = pickle.loads(work)
-    threadpool_limits(threads)  # for those that are
-    if "torch" in sys.modules:  # not every stage needs it
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def _do_unit_in_worker(unit: _Unit) -> int:
-    assert _worker_job is not None
-    return _do_unit(_worker_job, unit)
+    engine.each(DoUnit(job), todo, on_shard or (lambda entered: None), part.root, name)
 
 
 def _run_whole(job: Job, part: Part, on_shard: OnShard | None) -> None:

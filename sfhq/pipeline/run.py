@@ -15,6 +15,7 @@ from sfhq.pipeline.counts import Counts
 from sfhq.pipeline.engine import OnShard, run_stage
 from sfhq.pipeline.recipe import Recipe
 from sfhq.pipeline.stage import Stage
+from sfhq.pipeline.workers import Engine, Local
 
 # Called as each stage begins: its name, and how many faces it will read where that is known.
 Progress = Callable[[str, int | None], AbstractContextManager[OnShard | None]]
@@ -66,6 +67,7 @@ class Pipeline:
         part: Part | Path | str,
         *,
         workers: int = 1,
+        engine: Engine | None = None,
         redo: bool = False,
         progress: Progress = _silent,
         on_end: Callable[[Ended], None] = lambda ended: None,
@@ -76,6 +78,7 @@ class Pipeline:
         Args:
             part: the part, or its folder, which is made where the first stage starts a part.
             workers: processes that do shards at the same time.
+            engine: what does them instead of processes of this machine.
             redo: do the first stage and all that read it again.
             progress: called as each stage begins.
             on_end: called as each stage ends.
@@ -92,7 +95,9 @@ class Pipeline:
         opened = Part.create(root) if built[0].kind == "source" else Part.open(root)
         ended = []
         for stage in built:
-            counts = self._one(stage, opened, workers, redo and stage is built[0], progress)
+            counts = self._one(
+                stage, opened, engine or Local(workers), redo and stage is built[0], progress
+            )
             ended.append(Ended(stage.name, counts))
             on_end(ended[-1])
             if not counts.alive and not may_end_empty:
@@ -104,10 +109,10 @@ class Pipeline:
         return ended
 
     def _one(
-        self, stage: Stage[Any], part: Part, workers: int, redo: bool, progress: Progress
+        self, stage: Stage[Any], part: Part, engine: Engine, redo: bool, progress: Progress
     ) -> Counts:
         with progress(stage.name, expected_faces(stage, part)) as on_shard:
-            return run_stage(stage, part, workers=workers, redo=redo, on_shard=on_shard)
+            return run_stage(stage, part, engine=engine, redo=redo, on_shard=on_shard)
 
 
 def expected_faces(stage: Stage[Any], part: Part) -> int | None:

@@ -1,14 +1,153 @@
-"""What a run and its worker processes owe each other."""
+"""Who does the work: this process, worker processes, or another engine; and what they owe."""
 
 from __future__ import annotations
 
+import itertools
 import os
+import pickle
 import signal
+import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, parent_process, resource_tracker
+from contextvars import ContextVar
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process, resource_tracker
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from sfhq.errors import SfhqError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Engine(Protocol):
+    """Applies a piece of work to items, somewhere.
+
+    Attributes:
+        spreads: whether it has machines to which a stage about the whole part should hand work.
+    """
+
+    spreads: ClassVar[bool]
+
+    def each(
+        self,
+        work: Callable[[T], R],
+        items: Iterable[T],
+        taken: Callable[[R], None],
+        root: Path,
+        name: str,
+    ) -> None:
+        """Do every item once to its end, in any order.
+
+        Args:
+            work: what to do; it can be pickled, and may hold networks. What it writes must be the
+                same when an item is done twice, because its process may be killed.
+            items: read as they are needed.
+            taken: called here, in this process, with each result as it comes.
+            root: folder of the part, for messages and checks.
+            name: of the stage, for messages and shares.
+
+        Raises:
+            SfhqError: workers died, or what `work` raised.
+        """
+
+
+_USED: ContextVar[Engine | None] = ContextVar("engine", default=None)
+
+
+@contextmanager
+def used(engine: Engine) -> Iterator[None]:
+    """Within it `spreading` knows the engine of the run."""
+    token = _USED.set(engine)
+    try:
+        yield
+    finally:
+        _USED.reset(token)
+
+
+def spreading() -> Engine | None:
+    """The engine of the run, if it has machines for the work of a stage about the whole part."""
+    engine = _USED.get()
+    return engine if engine is not None and engine.spreads else None
+
+
+@dataclass(frozen=True)
+class Local:
+    """Processes of this machine; one worker is this process itself."""
+
+    workers: int = 1
+    spreads: ClassVar[bool] = False
+
+    def each(
+        self,
+        work: Callable[[T], R],
+        items: Iterable[T],
+        taken: Callable[[R], None],
+        root: Path,
+        name: str,
+    ) -> None:
+        """As `Engine.each`."""
+        if self.workers <= 1:
+            for item in items:
+                taken(work(item))
+            return
+        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        packed = pickle.dumps(work)  # once a worker, not once an item: it holds networks
+        pool = ProcessPoolExecutor(
+            self.workers, get_context("spawn"), _start_worker, (packed, threads)
+        )
+        running: set[Future[R]] = set()
+        ends = itertools.chain(((item,) for item in items), [()])
+        try:
+            for each in ends:
+                if each:
+                    with unheard_by_workers():
+                        running.add(pool.submit(_do_in_worker, *each))
+                while running and (not each or len(running) > 2 * self.workers):
+                    ended, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in ended:
+                        taken(future.result())
+        except BrokenProcessPool:
+            raise SfhqError(
+                f"{root}: a worker of {name} died, perhaps because memory ran out; "
+                "run it again, with fewer --workers"
+            ) from None
+        except KeyboardInterrupt:
+            kill_workers(pool)  # what they were in is done again; nothing half-written counts
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker_work: Any = None
+
+
+def _start_worker(packed: bytes, threads: int) -> None:
+    die_with_parent()
+    global _worker_work
+    _worker_work = unpack(packed, threads)
+
+
+def _do_in_worker(item: Any) -> Any:
+    return _worker_work(item)
+
+
+def unpack(packed: bytes | memoryview, threads: int) -> Any:
+    """Unpack work in a process that is to do nothing else, with its share of the cores."""
+    from threadpoolctl import threadpool_limits
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are yet to be loaded
+    work = pickle.loads(packed)
+    threadpool_limits(threads)  # for those that are
+    if "torch" in sys.modules:  # not every stage needs it
+        import torch
+
+        torch.set_num_threads(threads)
+    return work
 
 
 def die_with_parent() -> None:

@@ -1,0 +1,349 @@
+"""The engine that does shards on a Ray cluster.
+
+Each worker is a Ray actor that unpacks the stage once. It reads and writes the part itself, so the
+part's folder must lie on a file system that all machines share, under one path. Only numbers of
+shards and counts travel; Ray has nothing large to keep, and so nothing to spill.
+
+This process keeps the books. Ray starts a killed worker again and hands it its shard again; when
+this process is killed, Ray ends its workers, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import pickle
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sfhq.errors import MissingExtra, SfhqError, UsageError
+from sfhq.pipeline.workers import R, T, unpack
+
+RETRIES = 3  # an item that ends its worker more often ends the run
+SLOW = 10  # times the longest item so far: then one that idle workers wait for is given to them
+SLOW_SECONDS = 120.0  # and not before
+LEAVE_SECONDS = 60.0  # that the workers of an earlier, killed run may take to go
+NAMESPACE = "sfhq"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one worker of a stage takes of a machine.
+
+    Attributes:
+        cpus: cores, and threads of its libraries.
+        gpus: of CUDA devices; Ray shows the worker no others.
+    """
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Workers on a Ray cluster.
+
+    Attributes:
+        workers: how many; those for which there is room begin.
+        address: "host:port" of a running cluster, or "auto"; None starts one on this machine,
+            which ends with this process.
+        shares: stage -> what a worker of it takes; others take one core.
+        slow_seconds: before an item has taken so long it is not given to another worker.
+    """
+
+    workers: int = 1
+    address: str | None = None
+    shares: Mapping[str, Share] = field(default_factory=dict)
+    slow_seconds: float = SLOW_SECONDS
+    spreads: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        connect_module()
+
+    def each(
+        self,
+        work: Callable[[T], R],
+        items: Iterable[T],
+        taken: Callable[[R], None],
+        root: Path,
+        name: str,
+    ) -> None:
+        """As `sfhq.pipeline.workers.Engine.each`."""
+        todo = iter(items)
+        first = next(todo, None)
+        if first is None:
+            return
+        self._connect()
+        share = self.shares.get(name, Share())
+        _require_room(share, name)
+        lease = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+        _wait_for_earlier(lease, root)
+        run = _Run(work, share, self, root, name, lease)
+        try:
+            run.all(_chain(first, todo), taken)
+        finally:
+            run.end()
+
+    def _connect(self) -> None:
+        ray = connect_module()
+        if ray.is_initialized():
+            return
+        if self.address is not None and "://" in self.address:
+            raise UsageError(
+                f"--address is {self.address}; wanted host:port of a cluster that this machine "
+                "belongs to, or auto: the workers write the part themselves"
+            )
+        most = max([s.cpus for s in self.shares.values()] + [1.0])
+        cores = max(os.cpu_count() or 1, math.ceil(self.workers * most))
+        here = {"num_cpus": cores} if self.address is None else {}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # ask no other host
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            with _own_signals():
+                ray.init(
+                    address=self.address or "local",
+                    namespace=NAMESPACE,
+                    include_dashboard=False if self.address is None else None,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    **here,
+                )
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise SfhqError(
+                f"{self.address or 'this machine'}: no Ray cluster to work on ({said}); start one "
+                "with: ray start --head"
+            ) from None
+
+
+def connect_module() -> Any:
+    """The module `ray`.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise MissingExtra("--engine ray", "ray", "ray") from None
+    return ray
+
+
+def shares_of(texts: Iterable[str], known: Iterable[str]) -> dict[str, Share]:
+    """Read "STAGE=CPUS" or "STAGE=CPUS:GPUS".
+
+    Raises:
+        UsageError: another form, no such stage, or a number out of its limits.
+    """
+    found = {}
+    for text in texts:
+        match = re.fullmatch(r"([a-z]+)=(\d{1,4}(?:\.\d{1,4})?)(?::(\d{1,3}(?:\.\d{1,4})?))?", text)
+        if match is None or match[1] not in {*known}:
+            raise UsageError(
+                f"--share is {text!r}; wanted STAGE=CPUS or STAGE=CPUS:GPUS, such as invert=2:0.5"
+            )
+        share = Share(float(match[2]), float(match[3] or 0))
+        if not (share.cpus or share.gpus) or (share.cpus > 1 and share.cpus % 1):
+            raise UsageError(
+                f"--share is {text!r}; wanted a part of a core, or a whole number of cores"
+            )
+        found[match[1]] = share
+    return found
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray takes SIGTERM for itself; afterwards it is heard as before."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if main and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _chain(first: T, rest: Iterator[T]) -> Iterator[T]:
+    yield first
+    yield from rest
+
+
+def _require_room(share: Share, name: str) -> None:
+    """Refuse what could only wait for ever."""
+    there = connect_module().cluster_resources()
+    for what, wanted in (("CPU", share.cpus), ("GPU", share.gpus)):
+        if wanted > there.get(what, 0):
+            raise UsageError(
+                f"a worker of {name} wants {wanted:g} {what}, the Ray cluster has "
+                f"{there.get(what, 0):g}; give a smaller --share, or add machines to it"
+            )
+
+
+def _wait_for_earlier(lease: str, root: Path) -> None:
+    """Wait until Ray has ended the workers of a run of this part that was killed."""
+    import ray.util
+
+    end = time.monotonic() + LEAVE_SECONDS
+    while any(n["name"].startswith(lease) for n in ray.util.list_named_actors(True)):
+        if time.monotonic() > end:
+            raise SfhqError(
+                f"{root}: workers of an earlier run are still alive in the Ray cluster; "
+                "stop that run, then run this again"
+            )
+        time.sleep(0.05)
+
+
+class Worker:
+    """What an actor holds: the work, unpacked once.
+
+    Args:
+        packed: reference to (n,) uint8, the pickled work, in a list, so that a worker that Ray
+            starts again asks for it again; a machine keeps one copy for all its workers.
+        threads: for its libraries.
+        folder: the working folder of the run, to which relative paths belong.
+    """
+
+    def __init__(self, packed: list[Any], threads: int, folder: str) -> None:
+        with suppress(OSError):
+            os.chdir(folder)
+        self.work = unpack(memoryview(connect_module().get(packed[0])), threads)
+
+    def ready(self, path: str) -> str:
+        """Digest of a file, or "" where this machine has none."""
+        return _digest(Path(path))
+
+    def do(self, item: Any) -> Any:
+        """Do one item."""
+        return self.work(item)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+@dataclass
+class _Task:
+    """Something that an actor was asked for; `item` is empty while it starts."""
+
+    actor: Any
+    item: tuple[Any, ...]
+    began: float = field(default_factory=time.monotonic)
+
+
+class _Run:
+    """The workers of one stage, and who is in which item."""
+
+    def __init__(
+        self,
+        work: Callable[[Any], Any],
+        share: Share,
+        engine: Ray,
+        root: Path,
+        name: str,
+        lease: str,
+    ) -> None:
+        self.ray = connect_module()
+        self.engine, self.root, self.name = engine, root, name
+        self.packed = self.ray.put(np.frombuffer(pickle.dumps(work), dtype=np.uint8))
+        kind = self.ray.remote(Worker)
+        threads = max(1, int(share.cpus))
+        # Its digest shows that a worker sees this part: the run has just written this file.
+        self.proof = (root / "records" / f"{name}.json").absolute()
+        self.actors = [
+            kind.options(
+                name=f"{lease} {number}",
+                num_cpus=share.cpus,
+                num_gpus=share.gpus,
+                max_restarts=-1,
+                max_task_retries=RETRIES,
+            ).remote([self.packed], threads, str(Path.cwd()))
+            for number in range(engine.workers)
+        ]
+        self.tasks: dict[Any, _Task] = {}
+        self.longest = 0.0
+        self.moved: set[int] = set()  # ids of items that were taken from a slow worker
+
+    def all(self, items: Iterator[Any], taken: Callable[[Any], None]) -> None:
+        """Do all items."""
+        for actor in self.actors:
+            self.tasks[actor.ready.remote(str(self.proof))] = _Task(actor, ())
+        idle: list[Any] = []
+        waiting: list[tuple[Any, ...]] = []  # items that have lost their worker
+        while True:
+            while idle:
+                item = waiting.pop() if waiting else next(((i,) for i in items), ())
+                if not item:
+                    break
+                actor = idle.pop()
+                self.tasks[actor.do.remote(*item)] = _Task(actor, item)
+            if not any(task.item for task in self.tasks.values()) and idle:
+                return
+            ended, _ = self.ray.wait(list(self.tasks), timeout=min(5, self.engine.slow_seconds))
+            for ref in ended:
+                task = self.tasks.pop(ref)
+                result = self._result(ref)
+                idle.append(task.actor)
+                if task.item:
+                    self.longest = max(self.longest, time.monotonic() - task.began)
+                    taken(result)
+                elif result != _digest(self.proof):
+                    raise SfhqError(
+                        f"{self.root}: a machine of the Ray cluster does not see this folder; put "
+                        "it on a file system that all share, under the same path"
+                    )
+            if idle and not ended:
+                waiting.extend(self._slow())
+
+    def _slow(self) -> Iterator[tuple[Any, ...]]:
+        """Take an item from a worker that is far slower than all others; once each."""
+        limit = max(SLOW * self.longest, self.engine.slow_seconds)
+        for ref, task in list(self.tasks.items()):
+            late = task.item and time.monotonic() - task.began > limit
+            if not late or not self.longest or id(task.item[0]) in self.moved:
+                continue
+            self.ray.kill(task.actor, no_restart=True)
+            # It must have ended before another one writes the same files.
+            gone, _ = self.ray.wait([ref], timeout=LEAVE_SECONDS)
+            if not gone:
+                continue
+            del self.tasks[ref]
+            self.moved.add(id(task.item[0]))
+            yield task.item
+
+    def _result(self, ref: Any) -> Any:
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            return self.ray.get(ref)
+        except RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        except RayActorError as error:
+            said = str(error)
+            missing = re.search(r"No module named '([\w.]+)'", said)
+            if missing:
+                raise SfhqError(
+                    f"a machine of the Ray cluster has no module {missing[1]}; install the same "
+                    "sfhq there: pip install 'sfhq[ray]'"
+                ) from None
+            raise SfhqError(
+                f"{self.root}: workers of {self.name} died {RETRIES + 1} times in one piece of "
+                "work, perhaps because memory ran out; run it again, with a larger --share"
+            ) from None
+
+    def end(self) -> None:
+        """End all workers; what they were in is done again."""
+        for actor in self.actors:
+            self.ray.kill(actor, no_restart=True)
