@@ -240,6 +240,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
         "flip",
         "heif",
         "landmark",
+        "ray",
         "render",
         "teachers",
         "tensorboard",

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -35,8 +36,8 @@ def nodes() -> Iterator[None]:
     os.environ.update(
         PYTHONPATH=PATHS, RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"
     )
-    args = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args={**args, "include_dashboard": False})
+    args: Any = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    made: Any = Cluster(initialize_head=True, head_node_args={**args, "include_dashboard": False})
     made.add_node(**args)
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield
