@@ -124,6 +124,7 @@ STAGES: tuple[StageRow, ...] = (
 NETWORKS = {
     "generator and encoder": "encoders.e4e.pair:load_pair",
     "image encoder": "encoders.embed:image_encoder",
+    "text encoder": "encoders.search:text_encoder",
     "label reader": "annotate.network.reader:load_labels",
 }
 
@@ -131,6 +132,7 @@ READERS = {
     "labels": "curation.labels.verdict:part_labels",
     "near-duplicates": "curation.pairs.search:all_pairs",
     "captions": "annotate.judge.captions:caption_problems",
+    "overlay": "annotate.judge.overlay:overlay",
 }
 
 
