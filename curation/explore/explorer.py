@@ -146,11 +146,7 @@ class Explorer:
             view: the view.
             without: a column whose own filter is left out, so that its other values can be counted.
         """
-        masks = [
-            self._mask(("f", name, values), lambda n=name, v=values: self._facet(n).chosen([*v]))
-            for name, values in view.f
-            if name != without
-        ]
+        masks = [self._of(Condition(name, values)) for name, values in view.f if name != without]
         for name, low, high in view.r:
             if name != without:
                 masks.append(self._of(Condition(name, low=low, high=high)))
@@ -192,7 +188,7 @@ class Explorer:
 
     def _of(self, one: Condition) -> Array:
         def make() -> Array:
-            if one.values:
+            if one.values or not (one.text or one.low is not None or one.high is not None):
                 return self._facet(one.column).chosen([*one.values])
             column = quoted(one.column)
             if one.text:
@@ -355,7 +351,7 @@ class Explorer:
     def _within(self, view: View, mask: Array) -> Array:
         """A mask without the faces that cannot be ranked, where a view ranks."""
         ranks = view.like or view.image or (self.knows_words and self.words(view).wanted)
-        return mask & self.faces.vectors.has if ranks else mask
+        return np.asarray(mask & self.faces.vectors.has) if ranks else mask
 
     def board(self, view: View, column: str, across: int) -> list[dict[str, Json]]:
         """A row of sample faces for each value of a column, the samples spread over the view.

@@ -65,9 +65,8 @@ class Facet:
         """(N,) which faces have one of these values, of a category or tags."""
         places = [self.values.index(v) for v in values if v in self.values]
         if self.kind == "tags":
-            flags: Array = self.codes[places].any(axis=0)
-            return flags
-        return np.isin(self.codes, places)
+            return np.asarray(self.codes[places].any(axis=0))
+        return np.asarray(np.isin(self.codes, places))
 
 
 def facets_of(faces: Collection) -> dict[str, Facet]:

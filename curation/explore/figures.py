@@ -183,7 +183,9 @@ def _overlays(
     explorer: Explorer, living: Array, draw: np.random.Generator
 ) -> list[tuple[str, list[Pixels]]]:
     """Photos; photos with points; classes with points."""
-    plain, dotted, both = [], [], []
+    plain: list[Pixels] = []
+    dotted: list[Pixels] = []
+    both: list[Pixels] = []
     for i in _with_masks(explorer, living, draw, OVERLAID):
         record, part = explorer.faces.record(i), explorer.faces.part(i)
         photo, mask = read_photo(part, record), read_mask(part, record, MASKS)
@@ -200,7 +202,7 @@ def _isolations(
     explorer: Explorer, living: Array, draw: np.random.Generator
 ) -> list[tuple[str, list[Pixels]]]:
     """A row for each face: the photo, its classes, and each view with the rest darkened."""
-    rows = []
+    rows: list[tuple[str, list[Pixels]]] = []
     for i in _with_masks(explorer, living, draw, ISOLATED):
         record, part = explorer.faces.record(i), explorer.faces.part(i)
         photo, mask = read_photo(part, record), read_mask(part, record, MASKS)

@@ -68,7 +68,7 @@ class Maps:
                 crosses = (y1 > y) != (y2 > y)
                 inside ^= crosses & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
             before = here
-        return inside & there
+        return np.asarray(inside & there)
 
 
 def _scaled(plane: Array) -> Array:

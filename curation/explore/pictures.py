@@ -24,6 +24,7 @@ MOST_BYTES = 64 * 2**20  # of small pictures in memory
 SIZES = (64, 96, 160, 256)  # of small pictures
 SIDES = (512, 1024)  # of photos
 LARGE = 24  # photos kept in memory
+AT_ONCE = 2  # pictures made at a time, so that searches find a free core
 
 
 def _ids(*names: str) -> tuple[int, ...]:
@@ -74,6 +75,7 @@ class Pictures:
         self._bytes = 0
         self._large: OrderedDict[tuple[int, str, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
+        self._makers = threading.BoundedSemaphore(AT_ONCE)
 
     def small(self, i: int, size: int) -> bytes:
         """A JPEG of a face, `size` pixels at most; empty where its file is missing or damaged.
@@ -88,7 +90,8 @@ class Pictures:
                 return self._small[i, size]
         record = self.faces.photo_record(i)
         try:
-            data = _jpeg(_shrunk(self.faces, i, record, size), 84)
+            with self._makers:
+                data = _jpeg(_shrunk(self.faces, i, record, size), 84)
         except UsageError:
             raise
         except SfhqError:

@@ -7,7 +7,9 @@ import hashlib
 import json
 import socket
 import struct
+import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from curation.explore.faces import details
 from curation.explore.facets import BINS
 from curation.explore.pictures import SIDES, SIZES, Pictures
 from curation.explore.views import View, read_view
-from sfhq.errors import UsageError
+from sfhq.errors import SfhqError, UsageError
 from sfhq.images import read_image
 from sfhq.parts.records import Array, Json
 from sfhq.web.application import guarded, json_object, package_files
@@ -236,5 +238,16 @@ def application(explorer: Explorer, token: str) -> ASGIApp:
 
 
 def serve(explorer: Explorer, sock: socket.socket, token: str) -> None:
-    """Serve until SIGINT or SIGTERM. To be called in the main thread."""
+    """Serve until SIGINT or SIGTERM. To be called in the main thread.
+
+    The network that reads words is loaded meanwhile, so that the first search need not wait; where
+    it cannot be had, the search says so.
+    """
+
+    def warm() -> None:
+        with suppress(SfhqError):
+            explorer.text_vector("a face")
+
+    if explorer.knows_words:
+        threading.Thread(target=warm, daemon=True).start()
     serve_application(application(explorer, token), sock)

@@ -120,7 +120,8 @@ class Vectors:
         rows = self.require("more like this")
         if not self.has[i]:
             raise UsageError("more like this: this face has no vector; sfhq embed left it out")
-        return rows[i].astype(np.float32)
+        found: Array = rows[i].astype(np.float32)
+        return found
 
     def cosines(self, vector: Array) -> Array:
         """(N,) float32 cosines of all faces and a unit vector; -inf where a face has none.
@@ -167,7 +168,7 @@ class Vectors:
         plane = plane * np.where(plane[largest, [0, 1]] < 0, -1, 1)
         out = np.empty((len(rows), 2), np.float32)
         for begin in range(0, len(rows), BLOCK):
-            block = rows[begin : begin + BLOCK].astype(np.float32) - mean
+            block = rows[begin : begin + BLOCK] - mean
             out[begin : begin + BLOCK] = block @ plane
         out[~self.has] = np.nan
         return out

@@ -305,7 +305,7 @@ async function start() {
   $("#parts").textContent = about.parts.join(" + ");
   $("#how").textContent = [about.words, ...(about.encoder ? about.notes : [])].join(" ");
   const numbers = about.numbers.map((n) => [n, n.replaceAll("_", " ")]);
-  options($("#sort"), [["", "best, else order of the part"], ["random", "random"], ...numbers, ["source", "source"]]);
+  options($("#sort"), [["", "best or first"], ["random", "random"], ...numbers, ["source", "source"]]);
   const plain = about.encoder ? [["", "embedding"]] : [];
   options($("#map-x"), [...plain, ...numbers]);
   options($("#map-y"), [...plain, ...numbers]);

@@ -19,7 +19,7 @@ export async function open(i) {
       onclick: () => show(layer) }, layer)));
   const table = (rows) => el("table", {}, el("tbody", {}, ...rows.map(([name, value]) => el("tr", {},
     el("th", { scope: "row" }, name.replaceAll("_", " ")), el("td", {}, value !== null && typeof value === "object" ? JSON.stringify(value) : brief(value))))));
-  $("#detail").replaceChildren(
+  $("#detail").replaceChildren(...[
     el("div", { class: "top" }, el("h2", { id: "detail-title" }, face.id), el("span", { class: "faint" }, face.part),
       el("span", { class: "grow" }),
       el("button", { type: "button", onclick: () => hooks.step(-1), "aria-label": "Face before" }, "←"),
@@ -30,7 +30,7 @@ export async function open(i) {
     el("div", { class: "sides" },
       el("div", {}, image, layers),
       el("div", {}, ...told.captions.map((c) => el("p", { class: "caption" }, c)), family(told),
-        el("h3", {}, "Where it comes from"), table(told.lineage), el("h3", {}, "What is said of it"), table(told.about))));
+        el("h3", {}, "Where it comes from"), table(told.lineage), el("h3", {}, "What is said of it"), table(told.about)))].filter((part) => part));
   if (!$("#detail").open) $("#detail").showModal();
   await show("photo");
 }
