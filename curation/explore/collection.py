@@ -235,6 +235,7 @@ class Collection:
 
     def photo_record(self, i: int) -> FaceRecord:
         """Enough of a record to read the photo of a face; a whole one where only the source is."""
+        self.require(i)
         folder = self._folders[int(self._folder_of[i])]
         if not folder:
             return self.record(i)

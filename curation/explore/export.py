@@ -41,7 +41,7 @@ def export(explorer: Explorer, view: View, kind: str) -> bytes:
     place = np.arange(len(order), dtype=np.int32)
     cursor.register("chosen", pa.table({"n": place, "at": order.astype(np.int32)}))
     columns = "face_id, part" if kind == "ids" else "faces.* EXCLUDE (i)"
-    table = cursor.execute(
+    table = cursor.sql(
         f"SELECT {columns} FROM chosen JOIN faces ON faces.i = chosen.at ORDER BY n"
     ).to_arrow_table()
     if kind != "ids":
