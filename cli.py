@@ -15,6 +15,7 @@ from annotate.commands.annotations import group as annotations_group
 from annotate.commands.funnel import FUNNEL, tell_funnel
 from annotate.commands.train import train_labels
 from curation.commands.dedup import dedup_command
+from curation.commands.explore import explore
 from curation.commands.labels import curate, labels
 from curation.commands.select import select_command
 from curation.commands.taste import taste
@@ -98,7 +99,7 @@ for study in STUDIES:
     flip.add_command(study)
 for command in (
     dedup_command(),
-    *(curate, labels, taste),
+    *(curate, explore, labels, taste),
     *(export_command, import_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
     *(show, table, sheet, demo, select_command),
     *(verify, sign, lineage, licences, validate, card),

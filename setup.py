@@ -124,6 +124,7 @@ setup(
         "encoders": ["py.typed"],
         "encoders.flip": ["vocabulary.txt"],
         "curation": ["py.typed"],
+        "curation.explore": ["web/*", "templates/*"],
         "curation.pairs": ["csrc/*", "templates/*"],
         "curation.page": ["web/*", "templates/*"],
         "curation.taste": ["templates/*"],

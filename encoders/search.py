@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from encoders.flip.network import load_flip
-from encoders.flip.tokens import vocabulary_of
+from encoders.flip.network import LoadedFlip, load_flip
+from encoders.flip.tokens import Tokens, vocabulary_of
 from sfhq.errors import UsageError
 from sfhq.images import COMPOSITE, write_image
 from sfhq.parts.part import Part
@@ -108,16 +108,66 @@ class Searcher:
         Raises:
             UsageError: the weights are missing, or a text is empty.
         """
+        require_words(texts)
+        encoder = text_encoder(self.weights, self.vocabulary)
+        return encoder(texts), encoder.digest
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Words to vectors by a network that stays in memory; see `text_encoder`.
+
+    Attributes:
+        loaded: the network.
+        tokens: its tokens.
+    """
+
+    loaded: LoadedFlip
+    tokens: Tokens
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights."""
+        return self.loaded.digest
+
+    def __call__(self, texts: Sequence[str]) -> Array:
+        """(N, D) float32 unit vectors of texts.
+
+        Raises:
+            UsageError: a text is empty.
+        """
         import torch
 
-        if not all(text.strip() for text in texts):
-            raise UsageError("no words to search for")
-        loaded = load_flip(self.weights)
-        tokens = vocabulary_of(loaded.notes, self.vocabulary)
-        ids, mask = tokens(texts, loaded.network.config.length)
+        require_words(texts)
+        ids, mask = self.tokens(texts, self.loaded.network.config.length)
         with torch.inference_mode():
-            found: Array = loaded.network.text_vectors(ids, mask).numpy()
-        return found, loaded.digest
+            found: Array = self.loaded.network.text_vectors(ids, mask).numpy()
+        return found
+
+
+def require_words(texts: Sequence[str]) -> None:
+    """Refuse a text without a word.
+
+    Raises:
+        UsageError: a text is empty.
+    """
+    if not all(text.strip() for text in texts):
+        raise UsageError("no words to search for")
+
+
+def text_encoder(weights: Path | None = None, vocabulary: Path | None = None) -> TextEncoder:
+    """FLIP as an encoder of words.
+
+    Args:
+        weights: a FLIP's file; None for the embedded pack.
+        vocabulary: tokens, if the file has none.
+
+    Raises:
+        UsageError: the weights are missing.
+        IntegrityError: they are damaged.
+    """
+    loaded = load_flip(weights)
+    return TextEncoder(loaded, vocabulary_of(loaded.notes, vocabulary))
 
 
 def best(faces: Faces, vector: Array, count: int) -> list[Found]:

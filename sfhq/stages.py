@@ -129,6 +129,7 @@ STAGES: tuple[StageRow, ...] = (
 NETWORKS = {
     "generator and encoder": "encoders.e4e.pair:load_pair",
     "image encoder": "encoders.embed:image_encoder",
+    "text encoder": "encoders.search:text_encoder",
     "label reader": "annotate.network.reader:load_labels",
 }
 
@@ -138,6 +139,7 @@ READERS = {
     "captions": "annotate.judge.captions:caption_problems",
     "coco annotations": "annotate.exchange.coco:photo_annotations",
     "coco categories": "annotate.exchange.coco:categories",
+    "overlay": "annotate.judge.overlay:overlay",
 }
 
 

@@ -61,7 +61,7 @@ ROOMS = {
         "faces labels sharpness",
         "pairs",
         "taste",
-        "dedup page score select",
+        "dedup explore page score select",
         "missing",
         "commands",
     ),

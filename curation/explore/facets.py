@@ -1,0 +1,151 @@
+"""What each column can be filtered by, and how many faces have each value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from curation.explore.collection import Collection
+from sfhq.parts.records import Array, Json
+
+MOST_VALUES, MOST_TAGS, BINS = 60, 200, 40
+EMPTY = "(none)"
+PROSE = ("face_id", "parent_id", "source", "source_sha256", "caption", "detail", "params")
+HIDDEN = ("i", "shard", "seed")
+NUMBERS = ("DOUBLE", "FLOAT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "UBIGINT")
+
+
+@dataclass(frozen=True)
+class Facet:
+    """One column.
+
+    Attributes:
+        name: of the column.
+        kind: "category", one value of few; "tags", several values of few; "number".
+        values: of categories and tags.
+        low, high: smallest and largest number.
+        codes: (N,) of a category the place of its value; of a number the bin, `BINS` where it is
+            missing; of tags (T, N) flags.
+    """
+
+    name: str
+    kind: str
+    values: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    codes: Array = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False, compare=False)
+
+    def counts(self, mask: Array) -> list[int]:
+        """Faces of a selection by value, or by bin.
+
+        Args:
+            mask: (N,) which faces.
+        """
+        if self.kind == "tags":
+            found = np.count_nonzero(self.codes & mask, axis=1)
+        elif self.kind == "number":
+            found = np.bincount(self.codes[mask], minlength=BINS + 1)[:BINS]
+        else:
+            found = np.bincount(self.codes[mask], minlength=len(self.values))
+        return [int(n) for n in found]
+
+    def told(self) -> dict[str, Json]:
+        """As JSON for the page."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "values": list(self.values),
+            "low": self.low,
+            "high": self.high,
+        }
+
+    def chosen(self, values: list[str]) -> Array:
+        """(N,) which faces have one of these values, of a category or tags."""
+        places = [self.values.index(v) for v in values if v in self.values]
+        if self.kind == "tags":
+            return np.asarray(self.codes[places].any(axis=0))
+        return np.asarray(np.isin(self.codes, places))
+
+
+def facets_of(faces: Collection) -> dict[str, Facet]:
+    """The useful columns of a collection by name: those that tell faces apart."""
+    found: dict[str, Facet] = {}
+    for name, kind in faces.types.items():
+        if name in HIDDEN or name in PROSE:
+            continue
+        facet: Facet | None = None
+        if kind in NUMBERS:
+            facet = _number(faces, name)
+        elif kind == "BOOLEAN":
+            facet = _category(faces, name, f"CASE WHEN {quoted(name)} THEN 'true' ELSE 'false' END")
+        elif kind == "VARCHAR":
+            facet = _category(faces, name, quoted(name)) or _tags(faces, name)
+        if facet is not None:
+            found[name] = facet
+    return found
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _category(faces: Collection, name: str, sql: str) -> Facet | None:
+    """A column of few values, the most frequent first; None for one value or too many."""
+    text = f"coalesce(nullif({sql}, ''), '{EMPTY}')"
+    rows = faces.rows(
+        f"SELECT {text} AS v, count(*) FROM faces GROUP BY v ORDER BY 2 DESC, 1 "
+        f"LIMIT {MOST_VALUES + 1}"
+    )
+    if not 1 < len(rows) <= MOST_VALUES:
+        return None
+    values = tuple(str(v) for v, _ in rows)
+    if any(", " in v for v in values):  # a list of tags in one text
+        return None
+    return Facet(name, "category", values, codes=_codes(faces, text, values))
+
+
+def _codes(faces: Collection, text: str, values: tuple[str, ...]) -> Array:
+    found = faces.column(
+        f"SELECT (list_position(?, {text}) - 1)::UTINYINT FROM faces ORDER BY i", [list(values)]
+    )
+    return found.astype(np.uint8)
+
+
+def _tags(faces: Collection, name: str) -> Facet | None:
+    """A column of lists such as "Smiling, Young"; None where it holds something else."""
+    column = quoted(name)
+    rows = faces.rows(
+        f"SELECT t, count(*) FROM (SELECT unnest(string_split({column}, ', ')) AS t FROM faces) "
+        f"WHERE t <> '' GROUP BY t ORDER BY 2 DESC, 1 LIMIT {MOST_TAGS + 1}"
+    )
+    if not 1 < len(rows) <= MOST_TAGS:
+        return None
+    values = tuple(str(v) for v, _ in rows)
+    codes = np.zeros((len(values), faces.count), np.bool_)
+    for row, value in zip(codes, values, strict=True):
+        sql = f"SELECT i FROM faces WHERE list_contains(string_split({column}, ', '), ?)"
+        row[faces.column(sql, [value])] = True
+    return Facet(name, "tags", values, codes=codes)
+
+
+def _number(faces: Collection, name: str) -> Facet | None:
+    """A column of numbers that differ; numbers that are not finite count as missing."""
+    column = f"(CASE WHEN isfinite({quoted(name)}::DOUBLE) THEN {quoted(name)}::DOUBLE END)"
+    low, high = faces.rows(f"SELECT min({column}), max({column}) FROM faces")[0]
+    if low is None or low == high:
+        return None
+    step = (high - low) / BINS
+    codes = faces.column(
+        f"SELECT coalesce(least(floor(({column} - ?) / ?), {BINS - 1}), {BINS})::UTINYINT "
+        "FROM faces ORDER BY i",
+        [low, step],
+    )
+    return Facet(name, "number", low=float(low), high=float(high), codes=codes.astype(np.uint8))
+
+
+def told(facet: Facet, mask: Array) -> dict[str, Any]:
+    """A facet and its counts in a selection, as JSON."""
+    return {**facet.told(), "counts": facet.counts(mask)}
