@@ -155,7 +155,8 @@ def drive(url: str, server: psutil.Process, rows: int, rounds: int) -> dict[str,
     """What the page takes, in milliseconds; the server's memory in bytes."""
     from playwright.sync_api import sync_playwright
 
-    rng, report = np.random.default_rng(1), {}
+    rng = np.random.default_rng(1)
+    report: dict[str, Any] = {}
     with sync_playwright() as playwright:
         chromium = shutil.which("chromium")
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -181,7 +182,7 @@ def drive(url: str, server: psutil.Process, rows: int, rounds: int) -> dict[str,
         def near(k: int) -> dict[str, Any]:
             return {"like": [Path(url_part[0]).name, f"face{int(rng.integers(rows)):07d}"]}
 
-        url_part = [page.text_content("#parts")]
+        url_part = [page.text_content("#parts") or ""]
         report["filter"] = steps(filtered)
         report["similar"] = steps(near)
         first = [f"{a} person with {b}" for a in HAIR for b in WORDS]

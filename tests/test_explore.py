@@ -171,10 +171,10 @@ def test_the_map_is_the_main_plane_and_a_lasso_cuts_it(explorer: Explorer) -> No
     plane = centred @ np.linalg.svd(centred)[2][:2].T
     for k in (0, 1):
         assert abs(np.corrcoef(points[:, k], plane[:, k])[0, 1]) > 0.999
-    box = [[-1, -1], [0.5, -1], [0.5, 2], [-1, 2]]
+    box: list[list[float]] = [[-1, -1], [0.5, -1], [0.5, 2], [-1, 2]]
     inside = seen(explorer, lasso={"x": "", "y": "", "points": box})
     assert inside == [int(i) for i in np.flatnonzero(points[:, 0] / 65000 < 0.5)]
-    by_years = Lasso("years", "years", tuple((x, y) for x, y in box))
+    by_years = Lasso("years", "years", tuple((float(x), float(y)) for x, y in box))
     assert np.flatnonzero(explorer.maps.inside(by_years)).tolist() == list(range(12))
 
 

@@ -239,9 +239,9 @@ class Explorer:
         texts = ([" ".join(words.wanted)] if words.wanted else []) + [*words.avoided]
         vectors = [self.text_vector(t) for t in texts]
         weights = ([1.0] if words.wanted else []) + [-AVOID] * len(words.avoided)
-        return np.sum([w * v for w, v in zip(weights, vectors, strict=True)], axis=0).astype(
-            np.float32
-        )
+        each = [w * v for w, v in zip(weights, vectors, strict=True)]
+        found: Array = np.sum(each, axis=0).astype(np.float32)
+        return found
 
     def text_vector(self, text: str) -> Array:
         """(D,) unit vector of a text by FLIP.

@@ -168,7 +168,6 @@ class Vectors:
         plane = plane * np.where(plane[largest, [0, 1]] < 0, -1, 1)
         out = np.empty((len(rows), 2), np.float32)
         for begin in range(0, len(rows), BLOCK):
-            block = rows[begin : begin + BLOCK] - mean
-            out[begin : begin + BLOCK] = block @ plane
+            out[begin : begin + BLOCK] = (rows[begin : begin + BLOCK] - mean) @ plane
         out[~self.has] = np.nan
         return out

@@ -32,7 +32,7 @@ goes on where it was.
 
 \b
 Formats:
-  sfhq         folders of the published SFHQ parts
+  (default)    sfhq: folders of the published SFHQ parts
 {KINDS}
 
 \b
