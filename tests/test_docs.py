@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sfhq
 def commands_in(page: Path) -> list[list[str]]:
     """Words of every indented `sfhq ...` line, comments and continuations aside."""
     text = page.read_text().replace("\\\n", " ")
-    lines = re.findall(r"^ {4}(sfhq .*)$", text, re.M)
+    lines = re.findall(r"^ {4}(sfhq \S.*)$", text, re.M)
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 

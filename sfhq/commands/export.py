@@ -32,7 +32,7 @@ goes on where it was.
 
 \b
 Formats:
-  (default)    sfhq: folders of the published SFHQ parts
+  sfhq         folders of the published SFHQ parts
 {KINDS}
 
 \b
