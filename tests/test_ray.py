@@ -42,7 +42,7 @@ def nodes() -> Iterator[None]:
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-    made.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
     os.environ.clear()
     os.environ.update(before)
 
@@ -161,3 +161,24 @@ def test_options_of_ray_are_refused_without_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["dedup", str(tmp_path), "--address", "auto"])
     assert done.exit_code == 2
     assert "--address belongs to --engine ray" in done.output
+
+
+@pytest.mark.parametrize(
+    ("address", "said", "code"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1: no Ray cluster answers", 1),
+        ("here", "--address is here; wanted host:port", 2),
+        ("host:0", "--address is host:0; wanted host:port", 2),
+        ("ray://host:10001", "--address is ray://host:10001; wanted host:port", 2),
+    ],
+)
+def test_an_address_without_a_cluster_is_one_line(
+    tmp_path: Path, address: str, said: str, code: int
+) -> None:
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "cli", "ingest", str(ROOT / "sfhq" / "samples")]
+    command += [str(tmp_path / "part"), "--engine", "ray", "--address", address]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"sfhq: {said}")
+    assert done.stderr.count("\n") == 1

@@ -16,6 +16,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,6 +34,7 @@ RETRIES = 3  # an item that ends its worker more often ends the run
 SLOW = 10  # times the longest item so far: then one that idle workers wait for is given to them
 SLOW_SECONDS = 120.0  # and not before
 LEAVE_SECONDS = 60.0  # that the workers of an earlier, killed run may take to go
+ANSWER_SECONDS = 10.0  # that a cluster may take to answer at all
 NAMESPACE = "sfhq"
 
 
@@ -103,6 +105,8 @@ class Ray:
                 f"--address is {self.address}; wanted host:port of a cluster that this machine "
                 "belongs to, or auto: the workers write the part themselves"
             )
+        if self.address is not None and self.address != "auto":
+            _require_answer(self.address)
         most = max([s.cpus for s in self.shares.values()] + [1.0])
         cores = max(os.cpu_count() or 1, math.ceil(self.workers * most))
         here = {"num_cpus": cores} if self.address is None else {}
@@ -124,6 +128,22 @@ class Ray:
                 f"{self.address or 'this machine'}: no Ray cluster to work on ({said}); start one "
                 "with: ray start --head"
             ) from None
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nobody listens; Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise UsageError(
+            f"--address is {address}; wanted host:port, such as 10.0.0.1:6379, or auto"
+        )
+    try:
+        socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
+    except OSError as error:
+        raise SfhqError(
+            f"{address}: no Ray cluster answers ({error.strerror or error}); start one with: "
+            "ray start --head"
+        ) from None
 
 
 def connect_module() -> Any:
