@@ -141,8 +141,7 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return apply
 
 
-# What a command that runs a stage takes, and hands to `run_and_report`.
-run_options = options(
+_WORKERS = options(
     click.option(
         "--workers",
         type=click.IntRange(1),
@@ -150,6 +149,19 @@ run_options = options(
         show_default=True,
         help="Number of worker processes.",
     ),
+)
+_REST = options(
+    click.option(
+        "--redo", is_flag=True, help="Do this stage again, and drop the stages that read it."
+    ),
+    click.option("--strict", is_flag=True, help="Exit with 3 when faces were rejected."),
+    click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON."),
+)
+# What a command that runs stages on this machine alone takes.
+local_options = options(_WORKERS, _REST)
+# What a command that runs a stage takes, and hands to `run_and_report`.
+run_options = options(
+    _WORKERS,
     click.option(
         "--engine",
         type=click.Choice(["local", "ray"]),
@@ -169,11 +181,7 @@ run_options = options(
         multiple=True,
         help="What a Ray worker of a stage takes of a machine. May be repeated.  [default: 1]",
     ),
-    click.option(
-        "--redo", is_flag=True, help="Do this stage again, and drop the stages that read it."
-    ),
-    click.option("--strict", is_flag=True, help="Exit with 3 when faces were rejected."),
-    click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON."),
+    _REST,
 )
 
 

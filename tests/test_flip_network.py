@@ -62,7 +62,7 @@ def test_paper_has_the_published_sizes() -> None:
 
 
 def test_unknown_configuration() -> None:
-    with pytest.raises(UsageError, match="'huge'; wanted tiny, small or paper"):
+    with pytest.raises(UsageError, match="'huge'; wanted tiny, hybrid, small or paper"):
         flip_config("huge", 10)
     with pytest.raises(ValueError, match="image_width"):
         FlipConfig(VisionConfig(), TextConfig(image_width=5))

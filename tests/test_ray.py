@@ -32,7 +32,7 @@ def nodes() -> Iterator[None]:
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    before = {**os.environ}
+    before, handler = {**os.environ}, signal.getsignal(signal.SIGTERM)
     os.environ.update(
         PYTHONPATH=PATHS, RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"
     )
@@ -42,7 +42,8 @@ def nodes() -> Iterator[None]:
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-    made.shutdown()  # type: ignore[no-untyped-call]
+    made.shutdown()
+    signal.signal(signal.SIGTERM, handler)  # Ray puts its own in place
     os.environ.clear()
     os.environ.update(before)
 

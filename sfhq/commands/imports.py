@@ -13,9 +13,9 @@ from sfhq.console import (
     EXIT_REJECTIONS,
     FOLDER,
     counts_line,
+    local_options,
     options,
     progress_bar,
-    run_options,
     say,
 )
 
@@ -39,7 +39,7 @@ LAYOUTS = ("auto", "sfhq", "sfhq-t2i", "facesynthetics", "imagefolder")
     help="Licence of the set, for the records.  [default: what its sheets state]",
 )
 @click.option("--provenance", help="Where the set comes from, for the records.")
-@options(run_options)
+@options(local_options)
 def import_command(
     source: Path,
     part: Path,
