@@ -1,6 +1,6 @@
 """Times of the explorer in headless Chromium on a synthetic part of many faces.
 
-    python -m benchmarks.explore --rows 425000 --folder /tmp/explore-bench
+    python -m benchmarks.explore --rows 425000 --folder explore-bench
 
 Makes the part once (records, captions, attributes, 256-number vectors as FLIP's, a few hundred
 pictures that many faces share by hard links), starts `sfhq explore` on it and drives the page.
