@@ -81,7 +81,7 @@ class AttributeSettings:
 class Attribute(Stage[AttributeSettings]):
     """Writes columns of looks and quality, and the array `attribute_probabilities`, (K,) float32.
 
-    The array is in the order of `annotate.network.names.ATTRIBUTES`, CelebA's 40 first. A photo in
+    The array is in the order of `sfhq.networks.names.ATTRIBUTES`, CelebA's 40 first. A photo in
     which no face was found has NaN there, and quality 0 among empty columns; none is rejected.
 
     Attributes:
@@ -125,8 +125,8 @@ class Attribute(Stage[AttributeSettings]):
     @classmethod
     def build(cls, settings: AttributeSettings, recipe: Recipe, part: Path) -> Attribute:
         """The stage that a recipe describes, with its network."""
-        from annotate.network.names import ATTRIBUTES as NAMES
         from sfhq import stages
+        from sfhq.networks.names import ATTRIBUTES as NAMES
 
         reader, digest = stages.network("label reader")(settings.weights)
         return cls(reader, digest, NAMES, settings.threshold, settings.least, settings.two_sided)

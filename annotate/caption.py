@@ -86,7 +86,7 @@ class Caption(Stage[CaptionSettings]):
     def build(cls, settings: CaptionSettings, recipe: Recipe, part: Path) -> Caption:
         """The stage that a recipe describes."""
         from annotate.grammar.compose import Grammar
-        from annotate.network.names import ATTRIBUTES
+        from sfhq.networks.names import ATTRIBUTES
 
         grammar = Grammar(settings.negations, settings.judgements, settings.most)
         return cls(grammar, ATTRIBUTES, settings.count, recipe.seed, settings.rule)

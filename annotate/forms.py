@@ -21,9 +21,9 @@ from annotate.grammar.known import from_looks, from_truth
 from annotate.grammar.paraphrase import paraphrase
 from annotate.grammar.parse import Parser
 from annotate.grammar.templates import dialog_style, single_template
-from annotate.network.names import ATTRIBUTES
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 
 PROBABILITIES = "attribute_probabilities"

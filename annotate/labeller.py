@@ -63,8 +63,8 @@ class Labeller:
         Raises:
             UsageError, IntegrityError: there is no such file, or it is damaged.
         """
-        from annotate.network.names import ATTRIBUTES
         from annotate.network.reader import load_labels
+        from sfhq.networks.names import ATTRIBUTES
 
         return cls(load_labels(weights)[0], ATTRIBUTES, FaceDetector())
 

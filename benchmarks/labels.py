@@ -23,7 +23,6 @@ from PIL import Image
 from annotate.metrics import attributes as answers
 from annotate.metrics import parsing, points
 from annotate.network.crops import FaceCrop, face_crop
-from annotate.network.names import ATTRIBUTES, EXTRAS
 from annotate.network.reader import LabelReader, Reading, load_labels
 from annotate.training.heads import Heads, load_heads
 from annotate.training.samples import part_of
@@ -32,6 +31,7 @@ from sfhq.faces.classes import CLASSES, FLIPPED, ID
 from sfhq.faces.detector import FaceDetector, best_face
 from sfhq.faces.points import MIRROR
 from sfhq.images import read_image
+from sfhq.networks.names import ATTRIBUTES, EXTRAS
 from sfhq.parts.records import Pixels
 
 Floats = npt.NDArray[np.float64]

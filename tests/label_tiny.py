@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from annotate.network.network import LabelConfig, LabelNetwork
 from annotate.network.reader import Calibration, LabelReader
-from sfhq.backbone import BackboneShape
+from sfhq.networks.backbone import BackboneShape
+from sfhq.networks.labels import LabelConfig, LabelNetwork
 from sfhq.parts.records import Pixels
 
 TINY = LabelConfig(

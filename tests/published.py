@@ -19,11 +19,11 @@ from annotate.attribute import Attribute
 from annotate.caption import Caption
 from annotate.detect import Detect
 from annotate.grammar.compose import Grammar
-from annotate.network.names import ATTRIBUTES
 from annotate.parse import Parse
 from sfhq.faces.classes import ID
 from sfhq.images import Marks
 from sfhq.marks.watermark import payload_of
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 from sfhq.parts.records import Array, FaceRecord, Pixels
 from sfhq.pipeline.engine import run_stage

@@ -30,11 +30,11 @@ from annotate.labels.names import DEFINITIONS, NAMES, SKELETON
 from annotate.labels.quality import FORMULAS
 from annotate.labels.sides import assign_sides
 from annotate.labels.views import whole_view
-from annotate.network.names import ATTRIBUTES
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.classes import CLASSES, HEAD, ID
 from sfhq.faces.points import ARRAY, COUNT, mirror
 from sfhq.images import CLASS_COLOURS
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Pixels
 from sfhq.pipeline.engine import run_stage

@@ -16,9 +16,9 @@ from annotate.attribute import Attribute
 from annotate.caption import Caption
 from annotate.grammar.compose import Grammar
 from annotate.grammar.parse import Parser, differences
-from annotate.network.names import ATTRIBUTES
 from annotate.rewrite import Rewrite
 from sfhq.errors import UsageError
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.engine import run_stage

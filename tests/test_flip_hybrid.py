@@ -1,4 +1,4 @@
-"""The hybrid form of FLIP: a backbone's features as tokens, computed once where it is kept."""
+"""The hybrid form of FLIP: what the label network sees as tokens, computed once if kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from label_tiny import tiny_network
+from label_tiny import TINY, tiny_network
 
 pytest.importorskip("tokenizers")
 
@@ -22,14 +22,12 @@ from encoders.flip.network import Flip, FlipConfig, load_flip, save_flip
 from encoders.flip.recipe import FlipRecipe
 from encoders.flip.text import TextConfig
 from encoders.flip.training import FlipTraining, stem_features
-from encoders.flip.vision import VisionConfig
-from sfhq.backbone import BackboneShape
+from encoders.flip.vision import Kept, VisionConfig
 from sfhq.errors import UsageError
 from sfhq.training.run import run_training
 
-SHAPE = BackboneShape(4, (4, 4, 4, 4, 6, 4, 8), (1,) * 7, 2)
 CONFIG = FlipConfig(
-    VisionConfig(64, 32, 16, 1, 2, 16, SHAPE), TextConfig(16, 12, 16, 1, 2, 16, 16), 8, 12, True
+    VisionConfig(64, 32, 16, 1, 2, 16, TINY), TextConfig(16, 12, 16, 1, 2, 16, 16), 8, 12, True
 )
 RECIPE = FlipRecipe(
     CONFIG, images=32, batch=8, lr=1e-3, warm_up=8, queue=13, momentum=0.9, keep_stem=True
@@ -47,7 +45,7 @@ def test_a_kept_stem_is_computed_once_and_gives_the_same_losses() -> None:
     start = Flip(CONFIG)
     start.load_state_dict(kept.network.state_dict())
     live = FlipTraining(replace(RECIPE, keep_stem=False), data(), tokens(), start=start)
-    assert kept._seen is not None and kept._seen.shape == (2, 11, 8 + 4 * 6, 2, 2)
+    assert kept._seen is not None and kept._seen.shape == (2, 11, 1 + 4, 8 + 4 * 8)
     assert live._seen is None
     torch.manual_seed(0)
     a, b = kept.step(), live.step()
@@ -68,16 +66,19 @@ def test_features_of_mirror_images_are_their_own() -> None:
         assert not torch.allclose(found[0], found[1])
         whole = network.image_tokens(some.images(torch.arange(3)))
         again = network.image_tokens(embeddings.features(some.images(torch.arange(3))))
-    assert torch.equal(whole, again) and whole.shape == (3, 5, 16)
+    assert torch.equal(whole, again) and whole.shape == (3, 6, 16)
 
 
 def test_places_are_left_out_for_the_whole_batch() -> None:
     recipe = replace(RECIPE, left_out=0.5, matching=0.0)
     one = FlipTraining(recipe, data(), tokens())
     batch = one._draw()
-    assert batch.kept is not None and batch.kept.shape == (8, 2)
-    assert all(len({*row}) == 2 for row in batch.kept.tolist())
-    assert len({tuple(sorted(row)) for row in batch.kept.tolist()}) > 1, "others for each image"
+    assert batch.kept is not None and batch.kept.places.shape == (8, 2)
+    assert all(len({*row}) == 2 for row in batch.kept.places.tolist())
+    places = {tuple(sorted(row)) for row in batch.kept.places.tolist()}
+    assert len(places) > 1, "others for each image"
+    assert batch.kept.numbers is not None and batch.kept.numbers.shape == (8, 8)
+    assert 0.2 < batch.kept.numbers.float().mean() < 0.8
     whole, sliced = (FlipTraining(replace(recipe, slices=n), data(), tokens()) for n in (1, 4))
     for _ in range(3):
         a, b = whole.step()["contrast"], sliced.step()["contrast"]
@@ -85,10 +86,11 @@ def test_places_are_left_out_for_the_whole_batch() -> None:
     tower = one.network.eval().visual_encoder
     images, kept = data().images(torch.arange(2)), torch.tensor([[3, 0], [1, 2]])
     with torch.no_grad():
-        some = tower(images, kept)
-        assert some.shape == (2, 3, 16)
-        every = torch.arange(4).expand(2, 4)
+        assert tower(images, Kept(kept)).shape == (2, 4, 16)
+        every = Kept(torch.arange(4).expand(2, 4), torch.ones(2, 8, dtype=torch.bool))
         assert torch.allclose(tower(images, every), tower(images), atol=1e-6)
+        blind = Kept(every.places, torch.zeros(2, 8, dtype=torch.bool))
+        assert not torch.allclose(tower(images, blind), tower(images), atol=1e-3)
 
 
 def test_a_resumed_hybrid_goes_on_exactly(tmp_path: Path) -> None:
@@ -114,14 +116,14 @@ def test_a_file_keeps_the_stem(tmp_path: Path) -> None:
 
 def test_settings_of_a_stem() -> None:
     with pytest.raises(ValueError, match="patch 16 with a stem; wanted 32"):
-        VisionConfig(64, 16, 16, 1, 2, 16, SHAPE)
+        VisionConfig(64, 16, 16, 1, 2, 16, TINY)
     with pytest.raises(UsageError, match="have no stem; wanted those of hybrid"):
         FlipRecipe(replace(CONFIG, vision=VisionConfig(64, 32, 16, 1, 2, 16)), keep_stem=True)
     with pytest.raises(UsageError, match="left_out is 1"):
         replace(RECIPE, left_out=1.0)
 
 
-def test_the_command_reads_the_backbone_of_a_label_network(tmp_path: Path) -> None:
+def test_the_command_stands_on_a_label_network(tmp_path: Path) -> None:
     labels = tiny_network().fold()
     save_labels(tmp_path / "labels.safetensors", labels, Calibration.plain())
     folder = captioned_folder(tmp_path / "faces", 6)
@@ -130,7 +132,7 @@ def test_the_command_reads_the_backbone_of_a_label_network(tmp_path: Path) -> No
     result = CliRunner().invoke(main, [str(t) for t in told])
     assert result.exit_code == 0, result.output
     network = load_flip(tmp_path / "run" / "flip.safetensors").network
-    for name, value in labels.backbone.state_dict().items():
+    for name, value in labels.state_dict().items():
         assert torch.equal(network.stem.state_dict()[name], value), name
     told.remove("--config")
     told.remove("hybrid")

@@ -12,9 +12,9 @@ from label_tiny import TINY, tiny_reader
 
 import cli
 from annotate.commands.funnel import texts_of
-from annotate.network.names import ATTRIBUTES
-from annotate.network.network import LabelNetwork
 from annotate.network.reader import Calibration, save_labels
+from sfhq.networks.labels import LabelNetwork
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 
 SAMPLES = Path(cli.__file__).parent / "sfhq" / "samples"

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from annotate.network.names import ATTRIBUTES
 from annotate.network.reader import load_labels
 from annotate.training.gather import gather
 from annotate.training.heads import Heads, exact_extras, known_attributes, load_heads
@@ -18,6 +17,7 @@ from annotate.training.samples import head_samples
 from cli import main
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.classes import ID
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 from sfhq.pipeline.engine import run_stage
 from sfhq.render.render import Render

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from annotate.network.names import ATTRIBUTES
 from annotate.teachers.adapt import TAUGHT, fit_adapter
 from annotate.teachers.masks import ANY, FEATURES, OVAL, allowed, bits
 from annotate.teachers.mediapipe import FILES, Mesh, Teachers, anchors
 from annotate.teachers.photos import LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE, teach
 from annotate.training.samples import photo_samples
 from sfhq.errors import IntegrityError, MissingExtra, UsageError
+from sfhq.networks.names import ATTRIBUTES
 
 SIZE = 128
 

@@ -13,7 +13,6 @@ from label_tiny import TINY, tiny_network
 from sklearn.linear_model import LogisticRegression
 
 from annotate.metrics.parsing import class_f1, confusion
-from annotate.network.names import ATTRIBUTES, POINTS, TRACKED
 from annotate.network.reader import Calibration, LabelReader
 from annotate.teachers.masks import ANY, bits
 from annotate.training.augment import augment, plain
@@ -23,9 +22,10 @@ from annotate.training.losses import class_loss, heat_loss, losses, quarter
 from annotate.training.samples import Samples, joined, part_of
 from annotate.training.training import LabelRecipe, LabelTraining
 from annotate.training.words import attributes_of, read_words, shows_one_face, years_of
-from sfhq.backbone import SameConv
 from sfhq.errors import UsageError
 from sfhq.faces.classes import ID
+from sfhq.networks.backbone import SameConv
+from sfhq.networks.names import ATTRIBUTES, POINTS, TRACKED
 from sfhq.training.run import run_training
 
 SIZE = 64

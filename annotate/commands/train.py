@@ -62,15 +62,15 @@ def train_labels(
 
     import torch
 
-    from annotate.network.network import LabelNetwork
     from annotate.network.reader import save_labels
     from annotate.training.balance import balance_classes
     from annotate.training.calibration import calibrate
     from annotate.training.gather import gather
     from annotate.training.samples import part_of
     from annotate.training.training import LabelRecipe, LabelTraining
-    from sfhq.backbone import pretrained_state
     from sfhq.faces.classes import CLASSES
+    from sfhq.networks.backbone import pretrained_state
+    from sfhq.networks.labels import LabelNetwork
     from sfhq.training.generator.training import check_precision
     from sfhq.training.run import run_training
 

@@ -9,7 +9,7 @@ from typing import Any
 from annotate.grammar.facts import Facts, without_contradictions
 from annotate.grammar.known import from_looks, from_truth
 from annotate.grammar.parse import Parser, differences
-from annotate.network.names import ATTRIBUTES
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.records import FaceRecord
 
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from annotate.judge.pairs import Pair
 from annotate.metrics import attributes as of_attributes
 from annotate.metrics import parsing, points
-from annotate.network.names import ATTRIBUTES
 from sfhq.errors import UsageError
 from sfhq.faces.classes import CLASSES, ID, SIDED
 from sfhq.faces.points import FIXED, GROUPS, HIDDEN, VISIBLE
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.records import Json
 
 Floats = npt.NDArray[np.float64]

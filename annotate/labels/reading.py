@@ -23,7 +23,7 @@ class Reading(Protocol):
         irises: (N, 2, 2) centres of the irises: the subject's right one, the left one.
         pose: (N, 3) yaw, pitch, roll in degrees.
         gaze: (N, 2) yaw and pitch of the eyes in degrees.
-        attributes: (N, K) probabilities in the order of `annotate.network.names.ATTRIBUTES`.
+        attributes: (N, K) probabilities in the order of `sfhq.networks.names.ATTRIBUTES`.
         years: (N,) apparent age.
     """
 

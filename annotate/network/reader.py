@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from annotate.network.names import (
+from sfhq.errors import IntegrityError
+from sfhq.faces.classes import FLIPPED
+from sfhq.networks.labels import YEARS, LabelConfig, LabelNetwork, Outputs
+from sfhq.networks.names import (
     ATTRIBUTES,
     POINTS,
     TRACKED,
     UNTAUGHT,
     mirrored_points,
 )
-from annotate.network.network import YEARS, LabelConfig, LabelNetwork, Outputs
-from sfhq.errors import IntegrityError
-from sfhq.faces.classes import FLIPPED
 from sfhq.parts.records import Pixels
 from sfhq.tensors import to_tensor
 from sfhq.weights.checkpoints import (

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from annotate.network.names import POINTS, mirrored_points
 from annotate.teachers.masks import ANY
 from annotate.training.samples import Samples
 from sfhq.faces.classes import SIDED
+from sfhq.networks.names import POINTS, mirrored_points
 
 SCALE, SHIFT, TURN = 0.15, 0.1, 15.0  # largest change: share, share of the side, degrees
 

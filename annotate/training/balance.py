@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from annotate.metrics.parsing import class_f1, confusion
-from annotate.network.network import LabelNetwork
 from annotate.network.reader import LabelReader
 from annotate.training.samples import Samples
 from sfhq.faces.classes import CLASSES, SIDED
+from sfhq.networks.labels import LabelNetwork
 
 Floats = npt.NDArray[np.float32]
 OFFSETS = np.arange(-1.75, 1.01, 0.25, dtype=np.float32)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from annotate.network.names import ATTRIBUTES, POINTS
-from annotate.network.network import LabelNetwork
 from annotate.network.reader import Calibration, LabelReader
 from annotate.training.samples import Samples
 from sfhq.faces.alignment import FloatArray
 from sfhq.faces.points import MIRROR
+from sfhq.networks.labels import LabelNetwork
+from sfhq.networks.names import ATTRIBUTES, POINTS
 
 LEAST = 5  # samples of each answer without which an attribute keeps its raw probability
 PRIOR = 2.0  # strength with which the map is held at the identity

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotate.network.names import ATTRIBUTES
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
+from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.folders import ART_FOLDER, RENDER_FOLDER
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_mask, read_pixels

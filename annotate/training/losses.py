@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from annotate.network.names import CLASS_COUNT
-from annotate.network.network import YEARS, Outputs
 from annotate.training.augment import Batch
 from sfhq.faces.classes import ID
+from sfhq.networks.labels import YEARS, Outputs
+from sfhq.networks.names import CLASS_COUNT
 
 # Small classes count more, so that a large cloth does not outweigh an earring. More than this
 # makes them too large; `balance_classes` takes out what is left of it at the end.

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from annotate.network.names import ATTRIBUTES, POINTS, TRACKED
 from annotate.teachers.adapt import TAUGHT, Adapter
 from annotate.teachers.masks import ANY, allowed
 from annotate.teachers.photos import Taught
 from annotate.training.heads import Heads
 from annotate.training.words import attributes_of, shows_one_face, years_of
+from sfhq.networks.names import ATTRIBUTES, POINTS, TRACKED
 from sfhq.training.photos import is_held_out
 
 LEAST_PRESENCE = 0.8  # of a face, below which points and mask of a photo are not believed

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from annotate.network.network import LabelConfig, LabelNetwork
 from annotate.training.augment import Batch, augment, plain
 from annotate.training.losses import losses
 from annotate.training.samples import Samples
 from sfhq.errors import UsageError
 from sfhq.images import CLASS_COLOURS
+from sfhq.networks.labels import LabelConfig, LabelNetwork
 
 AVERAGED = 0.97  # share of the average that a step of 16 samples leaves
 SHOWN = 8  # samples in the grid

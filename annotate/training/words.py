@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from annotate.network.names import ATTRIBUTES
 from sfhq.errors import UsageError
+from sfhq.networks.names import ATTRIBUTES
 
 Rule = tuple[str, str]  # words (a pattern), then attributes: "+A" is present, "-A" is absent
 BEARDLESS = "+No_Beard -Mustache -Goatee -Sideburns -Full_Beard -5_o_Clock_Shadow"

@@ -53,8 +53,8 @@ source_options = options(
     type=click.Choice(["tiny", "hybrid", "small", "paper"]),
     default="tiny",
     show_default=True,
-    help="Sizes of the network: 6, 9 or 35 million numbers, or those of the paper. hybrid reads "
-    "the label network's features, and learns from few images.",
+    help="Sizes of the network: 6, 10 or 35 million numbers, or those of the paper. hybrid reads "
+    "what the label network sees, and learns from few images.",
 )
 @click.option(
     "--images",
@@ -124,9 +124,11 @@ source_options = options(
 @click.option(
     "--stem",
     type=FOLDER,
-    help="Label network whose backbone a hybrid reads; default: embedded pack.",
+    help="Label network that a hybrid reads; default: embedded pack.",
 )
-@click.option("--train-stem", is_flag=True, help="Train the backbone as well: many times slower.")
+@click.option(
+    "--train-stem", is_flag=True, help="Train the label network as well: many times slower."
+)
 @click.option(
     "--left-out",
     type=Finite(0, 0.95),
@@ -281,27 +283,26 @@ def flip_train(
 
 
 def started_on_stem(config: FlipConfig, weights: Path | None, seed: int) -> Flip:
-    """A new network whose stem is the backbone of a label network."""
+    """A new network whose stem is a label network."""
     from dataclasses import replace
 
     import torch
 
     from encoders.flip.network import Flip
-    from sfhq.backbone import BackboneShape
+    from sfhq.networks.labels import LabelConfig
     from sfhq.weights.checkpoints import pack_path, read_checkpoint
 
     source = read_checkpoint(weights or pack_path("labels"), "labels")
     try:
-        shape = BackboneShape.from_dict(source.architecture["backbone"])
-        state = {n.removeprefix("backbone."): v.float() for n, v in source.state.items()}
+        sizes = LabelConfig.from_dict(source.architecture)
+        vision = replace(config.vision, size=sizes.size, stem=sizes)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Flip(replace(config, vision=replace(config.vision, stem=shape)))
-        network.stem.load_state_dict({n: state[n] for n in network.stem.state_dict()})
+            network = Flip(replace(config, vision=vision))
+        network.stem.load_state_dict({n: source.state[n] for n in network.stem.state_dict()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"{source.path}: its backbone cannot be read ({error}); wanted a file of sfhq train "
-            "labels"
+            f"{source.path}: it cannot be read ({error}); wanted a file of sfhq train labels"
         ) from None
     return network
 

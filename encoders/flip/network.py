@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.flip.text import TextConfig, TextTower
-from encoders.flip.vision import VisionConfig, VisionTower
-from sfhq.backbone import Backbone, BackboneShape
+from encoders.flip.vision import Kept, VisionConfig, VisionTower
 from sfhq.errors import UsageError
+from sfhq.networks.labels import LabelConfig, LabelNetwork
 from sfhq.weights.checkpoints import (
     build_network,
     pack_path,
@@ -76,7 +76,7 @@ class FlipConfig:
         """The inverse of `to_dict`."""
         seen = dict(values["vision"])
         if seen.get("stem") is not None:
-            seen["stem"] = BackboneShape.from_dict(seen["stem"])
+            seen["stem"] = LabelConfig.from_dict(seen["stem"])
         vision, text = VisionConfig(**seen), TextConfig(**values["text"])
         return cls(**{**values, "vision": vision, "text": text})
 
@@ -85,9 +85,9 @@ def flip_config(name: str, vocabulary: int) -> FlipConfig:
     """A configuration by name.
 
     Args:
-        name: "tiny" (about 6 million parameters, 128 pixels), "hybrid" (about 9 million, 256
-            pixels: a backbone's features, then a transformer; for few images), "small" (about 35
-            million, 160 pixels) or "paper" (ViT-B/16 and BERT-base at 224 pixels).
+        name: "tiny" (about 6 million parameters, 128 pixels), "hybrid" (about 10 million, 256
+            pixels: what the label network sees, then a transformer; for few images), "small"
+            (about 35 million, 160 pixels) or "paper" (ViT-B/16 and BERT-base at 224 pixels).
         vocabulary: number of tokens.
 
     Raises:
@@ -101,7 +101,7 @@ def flip_config(name: str, vocabulary: int) -> FlipConfig:
         )
     if name == "hybrid":
         return FlipConfig(
-            VisionConfig(256, 32, 192, 4, 3, 768, BackboneShape()),
+            VisionConfig(256, 32, 192, 4, 3, 768, LabelConfig()),
             TextConfig(vocabulary, 65, 192, 4, 3, 768, 192),
             norm_tokens=True,
         )
@@ -142,8 +142,8 @@ class Flip(nn.Module):
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
 
     @property
-    def stem(self) -> Backbone:
-        """The backbone of a hybrid.
+    def stem(self) -> LabelNetwork:
+        """The label network of a hybrid.
 
         Raises:
             UsageError: there is none.
@@ -162,8 +162,8 @@ class Flip(nn.Module):
         """Bring the temperature back into its limits."""
         self.temp.clamp_(COLDEST, WARMEST)
 
-    def image_tokens(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
-        """(N, 1 + P, C) tokens of images (N, 3, S, S) in [-1, 1], or of a stem's features.
+    def image_tokens(self, images: Tensor, kept: Kept | None = None) -> Tensor:
+        """(N, T, C) tokens of images (N, 3, S, S) in [-1, 1], or of a stem's features.
 
         `kept` as of `VisionTower.forward`.
         """

@@ -31,7 +31,8 @@ class FlipRecipe:
         alpha: share of the momentum networks in the targets.
         alpha_images: images over which `alpha` rises from 0.
         matching: weight of the matching loss; 0 leaves it out.
-        left_out: share of an image's places that a step does not look at, others each time.
+        left_out: share of an image's places, and of a stem's numbers of the whole face, that a step
+            does not look at; others each time.
         keep_stem: leave the stem of a hybrid as it is, and compute its features once.
         flip: share of images that are mirrored; their captions change left and right.
         precision: "fp32", or "bf16" or "fp16" to run the networks in 16 bits; weights stay float32,

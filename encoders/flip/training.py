@@ -36,6 +36,7 @@ from encoders.flip.network import Flip, Momentum
 from encoders.flip.processes import Processes
 from encoders.flip.recipe import FlipRecipe
 from encoders.flip.tokens import Tokens
+from encoders.flip.vision import Kept
 from sfhq.errors import SfhqError, UsageError
 
 ONE = Processes()
@@ -53,12 +54,12 @@ class _Batch:
     faces: Tensor
     drawn: Tensor
     captions: Tensor
-    kept: Tensor | None
+    kept: Kept | None
 
 
 @torch.inference_mode()
 def stem_features(network: Flip, data: Captioned, batch: int = 32) -> Tensor:
-    """(2, N, F, s, s) float16: what a hybrid's stem sees of images, and of their mirror images."""
+    """(2, N, 1 + P, F) float16: what a hybrid's stem sees of images, and of their mirror images."""
     device, found = network.temp.device, []
     for mirror in (False, True):
         rows = []
@@ -249,15 +250,19 @@ class FlipTraining:
         ids, mask = self.tokens(texts, recipe.config.length)
         keys = self._captions[flipped.long(), rows]  # (B, K)
         drawn = keys.gather(1, torch.tensor(chosen_of)[:, None])[:, 0]
-        return _Batch(rows, flipped, ids, mask, self._faces[rows], drawn, keys, self._places())
+        return _Batch(rows, flipped, ids, mask, self._faces[rows], drawn, keys, self._kept())
 
-    def _places(self) -> Tensor | None:
-        """(B, K) the places that are looked at; None for all."""
-        recipe, places = self.recipe, self.recipe.config.vision.tokens - 1
+    def _kept(self) -> Kept | None:
+        """What of the images is looked at; None for all."""
+        recipe, sizes = self.recipe, self.recipe.config.vision
         if not recipe.left_out:
             return None
-        numbers = torch.rand(recipe.batch, places, generator=self.rng)
-        return numbers.argsort(1)[:, : max(round(places * (1 - recipe.left_out)), 1)]
+        order = torch.rand(recipe.batch, sizes.places, generator=self.rng).argsort(1)
+        places = order[:, : max(round(sizes.places * (1 - recipe.left_out)), 1)]
+        if sizes.stem is None:
+            return Kept(places)
+        numbers = torch.rand(recipe.batch, sizes.stem.hidden, generator=self.rng)
+        return Kept(places, numbers >= recipe.left_out)
 
     def _mine(self, rows: Tensor) -> Tensor:
         """This process's part of some rows of a batch."""
@@ -296,7 +301,7 @@ class FlipTraining:
         recipe, network, processes = self.recipe, self.network, self.processes
         own = self._mine(rows)
         ids, mask = batch.ids.to(self.device), batch.mask.to(self.device)
-        kept = None if batch.kept is None else batch.kept[own].to(self.device)
+        kept = None if batch.kept is None else batch.kept.rows(own, self.device)
         tokens = network.image_tokens(self._pixels(batch, own), kept)
         images = network.image_vectors(tokens)
         texts = network.text_vectors(ids[own], mask[own])

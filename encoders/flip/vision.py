@@ -1,7 +1,7 @@
 """A vision transformer with the parameter names of CLIP's image network in `transformers`.
 
-Its tokens are patches of the image or, as in the hybrid form, places of a convolutional network's
-feature maps, which needs far fewer images to learn from.
+Its tokens are patches of the image or, as in the hybrid form, what the label network sees: the
+places of its feature maps, and the whole face. That needs far fewer images to learn from.
 
 Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
 Supervision"; Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1 for the hybrid.
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sfhq.backbone import Backbone, BackboneShape
+from sfhq.networks.labels import LabelConfig, LabelNetwork
 
-STEP = 32  # pixels from one place of a backbone's coarsest features to the next
+STEP = 32  # pixels from one place of the label network's coarsest features to the next
 EPS = 1e-5  # of every layer norm of CLIP
 
 
@@ -34,8 +34,8 @@ class VisionConfig:
         depth: number of layers.
         heads: attention heads; they divide `width`.
         hidden: width inside the MLPs.
-        stem: shape of the backbone whose features are the tokens, instead of patches; `patch` is
-            32 then.
+        stem: sizes of the label network whose features are the tokens, instead of patches; `patch`
+            is 32 then.
     """
 
     size: int = 224
@@ -44,7 +44,7 @@ class VisionConfig:
     depth: int = 12
     heads: int = 12
     hidden: int = 3072
-    stem: BackboneShape | None = None
+    stem: LabelConfig | None = None
 
     def __post_init__(self) -> None:
         if self.stem is not None and self.patch != STEP:
@@ -58,9 +58,14 @@ class VisionConfig:
             )
 
     @property
+    def places(self) -> int:
+        """Patches of an image, or places of a stem's features."""
+        return (self.size // self.patch) ** 2
+
+    @property
     def tokens(self) -> int:
-        """Tokens of an image: one for the whole, then one per patch."""
-        return 1 + (self.size // self.patch) ** 2
+        """Tokens of an image: one for the whole, a stem's one of the face, one per place."""
+        return 1 + (self.stem is not None) + self.places
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -126,33 +131,50 @@ class Layer(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Patches, or places of a stem's features, to tokens with positions."""
+    """Patches, or what a stem sees, to tokens with positions."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.class_embedding = nn.Parameter(torch.randn(config.width) * 0.02)
-        self.stem = None if config.stem is None else Backbone(config.stem)
+        self.stem = None if config.stem is None else LabelNetwork(config.stem).fold()
         shape = (3, config.width, config.patch, config.patch)
         if config.stem is not None:
-            *_, middle, deep = config.stem.taps
-            self.norm = nn.LayerNorm(deep + 4 * middle, eps=EPS)
-            shape = (deep + 4 * middle, config.width, 1, 1)
+            *_, middle, deep = config.stem.backbone.taps
+            self.widths = (config.stem.hidden, deep + 4 * middle)
+            self.face_norm = nn.LayerNorm(self.widths[0], eps=EPS)
+            self.face_embedding = nn.Linear(self.widths[0], config.width, bias=False)
+            self.norm = nn.LayerNorm(self.widths[1], eps=EPS)
+            shape = (self.widths[1], config.width, 1, 1)
         self.patch_embedding = nn.Conv2d(*shape, bias=False)
         self.position_embedding = nn.Embedding(config.tokens, config.width)
 
     def features(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S) to (N, F, S / 32, S / 32): what the stem sees, in two sizes, joined."""
-        assert self.stem is not None
-        *_, middle, deep = self.stem(images)
-        return torch.cat([deep, F.pixel_unshuffle(middle, 2)], 1)
+        """(N, 3, S, S) to (N, 1 + P, F): what the stem sees.
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, S, S), or a stem's (N, F, s, s) `features`, to (N, 1 + P, C)."""
+        First the whole face, then the places in two sizes, joined. The shorter ones end in zeros.
+        """
+        assert self.stem is not None
+        middle, deep, face = self.stem.features(images)
+        places = torch.cat([deep, F.pixel_unshuffle(middle, 2)], 1).flatten(2).transpose(1, 2)
+        most = max(self.widths)
+        face, places = (F.pad(x.float(), (0, most - x.shape[-1])) for x in (face, places))
+        return torch.cat([face[:, None], places], 1)
+
+    def forward(self, images: Tensor, numbers: Tensor | None = None) -> Tensor:
+        """(N, 3, S, S), or a stem's (N, 1 + P, F) `features`, to (N, T, C).
+
+        `numbers`: (N, hidden) bool, which of the whole face's numbers are looked at; None for all.
+        """
         if self.stem is not None:
-            if images.shape[1] == 3:
-                images = self.features(images)
-            images = self.norm(images.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
+            seen = self.features(images) if images.ndim == 4 else images
+            width, deep = self.widths
+            face = self.face_norm(seen[:, 0, :width])
+            if numbers is not None:
+                face = face * numbers * (numbers.shape[1] / numbers.sum(1, keepdim=True).clamp(1))
+            places = F.linear(self.norm(seen[:, 1:, :deep]), self.patch_embedding.weight.flatten(1))
+            patches = torch.cat([self.face_embedding(face)[:, None], places], 1)
+        else:
+            patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
         whole = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
         return torch.cat([whole, patches], dim=1) + self.position_embedding.weight
 
@@ -174,6 +196,26 @@ class VisionModel(nn.Module):
         self.pre_layrnorm = nn.LayerNorm(config.width, eps=EPS)
         self.encoder = Encoder(config)
         self.post_layernorm = nn.LayerNorm(config.width, eps=EPS)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What of N images is looked at in a training step.
+
+    Source: Li et al. 2023, "Scaling Language-Image Pre-training via Masking", for places.
+
+    Attributes:
+        places: (N, K) int64, 0 to `VisionConfig.places` - 1.
+        numbers: (N, hidden) bool, of a stem's features of the whole face; None for all.
+    """
+
+    places: Tensor
+    numbers: Tensor | None = None
+
+    def rows(self, rows: Tensor, device: torch.device) -> Kept:
+        """Of some of the images."""
+        numbers = None if self.numbers is None else self.numbers[rows].to(device)
+        return Kept(self.places[rows].to(device), numbers)
 
 
 class VisionTower(nn.Module):
@@ -198,26 +240,26 @@ class VisionTower(nn.Module):
         self.vision_model = VisionModel(config)
         self.vision_model.apply(start)
         if (stem := self.vision_model.embeddings.stem) is not None:
-            stem.apply(start_backbone)
+            stem.apply(start_stem)
         # The sum of 2 * depth branches keeps the size of the input.
         for layer in self.vision_model.encoder.layers:
             for part in (layer.self_attn.out_proj, layer.mlp.fc2):  # type: ignore[union-attr]
                 part.weight.data.mul_((2 * config.depth) ** -0.5)  # type: ignore[union-attr,operator]
 
-    def forward(self, images: Tensor, kept: Tensor | None = None) -> Tensor:
-        """(N, 1 + P, C), or (N, 1 + K, C) where only some places are kept.
+    def forward(self, images: Tensor, kept: Kept | None = None) -> Tensor:
+        """(N, T, C), or fewer tokens where only some places are kept.
 
         Args:
             images: (N, 3, S, S), or a stem's features of them.
-            kept: (N, K) int64, the places of each image that are looked at, 0 to P - 1; None for
-                all. Source: Li et al. 2023, "Scaling Language-Image Pre-training via Masking".
+            kept: what of each image is looked at; None for all.
         """
         model = self.vision_model
-        x: Tensor = model.embeddings(images)
+        x: Tensor = model.embeddings(images, None if kept is None else kept.numbers)
         if kept is not None:
-            first = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
-            places = torch.cat([first, kept + 1], 1)[..., None].expand(-1, -1, x.shape[2])
-            x = x.gather(1, places)
+            leading = x.shape[1] - self.config.places
+            first = torch.arange(leading, device=x.device).expand(len(x), -1)
+            places = torch.cat([first, kept.places + leading], 1)
+            x = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
         x = model.pre_layrnorm(x)
         for layer in model.encoder.layers:
             x = run_layer(layer, self.checkpointing and self.training, x)
@@ -246,9 +288,9 @@ def start(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def start_backbone(module: nn.Module) -> None:
-    """Random weights of a backbone to start from: variances that ReLUs keep."""
-    if isinstance(module, nn.Conv2d):
+def start_stem(module: nn.Module) -> None:
+    """Random weights of a stem to start from: variances that ReLUs keep."""
+    if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

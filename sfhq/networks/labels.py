@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from annotate.network.names import ATTRIBUTES, CLASS_COUNT, POINTS, TRACKED
-from sfhq.backbone import Backbone, BackboneShape
+from sfhq.networks.backbone import Backbone, BackboneShape
+from sfhq.networks.names import ATTRIBUTES, CLASS_COUNT, POINTS, TRACKED
 
 # Points whose mean is a place at which features are read: eyes, brows, nose, mouth, chin, cheeks.
 PLACES = (
@@ -149,6 +149,20 @@ class LabelNetwork(nn.Module):
                 in maps of half the side; None gives all pixels. For training: neighbours say
                 nearly the same, and four in four take as long as the rest of the decoder.
         """
+        return self._read(images, phase)[0]
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What it sees before it says anything, for networks that stand on it.
+
+        Returns:
+            (N, C, S / 16, S / 16) and (N, D, S / 32, S / 32) of the backbone, and (N, hidden) about
+            the whole face, 0 or more.
+        """
+        return self._read(images, None)[1]
+
+    def _read(
+        self, images: Tensor, phase: int | None
+    ) -> tuple[Outputs, tuple[Tensor, Tensor, Tensor]]:
         fine, quarter, eighth, sixteenth, deep = self.backbone(images)
         d32 = self.at32(deep)
         d16 = self.at16(torch.cat([_twice(d32), sixteenth], 1))
@@ -167,12 +181,14 @@ class LabelNetwork(nn.Module):
         ).mean((2, 3))
         pooled = [x.float().mean((2, 3)) for x in (deep, sixteenth, d16, d4)]
         read = torch.cat([*pooled, looks, places.detach().flatten(1), shares.sqrt()], 1)
-        face = self.face(F.relu(self.hidden(read))).float()
+        whole = F.relu(self.hidden(read))
+        face = self.face(whole).float()
         spread, seen, pose, gaze, attributes, years = face.split(self.sizes, 1)
-        return Outputs(
+        said = Outputs(
             *(classes, hair, heat, places, spread, seen, pose, gaze, attributes),
             years=years[:, 0],
         )
+        return said, (sixteenth, deep, whole)
 
     def _pixels(self, d2: Tensor, phase: int | None) -> tuple[Tensor, Tensor]:
         """Logits of classes and hair, of all pixels or a quarter of them, and of each 16th pixel.

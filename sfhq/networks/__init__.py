@@ -1,0 +1,1 @@
+"""Networks that several packages read: the backbone, and the label network that stands on it."""
