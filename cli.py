@@ -20,9 +20,13 @@ from curation.commands.labels import curate, labels
 from curation.commands.select import select_command
 from curation.commands.taste import taste
 from encoders.commands.convert import models_convert
-from encoders.commands.flip import flip
+from encoders.commands.flip.experiments import caption_ablate, compare_pretraining, scaling
+from encoders.commands.flip.files import flip_evaluate, flip_export
+from encoders.commands.flip.group import flip
+from encoders.commands.flip.rating import human_eval
+from encoders.commands.flip.reports import fairness_report, probe_command, sketch
+from encoders.commands.flip.train import flip_train
 from encoders.commands.search import search
-from encoders.commands.studies import STUDIES
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
 from sfhq.commands.doctor import doctor_command
@@ -95,8 +99,11 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 models.add_command(models_convert)
 for command in (train_e4e, train_labels, train_pack, train_evaluate):
     train.add_command(command)
-for study in STUDIES:
-    flip.add_command(study)
+for command in (
+    *(flip_train, flip_evaluate, flip_export, caption_ablate, compare_pretraining, scaling),
+    *(probe_command, sketch, fairness_report, human_eval),
+):
+    flip.add_command(command)
 for command in (
     dedup_command(),
     *(curate, explore, labels, taste),

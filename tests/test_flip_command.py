@@ -56,7 +56,8 @@ def test_train_resume_evaluate_export(tmp_path: Path) -> None:
     loaded = load_flip(weights)
     assert loaded.notes["images"] == "4"
     settings = json.loads((run / "settings.json").read_text())
-    assert settings["momentum"] == 0.5 and settings["alpha"] == 0.4
+    assert settings["momentum"] == 0.5 and settings["queue"] == 3
+    assert settings["alpha"] == 0 and settings["lr"] == 1e-3, "the usual ones of tiny"
     assert vocabulary_of(loaded.notes).words == load_tokens().words
     other = sfhq(*arguments, "--lr", 0.1)
     assert other.exit_code == 2 and "other settings" in other.stderr

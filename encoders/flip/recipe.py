@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from encoders.flip.network import FlipConfig
 from sfhq.errors import UsageError
+
+# What a training of each size does unless told otherwise. Networks of few images learn nothing from
+# a queue of keys of a network that knows nothing yet: after thousands of steps all vectors are
+# alike. Large ones have ALBEF's settings. Measured: docs/flip.md.
+FEW: dict[str, Any] = {"lr": 1e-3, "queue": 0, "momentum": 0.9, "alpha": 0.0}
+MANY: dict[str, Any] = {"lr": 3e-4, "queue": 4096, "momentum": 0.995, "alpha": 0.4}
+USUAL: dict[str, dict[str, Any]] = {
+    "tiny": FEW | {"left_out": 0.0},
+    "hybrid": FEW | {"left_out": 0.3},
+    "small": MANY | {"left_out": 0.0},
+    "paper": MANY | {"left_out": 0.0},
+}
 
 
 @dataclass(frozen=True)

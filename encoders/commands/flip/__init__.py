@@ -1,0 +1,1 @@
+"""The group `flip`: training, evaluation, experiments, files to share."""
