@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 pytest.importorskip("tokenizers")
 
 from encoders.flip.data import Captioned
 from encoders.flip.evaluation import retrieve, see
+from encoders.flip.losses import same
 from encoders.flip.network import Flip, FlipConfig
 from encoders.flip.processes import Processes
 from encoders.flip.recipe import FlipRecipe
@@ -72,14 +74,17 @@ def assert_close(a: dict[str, Tensor], b: dict[str, Tensor], limit: float) -> No
     assert worst <= limit
 
 
-def worker(rank: int, folder: str, slices: int) -> None:
+def worker(rank: int, folder: str, slices: int, momentum: float) -> None:
     """A process of two; at top level, so that it can be started anew."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet-{slices}", rank=rank, world_size=2
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
     )
     training = FlipTraining(
-        replace(RECIPE, slices=slices), captioned(), tokens(), processes=Processes(rank, 2)
+        replace(RECIPE, slices=slices, momentum=momentum),
+        captioned(),
+        tokens(),
+        processes=Processes(rank, 2),
     )
     if rank:
         follow_training(training, lambda: None)
@@ -96,13 +101,15 @@ def worker(rank: int, folder: str, slices: int) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("slices", [1, 2])
-def test_two_processes_train_as_one(tmp_path: Path, slices: int) -> None:
+@pytest.mark.parametrize(("slices", "momentum"), [(1, 0.9), (2, 0.9), (1, 0.0)])
+def test_two_processes_train_as_one(tmp_path: Path, slices: int, momentum: float) -> None:
     spawn = multiprocessing.get_context("spawn")
-    both = [spawn.Process(target=worker, args=(r, str(tmp_path), slices)) for r in range(2)]
+    both = [
+        spawn.Process(target=worker, args=(r, str(tmp_path), slices, momentum)) for r in range(2)
+    ]
     for process in both:
         process.start()
-    alone, losses = trained(replace(RECIPE, slices=slices))
+    alone, losses = trained(replace(RECIPE, slices=slices, momentum=momentum))
     for process in both:
         process.join()
         assert process.exitcode == 0
@@ -129,6 +136,28 @@ def test_slices_have_the_contrastive_loss_of_the_whole() -> None:
         _, found = trained(replace(whole, slices=slices))
         torch.testing.assert_close(torch.stack(found), torch.stack(losses), atol=1e-5, rtol=0)
     assert torch.equal(first[0], losses[0])
+
+
+def test_without_momentum_it_is_the_loss_of_clip() -> None:
+    recipe = replace(RECIPE, momentum=0.0, queue=0, alpha=0.0, matching=0.0, clip=1e9)
+    training = FlipTraining(recipe, captioned(), tokens())
+    network, batch = training.network, training._draw()
+    with torch.random.fork_rng():
+        seen = network.image_vectors(network.image_tokens(training._pixels(batch, torch.arange(8))))
+        said = network.text_vectors(batch.ids, batch.mask)
+        logits = seen @ said.T / network.temp
+        keys = training._named(batch, seen, said)
+        wanted = same(keys, keys).float()
+        wanted /= wanted.sum(1, keepdim=True)
+        loss = (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
+        wished = torch.autograd.grad(loss, network.text_proj.weight)[0]
+    training.rng.manual_seed(recipe.seed)
+    found = training.step()["contrast"]
+    assert torch.allclose(found, loss, atol=1e-6)
+    given = network.text_proj.weight.grad
+    assert given is not None and torch.allclose(given, wished, atol=1e-6)
+    with pytest.raises(UsageError, match="2 slices without momentum; wanted a momentum above 0"):
+        replace(recipe, slices=2)
 
 
 def test_checkpointing_changes_nothing() -> None:

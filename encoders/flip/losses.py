@@ -29,7 +29,7 @@ class Keys:
     """What queries are compared with: M samples of an image and one of its captions.
 
     Attributes:
-        images, texts: (M, D) unit vectors of the momentum networks.
+        images, texts: (M, D) unit vectors, of the momentum networks if there are any.
         faces: (M,) int64, see `key_of`.
         drawn: (M,) int64, of the captions that `texts` are.
         captions: (M, K) int64, of all captions of the images; -1 where there are fewer than K.
@@ -95,7 +95,7 @@ class Queue:
         count = min(len(keys.images), self.size)
         at = (torch.arange(count, device=keys.images.device) + self.next) % self.size
         for name in FIELDS:
-            getattr(self._held, name)[at] = getattr(keys, name)[-count:]
+            getattr(self._held, name)[at] = getattr(keys, name)[-count:].detach()
         self.next = (self.next + count) % self.size
         self.filled = min(self.filled + count, self.size)
 
@@ -128,7 +128,7 @@ def contrastive_loss(
 ) -> Tensor:
     """The mean contrastive loss of some rows of a batch, both ways.
 
-    The target of a query is `alpha` times what the momentum networks say, and 1 - `alpha` spread
+    The target of a query is `alpha` times what the keys' networks say, and 1 - `alpha` spread
     evenly over its positives: all keys that belong to it.
 
     Args:

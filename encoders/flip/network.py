@@ -163,7 +163,7 @@ class Flip(nn.Module):
         self.temp.clamp_(COLDEST, WARMEST)
 
     def image_tokens(self, images: Tensor, kept: Kept | None = None) -> Tensor:
-        """(N, T, C) tokens of images (N, 3, S, S) in [-1, 1], or of a stem's features.
+        """(N, 1 + P, C) tokens of images (N, 3, S, S) in [-1, 1], or of a stem's features.
 
         `kept` as of `VisionTower.forward`.
         """

@@ -12,7 +12,7 @@ from sfhq.errors import UsageError
 # What a training of each size does unless told otherwise. Networks of few images learn nothing from
 # a queue of keys of a network that knows nothing yet: after thousands of steps all vectors are
 # alike. Large ones have ALBEF's settings. Measured: docs/flip.md.
-FEW: dict[str, Any] = {"lr": 1e-3, "queue": 0, "momentum": 0.9, "alpha": 0.0}
+FEW: dict[str, Any] = {"lr": 1e-3, "queue": 0, "momentum": 0.0, "alpha": 0.0}
 MANY: dict[str, Any] = {"lr": 3e-4, "queue": 4096, "momentum": 0.995, "alpha": 0.4}
 USUAL: dict[str, dict[str, Any]] = {
     "tiny": FEW | {"left_out": 0.0},
@@ -40,7 +40,8 @@ class FlipRecipe:
         decay: weight decay; gains, biases, the temperature and the class token have none.
         clip: longest gradient; longer ones are shortened.
         queue: keys of earlier steps that are kept.
-        momentum: share that the momentum networks keep in each step.
+        momentum: share that the momentum networks keep in each step; 0 for none: the keys are the
+            networks' own, and have gradients, too.
         alpha: share of the momentum networks in the targets.
         alpha_images: images over which `alpha` rises from 0.
         matching: weight of the matching loss; 0 leaves it out.
@@ -82,6 +83,10 @@ class FlipRecipe:
         if min(self.images, self.batch, self.slices) < 1 or self.batch % self.slices:
             raise UsageError(
                 f"a batch of {self.batch} in {self.slices} slices; wanted slices that divide it"
+            )
+        if not self.momentum and self.slices > 1:
+            raise UsageError(
+                f"{self.slices} slices without momentum; wanted a momentum above 0, such as 0.995"
             )
         if not 0 <= self.left_out < 1:
             raise UsageError(f"left_out is {self.left_out}; wanted 0 or more, below 1")

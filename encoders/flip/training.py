@@ -2,9 +2,10 @@
 
 A step is a batch over all processes. All of them draw the same random numbers for the whole batch
 and each does its rows, so the result does not depend on their number. Keys of the contrastive loss
-need no gradient; they are made for the whole batch first, so a batch that is split into `slices` to
-save memory has exactly the contrastive loss of the whole. The matching loss draws its wrong images
-and texts from one slice, over all processes: with more slices there are fewer to draw from.
+that come from momentum networks need no gradient; they are made for the whole batch first, so a
+batch that is split into `slices` to save memory has exactly the contrastive loss of the whole.
+Without momentum the keys are the networks' own, with gradients, as CLIP's. The matching loss draws
+its wrong images and texts from one slice, over all processes: with more slices there are fewer.
 
 Source: Li et al. 2021, "Align before Fuse"; Dai et al. 2024, "15M Multimodal Facial Image-Text
 Dataset". Unlike the published training, duplicates are no negatives, and networks are selected on a
@@ -192,12 +193,12 @@ class FlipTraining:
         lr = recipe.lr_at(self.images, len(self.data))
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        keys = self._keys(batch)
+        keys = self._keys(batch) if recipe.momentum else None
         self.optimiser.zero_grad(set_to_none=True)
         report = torch.zeros(2, device=self.device)
         for rows in torch.arange(recipe.batch).split(recipe.batch // recipe.slices):
             with self._autocast():
-                contrast, matching = self._losses(batch, keys, rows)
+                contrast, matching, keys = self._losses(batch, keys, rows)
             loss = contrast + recipe.matching * matching
             self.scaler.scale(loss / recipe.slices).backward()
             report += torch.stack([contrast.detach(), matching.detach()]) / recipe.slices
@@ -215,6 +216,7 @@ class FlipTraining:
             )
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        assert keys is not None
         self.queue.push(keys)
         self.images += recipe.batch
         self.steps += 1
@@ -275,7 +277,7 @@ class FlipTraining:
         return self.data.images(which, flipped).to(self.device)
 
     def _keys(self, batch: _Batch) -> Keys:
-        """The keys of the whole batch, over all processes, in its order."""
+        """The momentum networks' keys of the whole batch, over all processes, in its order."""
         recipe = self.recipe
         images, texts = [], []
         for rows in torch.arange(recipe.batch).split(recipe.batch // recipe.slices):
@@ -288,16 +290,16 @@ class FlipTraining:
                 )
             images.append(self.processes.rows(seen.float()))
             texts.append(self.processes.rows(said.float()))
-        return Keys(
-            torch.cat(images),
-            torch.cat(texts),
-            batch.faces.to(self.device),
-            batch.drawn.to(self.device),
-            batch.captions.to(self.device),
-        )
+        return self._named(batch, torch.cat(images), torch.cat(texts))
 
-    def _losses(self, batch: _Batch, keys: Keys, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Both losses of this process's part of a slice."""
+    def _named(self, batch: _Batch, images: Tensor, texts: Tensor) -> Keys:
+        names = (batch.faces, batch.drawn, batch.captions)
+        return Keys(images, texts, *(n.to(self.device) for n in names))
+
+    def _losses(
+        self, batch: _Batch, keys: Keys | None, rows: Tensor
+    ) -> tuple[Tensor, Tensor, Keys]:
+        """Both losses of this process's part of a slice, and the keys; None: the networks' own."""
         recipe, network, processes = self.recipe, self.network, self.processes
         own = self._mine(rows)
         ids, mask = batch.ids.to(self.device), batch.mask.to(self.device)
@@ -305,6 +307,9 @@ class FlipTraining:
         tokens = network.image_tokens(self._pixels(batch, own), kept)
         images = network.image_vectors(tokens)
         texts = network.text_vectors(ids[own], mask[own])
+        if keys is None:
+            both = processes.rows_with_gradients(images), processes.rows_with_gradients(texts)
+            keys = self._named(batch, *both)
         alpha = recipe.alpha * min(1.0, self.images / max(recipe.alpha_images, 1))
         contrast = contrastive_loss(
             *(images, texts, own.to(self.device), keys, self.queue.keys()),
@@ -312,7 +317,7 @@ class FlipTraining:
             alpha,
         )
         if not recipe.matching:
-            return contrast, torch.zeros((), device=self.device)
+            return contrast, torch.zeros((), device=self.device), keys
         those = keys.rows(rows.to(self.device))
         wrong = draw_negatives(
             processes.rows(images),
@@ -338,7 +343,8 @@ class FlipTraining:
             torch.cat([said[place], said[place], said[other]]),
             which,
         )
-        return contrast, matching_loss(logits, wrong.exist[place], wrong.decisions, processes.count)
+        matching = matching_loss(logits, wrong.exist[place], wrong.decisions, processes.count)
+        return contrast, matching, keys
 
     def _validate(self) -> None:
         """At times: retrieval on the held-out images; the best network is kept. Process 0 only."""

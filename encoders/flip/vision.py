@@ -1,7 +1,8 @@
 """A vision transformer with the parameter names of CLIP's image network in `transformers`.
 
-Its tokens are patches of the image or, as in the hybrid form, what the label network sees: the
-places of its feature maps, and the whole face. That needs far fewer images to learn from.
+Its tokens are patches of the image or, as in the hybrid form, what the label network sees: places
+of its feature maps, and in the token of the whole image what it knows of the whole face. That needs
+far fewer images to learn from.
 
 Source: Radford et al. 2021, "Learning Transferable Visual Models From Natural Language
 Supervision"; Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", section 3.1 for the hybrid.
@@ -64,8 +65,8 @@ class VisionConfig:
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image: one for the whole, a stem's one of the face, one per place."""
-        return 1 + (self.stem is not None) + self.places
+        """Tokens of an image: one for the whole, then one per place."""
+        return 1 + self.places
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -161,7 +162,7 @@ class Embeddings(nn.Module):
         return torch.cat([face[:, None], places], 1)
 
     def forward(self, images: Tensor, numbers: Tensor | None = None) -> Tensor:
-        """(N, 3, S, S), or a stem's (N, 1 + P, F) `features`, to (N, T, C).
+        """(N, 3, S, S), or a stem's (N, 1 + P, F) `features`, to (N, 1 + P, C).
 
         `numbers`: (N, hidden) bool, which of the whole face's numbers are looked at; None for all.
         """
@@ -171,12 +172,14 @@ class Embeddings(nn.Module):
             face = self.face_norm(seen[:, 0, :width])
             if numbers is not None:
                 face = face * numbers * (numbers.shape[1] / numbers.sum(1, keepdim=True).clamp(1))
-            places = F.linear(self.norm(seen[:, 1:, :deep]), self.patch_embedding.weight.flatten(1))
-            patches = torch.cat([self.face_embedding(face)[:, None], places], 1)
+            whole = (self.class_embedding + self.face_embedding(face))[:, None]
+            weight = self.patch_embedding.weight.flatten(1)
+            patches = F.linear(self.norm(seen[:, 1:, :deep]), weight)
         else:
             patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
-        whole = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
-        return torch.cat([whole, patches], dim=1) + self.position_embedding.weight
+            whole = self.class_embedding.expand(len(images), 1, -1)
+        tokens = torch.cat([whole.to(patches.dtype), patches], dim=1)
+        return tokens + self.position_embedding.weight
 
 
 class Encoder(nn.Module):
@@ -247,7 +250,7 @@ class VisionTower(nn.Module):
                 part.weight.data.mul_((2 * config.depth) ** -0.5)  # type: ignore[union-attr,operator]
 
     def forward(self, images: Tensor, kept: Kept | None = None) -> Tensor:
-        """(N, T, C), or fewer tokens where only some places are kept.
+        """(N, 1 + P, C), or (N, 1 + K, C) where only some places are kept.
 
         Args:
             images: (N, 3, S, S), or a stem's features of them.
@@ -256,9 +259,8 @@ class VisionTower(nn.Module):
         model = self.vision_model
         x: Tensor = model.embeddings(images, None if kept is None else kept.numbers)
         if kept is not None:
-            leading = x.shape[1] - self.config.places
-            first = torch.arange(leading, device=x.device).expand(len(x), -1)
-            places = torch.cat([first, kept.places + leading], 1)
+            first = torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
+            places = torch.cat([first, kept.places + 1], 1)
             x = x.gather(1, places[..., None].expand(-1, -1, x.shape[2]))
         x = model.pre_layrnorm(x)
         for layer in model.encoder.layers:

@@ -47,7 +47,8 @@ DEFAULT = "flip.safetensors"
     type=click.IntRange(1, 4096),
     default=1,
     show_default=True,
-    help="Parts of a batch done one after the other: less memory, the same contrastive loss.",
+    help="Parts of a batch done one after the other: less memory, the same contrastive loss. "
+    "Needs momentum.",
 )
 @click.option(
     "--queue",
@@ -81,8 +82,8 @@ DEFAULT = "flip.safetensors"
 @click.option(
     "--momentum",
     type=Finite(0, 1),
-    show_default="0.9; small, paper: 0.995",
-    help="Share that the momentum networks keep in each step.",
+    show_default="0; small, paper: 0.995",
+    help="Share that the momentum networks keep in each step. 0: none, keys have gradients.",
 )
 @click.option(
     "--alpha",
