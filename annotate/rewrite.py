@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from sfhq.errors import SfhqError
 from sfhq.parts.part import Part
 from sfhq.parts.records import ColumnType, FaceRecord, Json
 from sfhq.pipeline.settings import option
@@ -92,8 +96,18 @@ class Rewrite(Stage[RewriteSettings]):
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Rewrite the captions of one shard, some at a time."""
         faces = list(records)
-        with ThreadPoolExecutor(self.parallel) as pool:
-            for record, done in zip(faces, pool.map(self._rewrite, faces), strict=True):
+        ended = threading.Event()
+
+        def ask(messages: list[dict[str, str]], seed: int) -> str:
+            if ended.is_set():
+                raise SfhqError("the run has ended")
+            return self.ask(messages, seed)
+
+        # A run that ends early waits for the answers that are under way, and asks nothing more.
+        with ThreadPoolExecutor(self.parallel) as pool, _set_at_end(ended):
+            for record, done in zip(
+                faces, pool.map(partial(self._rewrite, ask), faces), strict=True
+            ):
                 text = done.text if done else ""
                 yield record.with_columns(
                     caption_rewritten=text,
@@ -101,11 +115,19 @@ class Rewrite(Stage[RewriteSettings]):
                     caption_refused=list(done.refused) if done else [],
                 )
 
-    def _rewrite(self, record: FaceRecord) -> Rewritten | None:
+    def _rewrite(self, ask: Ask, record: FaceRecord) -> Rewritten | None:
         from annotate.rewriting.rewrite import rewrite
 
         text = str(record.about.get("caption") or "")
         if not text:
             return None
         said = json.loads(str(record.about["caption_facts"]))
-        return rewrite(text, said, self.ask, self.seed)
+        return rewrite(text, said, ask, self.seed)
+
+
+@contextmanager
+def _set_at_end(ended: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        ended.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,9 +16,12 @@ from annotate.grammar.compose import Grammar
 from annotate.grammar.facts import Facts
 from annotate.grammar.paraphrase import paraphrase
 from annotate.grammar.statistics import flesch, mtld, statistics
+from annotate.rewrite import Rewrite
 from annotate.rewriting.endpoint import KEY, Endpoint
 from annotate.rewriting.rewrite import faults, rewrite
 from sfhq.errors import SfhqError, UsageError
+from sfhq.parts.part import Part
+from sfhq.parts.records import FaceRecord
 
 FACTS: Facts = {"Male": True, "age": "older", "Gray_Hair": True, "Eyeglasses": True}
 
@@ -172,6 +176,25 @@ def test_the_limit_of_requests_is_kept(server: Server) -> None:
     for seed in range(4):
         asking.ask([], seed)
     assert len(waited) == 3 and waited == sorted(waited) and 2.0 < waited[-1] <= 3.0
+
+
+def test_a_run_that_ends_early_asks_nothing_more(tmp_path: Path) -> None:
+    """Of 12 faces with 4 at a time: after an error only what is under way is waited for."""
+    caption = Grammar().caption(FACTS, 1)
+    about = {"caption": caption.text, "caption_facts": json.dumps(caption.said)}
+    faces = [FaceRecord(str(i), about=about) for i in range(12)]
+    asked: list[int] = []
+
+    def ask(messages: list[dict[str, str]], seed: int) -> str:
+        asked.append(seed)
+        if len(asked) == 5:
+            raise SfhqError("no answer")
+        time.sleep(0.05)
+        return "This is no caption."
+
+    with pytest.raises(SfhqError, match="no answer"):
+        list(Rewrite(ask, "toy", parallel=4)(faces, Part.create(tmp_path / "part")))
+    assert len(asked) <= 10, "of each face under way one question more at most"
 
 
 def test_paraphrases_keep_the_facts() -> None:
