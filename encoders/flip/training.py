@@ -59,7 +59,7 @@ class _Batch:
 
 
 @torch.inference_mode()
-def stem_features(network: Flip, data: Captioned, batch: int = 32) -> Tensor:
+def stem_features(network: Flip, data: Captioned, batch: int = 8) -> Tensor:
     """(2, N, 1 + P, F) float16: what a hybrid's stem sees of images, and of their mirror images."""
     device, found = network.temp.device, []
     for mirror in (False, True):

@@ -158,7 +158,7 @@ class LabelNetwork(nn.Module):
             (N, C, S / 16, S / 16) and (N, D, S / 32, S / 32) of the backbone, and (N, hidden) about
             the whole face, 0 or more.
         """
-        return self._read(images, None)[1]
+        return self._read(images, 0)[1]  # of the pixels only what areas need, and a quarter
 
     def _read(
         self, images: Tensor, phase: int | None
