@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,28 +27,6 @@ from sfhq.pipeline.workers import Batch
 
 ROOT = Path(__file__).parent.parent
 PATHS = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[None]:
-    """A Ray cluster of two nodes on this machine, with one core each."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    before, handler = {**os.environ}, signal.getsignal(signal.SIGTERM)
-    os.environ.update(
-        PYTHONPATH=PATHS, RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"
-    )
-    args: Any = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    made: Any = Cluster(initialize_head=True, head_node_args={**args, "include_dashboard": False})
-    made.add_node(**args)
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-    made.shutdown()
-    signal.signal(signal.SIGTERM, handler)  # Ray puts its own in place
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def run(root: Path, log: str = "", sleep: float = 0.0, engine: Ray | None = None) -> Part:
