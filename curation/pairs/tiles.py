@@ -29,7 +29,7 @@ from curation.pairs.walk import Pairs
 from sfhq.errors import SfhqError
 from sfhq.images import write_atomic
 
-AXIS = 16  # tiles along one side of the triangle, unless they would be too small or too large
+AXIS = 8  # tiles along one side of the triangle, unless they would be too small or too large
 LARGEST = 2**18  # places a side: 200 MB of codes of 768
 MOST_PAIRS = 2**25  # of one tile; 0.8 GB
 
