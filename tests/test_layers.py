@@ -29,7 +29,7 @@ ROOMS = {
         "backbone tensors",
         "parts",
         "pipeline",
-        "weights faces",
+        "faces remote weights",
         "imports ingest synthesis render training",
         "publish",
         "export sheet doctor",
