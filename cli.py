@@ -35,6 +35,7 @@ from sfhq.commands.imports import import_command
 from sfhq.commands.models import models
 from sfhq.commands.parts import sheet, show, table
 from sfhq.commands.publish import card, licences, lineage, sign, validate, verify
+from sfhq.commands.remote import pull, push
 from sfhq.commands.stages import RunCommand, StageCommand
 from sfhq.commands.train import train
 from sfhq.console import FOLDER, Command, say
@@ -109,7 +110,7 @@ for command in (
     *(curate, explore, labels, taste),
     *(export_command, import_command, RunCommand(_finish), RunCommand(tell_funnel, FUNNEL)),
     *(show, table, sheet, demo, select_command),
-    *(verify, sign, lineage, licences, validate, card),
+    *(push, pull, verify, sign, lineage, licences, validate, card),
     *(annotations_group, train, flip, search, models, doctor_command),
 ):
     main.add_command(command)

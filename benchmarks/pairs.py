@@ -2,6 +2,7 @@
 
 python benchmarks/pairs.py --count 100000            # three searches and the float64 reference
 python benchmarks/pairs.py --greedy 425000           # a complete de-duplication: time and memory
+python benchmarks/pairs.py --tiles 100000            # the same in one piece and by tiles
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ import argparse
 import importlib.util
 import json
 import resource
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from curation.pairs.manifest import TileSearch
+from curation.pairs.packed import pack
 from curation.pairs.search import BLOCK, all_pairs, greedy_best_first
+from curation.pairs.tiles import side_for, tiles_of
+from curation.pairs.walk import walk
+from sfhq.pipeline.workers import Local
 
 Vectors = npt.NDArray[np.float32]
 Found = set[tuple[int, int]]
@@ -152,11 +160,49 @@ def greedy(count: int, width: int, decay: float) -> None:
     print(json.dumps(found), flush=True)
 
 
+def tiles(count: int, width: int, decay: float, workers: int) -> None:
+    """De-duplicate vectors in one piece and by tiles of worker processes; print seconds as JSON."""
+    x = clustered(count, width, decay)
+    order = np.arange(count)
+    all_pairs(x[:8000], THRESHOLD)  # builds the kernel
+    start = time.perf_counter()
+    whole = greedy_best_first(lambda i: x[i], order, THRESHOLD, BLOCK)
+    seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        start = time.perf_counter()
+        packed = pack(lambda i: x[i], order, order, root / "vectors.npy")
+        packing = time.perf_counter() - start
+        search = TileSearch(root, "dedup", root / "tiles", root / "proof.json", THRESHOLD)
+        start = time.perf_counter()
+        pairs = search.find(lambda i: x[i], order, order, Local(workers))
+        dropped = walk(pairs, order)
+        by_tiles = time.perf_counter() - start
+        number = len([*tiles_of(count, 0, side_for(packed.count))])
+        proof = (root / "proof.json").stat().st_size
+    assert dropped == whole
+    found = {
+        "count": count,
+        "width": width,
+        "workers": workers,
+        "tiles": number,
+        "pairs": len(pairs),
+        "dropped": len(dropped),
+        "whole_seconds": round(seconds, 1),
+        "tiles_seconds": round(by_tiles, 1),
+        "of_which_packing": round(packing, 1),
+        "proof_bytes": proof,
+    }
+    print(json.dumps(found), flush=True)
+
+
 def main() -> None:
     """Run the benchmarks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, help="compare the searches on this many vectors")
     parser.add_argument("--greedy", type=int, help="de-duplicate this many vectors")
+    parser.add_argument("--tiles", type=int, help="de-duplicate this many vectors by tiles")
+    parser.add_argument("--workers", type=int, default=2, help="processes that do tiles")
     parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--decay", type=float, default=1.0)
     parser.add_argument("--no-oracle", action="store_true", help="skip the float64 reference")
@@ -165,6 +211,8 @@ def main() -> None:
         compare(given.count, given.width, given.decay, not given.no_oracle)
     if given.greedy is not None:
         greedy(given.greedy, given.width, given.decay)
+    if given.tiles is not None:
+        tiles(given.tiles, given.width, given.decay, given.workers)
 
 
 if __name__ == "__main__":

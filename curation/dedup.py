@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from curation.pairs.search import (
-    BLOCK,
-    WAYS,
-    Progress,
-    Way,
-    first_violation,
-    greedy_best_first,
-    search_key,
-)
+from curation.pairs.finders import SEARCHES, Dropped, Finder, Search, Tiled, Whole
+from curation.pairs.manifest import TileSearch, require_proof
+from curation.pairs.search import BLOCK, WAYS, Way, first_violation
 from curation.sharpness import Detail, photo_details
 from sfhq.errors import IntegrityError, UsageError, apart
 from sfhq.images import write_atomic
@@ -29,11 +24,13 @@ from sfhq.parts.part import Part
 from sfhq.parts.records import Array, ColumnType, FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Scope, Stage
+from sfhq.pipeline.workers import engine_in_use
 
 # A threshold means nothing without its encoder. 0.92 is what SFHQ states for CLIP ViT-L/14@336;
 # dlib's was set where augmented copies of a face end and other people begin (docs/dedup.md).
 THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
 WORST = float("inf")
+PROOF = "dedup.tiles.json"  # of a search by tiles
 
 Order = npt.NDArray[np.int64]
 # -score, prior distance, -pixels, `Detail` turned round, length of the source's path, face id
@@ -65,6 +62,13 @@ class DedupSettings:
         Literal["auto", "int8", "bf16", "f32"],
         option("Arithmetic of the search for pairs; changes the speed only."),
     ] = "auto"
+    search: Annotated[
+        Literal["auto", "whole", "tiles"],
+        option(
+            "Whether pairs are looked for in this process or by the workers, in tiles; changes "
+            "the speed only. auto: tiles on a Ray cluster."
+        ),
+    ] = "auto"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,8 @@ class Dedup(Stage[DedupSettings]):
         published: roots of published parts: their photos are kept first, and no photo near one of
             them is kept.
         way: how pairs are looked for; changes the speed only.
+        search: where, see `curation.pairs.finders`. By tiles, `audit/dedup.tiles.json` names each
+            tile with the number and digest of its pairs.
     """
 
     name: ClassVar[str] = "dedup"
@@ -108,8 +114,11 @@ class Dedup(Stage[DedupSettings]):
     block: int = BLOCK
     published: tuple[Path, ...] = ()
     way: Way = "auto"
+    search: Search = "auto"
 
     def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise UsageError(f"search is {self.search!r}; wanted one of {', '.join(SEARCHES)}")
         if self.way not in WAYS:
             raise UsageError(f"way is {self.way!r}; wanted one of {', '.join(WAYS)}")
         if self.threshold is not None and not -1.0 <= self.threshold <= 1.0:
@@ -118,7 +127,12 @@ class Dedup(Stage[DedupSettings]):
     @classmethod
     def build(cls, settings: DedupSettings, recipe: Recipe, part: Path) -> Dedup:
         """The stage that a recipe describes."""
-        return cls(threshold=settings.threshold, published=settings.published, way=settings.way)
+        return cls(
+            threshold=settings.threshold,
+            published=settings.published,
+            way=settings.way,
+            search=settings.search,
+        )
 
     def check(self, part: Part) -> None:
         """Refuse published parts that cannot be compared, and an encoder without a threshold."""
@@ -173,25 +187,17 @@ class Dedup(Stage[DedupSettings]):
             return np.asarray([*range(frozen), *best], dtype=np.int64)
 
         order = ordered(range(frozen, len(names)))
-        progress = Progress(
-            part.root / "audit" / "dedup.progress.npz",
-            search_key(vectors.rows, order, threshold, frozen, self.block),
-        )
-        part.make_room(progress.file)
-        dropped = greedy_best_first(
-            vectors.rows, order, threshold, self.block, frozen, self.way, progress=progress
-        )
+        finder = self._finder(part, vectors, threshold, frozen)
+        dropped = finder.first(order)
         if unjudged.keys() & dropped.keys():
-            near = self._with_neighbours(vectors, order, threshold, frozen, dropped)
+            near = finder.near(order, dropped)
             blind = [i for i in near if i in unjudged]
             found = photo_details(part, [unjudged[i] for i in blind])
             for i, detail in zip(blind, found, strict=True):
                 ranks[i - frozen] = with_detail(ranks[i - frozen], detail)
-            dropped = greedy_best_first(
-                vectors.rows, ordered(near), threshold, self.block, frozen, self.way
-            )
+            dropped = finder.again(ordered(near))
         _write_audit(part, names, dropped)
-        progress.finish()
+        finder.finish()
         for index, shard in enumerate(shards, start=frozen):
             record = FaceRecord(names[index][1], shard=shard)
             if index in dropped:
@@ -205,24 +211,18 @@ class Dedup(Stage[DedupSettings]):
             else:
                 yield record
 
-    def _with_neighbours(
-        self,
-        vectors: Vectors,
-        order: Order,
-        threshold: float,
-        frozen: int,
-        dropped: Mapping[int, tuple[int, float]],
-    ) -> list[int]:
-        """All indices from `frozen` on that have a near-duplicate from `frozen` on, or are dropped.
-
-        Kept ones have dropped neighbours only, so these are looked for among the dropped. An order
-        within the others decides nothing, and photos need not be read to make one.
-        """
-        gone = [i for i in order.tolist() if i in dropped]
-        stayed = [i for i in order[frozen:].tolist() if i not in dropped]
-        turned = np.asarray([*gone, *stayed], dtype=np.int64)
-        near = greedy_best_first(vectors.rows, turned, threshold, self.block, len(gone), self.way)
-        return sorted([*gone, *near])
+    def _finder(self, part: Part, vectors: Vectors, threshold: float, frozen: int) -> Finder:
+        """What looks for pairs: this process, or the workers of the run."""
+        audit = part.root / "audit"
+        progress, proof = audit / "dedup.progress.npz", audit / PROOF
+        part.make_room(progress)
+        engine = engine_in_use()
+        if self.search == "whole" or (self.search == "auto" and not engine.spreads):
+            return Whole(vectors.rows, threshold, frozen, progress, proof, self.block, self.way)
+        folder = audit / "dedup.tiles.part"
+        part.make_room(folder / "vectors.npy")
+        tiles = TileSearch(part.root, self.name, folder, proof, threshold, frozen, self.way)
+        return Tiled(vectors.rows, tiles, vectors.together, engine)
 
 
 def rank(record: FaceRecord) -> Rank:
@@ -302,11 +302,11 @@ class Vectors:
         self.part = part
         self._parts = [part]
         self._width = 0
-        self.places: list[tuple[int, int, int]] = []  # part, shard, row
+        self._places = array("q")  # part, shard, row of each
 
     def add(self, shard: int, row: int) -> None:
         """Register the next index: its shard, and its row in the embedding's array."""
-        self.places.append((0, shard, row))
+        self._places.extend((0, shard, row))
 
     def add_published(self, other: Part) -> list[str]:
         """Register all photos of another part that stayed; their face ids."""
@@ -314,8 +314,7 @@ class Vectors:
         ids = []
         for record in other.faces():
             if "embedding" in record.rows:
-                place = (len(self._parts) - 1, record.shard, record.rows["embedding"])
-                self.places.append(place)
+                self._places.extend((len(self._parts) - 1, record.shard, record.rows["embedding"]))
                 ids.append(record.face_id)
         return ids
 
@@ -325,8 +324,20 @@ class Vectors:
         Raises:
             IntegrityError: as `rows`.
         """
-        for start in range(0, len(self.places), BLOCK):
-            self.rows(np.arange(start, min(start + BLOCK, len(self.places)), dtype=np.int64))
+        count = len(self._places) // 3
+        for start in range(0, count, BLOCK):
+            self.rows(np.arange(start, min(start + BLOCK, count), dtype=np.int64))
+
+    def _of(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """(n, 3): part, shard and row of some indices."""
+        places = np.frombuffer(self._places, dtype=np.int64).reshape(-1, 3)
+        found: npt.NDArray[np.int64] = places[indices]
+        return found
+
+    def together(self, order: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The places of an order, those whose vectors lie in one file after each other."""
+        part, shard, _ = self._of(order).T
+        return np.lexsort((shard, part))
 
     def rows(self, indices: npt.NDArray[np.int64]) -> Array:
         """(n, D) float32 embeddings, finite and of unit length.
@@ -335,8 +346,7 @@ class Vectors:
             IntegrityError: an array is missing, damaged or was changed, or has another width.
         """
         by_shard: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
-        for place, index in enumerate(indices.tolist()):
-            part, shard, row = self.places[index]
+        for place, (part, shard, row) in enumerate(self._of(indices).tolist()):
             some = by_shard.setdefault((part, shard), ([], []))
             some[0].append(place)
             some[1].append(row)
@@ -356,9 +366,7 @@ class Vectors:
         return np.empty((0, 0), dtype=np.float32) if result is None else result
 
 
-def _write_audit(
-    part: Part, names: list[tuple[str, str]], dropped: dict[int, tuple[int, float]]
-) -> None:
+def _write_audit(part: Part, names: list[tuple[str, str]], dropped: Dropped) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -392,6 +400,9 @@ def verify(part: Part, threshold: float, published: Sequence[Path] = ()) -> int:
     """
     vectors = Vectors(part)
     names: list[str] = []
+    proof = part.root / "audit" / PROOF
+    if proof.exists():
+        require_proof(proof)
     for other in published_parts(part, published):
         names.extend(f"{other.name}/{i}" for i in vectors.add_published(other))
     frozen = len(names)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,28 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from tiny import write_networks
 
     return write_networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[None]:
+    """A Ray cluster of two nodes on this machine, with one core each."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    tests = Path(__file__).parent
+    before, handler = {**os.environ}, signal.getsignal(signal.SIGTERM)
+    os.environ.update(
+        PYTHONPATH=f"{tests.parent}{os.pathsep}{tests}",
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    )
+    args: Any = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    made: Any = Cluster(initialize_head=True, head_node_args={**args, "include_dashboard": False})
+    made.add_node(**args)
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    made.shutdown()
+    signal.signal(signal.SIGTERM, handler)  # Ray puts its own in place
+    os.environ.clear()
+    os.environ.update(before)

@@ -18,6 +18,7 @@ from tiny import embedded_part, finish, finish_about, tree, unit
 import curation.dedup
 import curation.pairs.cosines
 from curation.dedup import Dedup, verify
+from curation.pairs.finders import Search
 from curation.pairs.search import exact_cosine, first_violation, greedy_best_first, neighbours_above
 from curation.sharpness import Detail, coarseness, level, sharpness
 from sfhq.errors import IntegrityError, UsageError
@@ -178,11 +179,12 @@ def audit(part: Part) -> dict[str, tuple[str, float]]:
     return {r["dropped"]: (r["kept"], r["similarity"]) for r in rows}
 
 
-def test_the_stage_is_the_oracle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("search", ["whole", "tiles"])
+def test_the_stage_is_the_oracle(tmp_path: Path, search: Search) -> None:
     vectors = clustered(50, 16, 0.3, seed=7)
     realism = np.random.default_rng(8).permutation(50).astype(float).tolist()
     part = embedded_part(tmp_path / "part", vectors, prior_distance=realism, shard_size=8)
-    records = dedup(part, Dedup(0.92, block=9))
+    records = dedup(part, Dedup(0.92, block=9, search=search))
     wanted = oracle(vectors, np.argsort(realism), 0.92)
     assert list(records) == [f"f{i:04d}" for i in range(50)]
     assert [i for i, r in enumerate(records.values()) if not r.alive] == sorted(wanted)
@@ -285,9 +287,11 @@ def test_a_damaged_file_does_not_win(tmp_path: Path) -> None:
     assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0001"]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("seed", "search"), [*((seed, "whole") for seed in range(5)), (0, "tiles"), (1, "tiles")]
+)
 def test_only_photos_with_neighbours_are_read_and_the_choice_is_the_whole_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, search: Search
 ) -> None:
     """As if the sharpness of every photo had been known from the start."""
     vectors = clustered(80, 16, 0.3, seed)
@@ -300,7 +304,7 @@ def test_only_photos_with_neighbours_are_read_and_the_choice_is_the_whole_order(
 
     monkeypatch.setattr(curation.dedup, "photo_details", seen)
     part = embedded_part(tmp_path / "part", vectors, shard_size=9)
-    found = dedup(part, Dedup(0.92, block=7))
+    found = dedup(part, Dedup(0.92, block=7, search=search))
     wanted = oracle(vectors, np.argsort(-known, kind="stable"), 0.92)
     assert [i for i, r in enumerate(found.values()) if not r.alive] == sorted(wanted)
     assert audit(part) == {f"f{i:04d}": (f"f{k:04d}", cosine) for i, (k, cosine) in wanted.items()}

@@ -29,7 +29,7 @@ ROOMS = {
         "tensors",
         "parts",
         "pipeline",
-        "weights faces",
+        "faces remote weights",
         "imports ingest synthesis render training",
         "networks publish",
         "export sheet doctor",

@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from toy_stages import SHARD_SIZE, Dedup, Invert, Sample, run_all, tree
+from toy_stages import SHARD_SIZE, Dedup, Invert, Sample, note, run_all, tree
 
 from cli import main
-from sfhq.errors import MissingExtra, UsageError
+from sfhq.errors import MissingExtra, SfhqError, UsageError
 from sfhq.parts.part import Part
 from sfhq.pipeline import cluster
 from sfhq.pipeline.cluster import Ray, Share, shares_of
 from sfhq.pipeline.engine import run_stage
+from sfhq.pipeline.workers import Batch
 
 ROOT = Path(__file__).parent.parent
 PATHS = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[None]:
-    """A Ray cluster of two nodes on this machine, with one core each."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    before, handler = {**os.environ}, signal.getsignal(signal.SIGTERM)
-    os.environ.update(
-        PYTHONPATH=PATHS, RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"
-    )
-    args: Any = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    made: Any = Cluster(initialize_head=True, head_node_args={**args, "include_dashboard": False})
-    made.add_node(**args)
-    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-    made.shutdown()
-    signal.signal(signal.SIGTERM, handler)  # Ray puts its own in place
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def run(root: Path, log: str = "", sleep: float = 0.0, engine: Ray | None = None) -> Part:
@@ -136,9 +117,38 @@ def test_an_error_of_a_stage_is_the_stage_s_own(nodes: None, tmp_path: Path) -> 
 def test_a_share_larger_than_the_cluster_is_refused(nodes: None, tmp_path: Path) -> None:
     part = Part.create(tmp_path / "part")
     engine = Ray(1, shares={"sample": Share(1, 1)})
-    with pytest.raises(UsageError, match="a worker of sample wants 1 GPU, the Ray cluster has 0"):
+    with pytest.raises(
+        UsageError, match="a worker of sample wants 1 GPU, no machine of the Ray cluster has more"
+    ):
         run_stage(Sample(), part, engine=engine)
+    with pytest.raises(UsageError, match=r"wants 2 CPU, no machine .* has more than 1"):
+        run_stage(Sample(), part, engine=Ray(1, shares={"sample": Share(2)}))  # two have one each
     assert part.shards("sample") == []
+
+
+@dataclass(frozen=True)
+class Stall:
+    """Does numbers; one of them takes for ever at the first try."""
+
+    folder: Path
+
+    def __call__(self, number: int) -> int:
+        note(str(self.folder / "log"), number, os.getpid())
+        if number == 1 and not (self.folder / "begun").exists():
+            (self.folder / "begun").touch()
+            time.sleep(600)
+        return number
+
+
+def test_what_a_stalled_worker_was_in_is_done_by_another(nodes: None, tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "dedup.json").write_text("{}")
+    done: list[int] = []
+    batch = Batch(Stall(tmp_path), range(6), done.append, tmp_path, "dedup")
+    Ray(2, slow_seconds=1.0).each(batch)
+    assert sorted(done) == list(range(6))
+    by = [line.split()[1] for line in (tmp_path / "log").read_text().splitlines() if line[0] == "1"]
+    assert len(by) == len({*by}) == 2
 
 
 def test_shares_are_read() -> None:
@@ -162,6 +172,30 @@ def test_options_of_ray_are_refused_without_it(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["dedup", str(tmp_path), "--address", "auto"])
     assert done.exit_code == 2
     assert "--address belongs to --engine ray" in done.output
+
+
+def test_a_run_on_ray_prints_nothing_of_ray_s_own(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "cli", "ingest", str(ROOT / "sfhq" / "samples")]
+    command += [str(tmp_path / "part"), "--engine", "ray"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0
+    assert done.stderr == "sfhq: 2 files passed over: 1 .md, 1 no suffix\n"
+
+
+class Unimportable:
+    """Work of a module that the workers do not have."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, ("no_such_module",)
+
+
+def test_a_machine_without_a_module_is_named(nodes: None, tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "dedup.json").write_text("{}")
+    work: Any = Unimportable()
+    with pytest.raises(SfhqError, match="has no module no_such_module; install the same sfhq"):
+        Ray(1).each(Batch(work, range(2), print, tmp_path, "dedup"))
 
 
 @pytest.mark.parametrize(

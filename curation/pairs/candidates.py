@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from curation.pairs.bound import SAMPLE, float32_slack, plan_codes
+from curation.pairs.bound import SAMPLE, Plan, float32_slack, plan_codes
 from curation.pairs.cosines import BLOCK, RECHECK, Places, over
 from curation.pairs.native import NONE, CodedVectors, levels, path
 from sfhq.kernels import BuildError, cpu_features
@@ -89,9 +90,39 @@ class ProductVectors:
         self.count += len(vectors)
 
 
-def candidates_for(
-    rows: Rows, order: Places, threshold: float, way: Way, threads: int | None, kept: Rows
-) -> Candidates:
+@dataclass(frozen=True)
+class Look:
+    """How the candidates among some vectors are looked for; chosen once, for any number of them.
+
+    Attributes:
+        threshold: the cosine.
+        dimension: D.
+        bf16: of float products.
+        plan: of codes; None for float products.
+        instructions: of codes, as `curation.pairs.native.path`.
+    """
+
+    threshold: float
+    dimension: int
+    bf16: bool = False
+    plan: Plan | None = None
+    instructions: int = NONE
+
+    def among(self, count: int, threads: int | None, kept: Rows) -> Candidates:
+        """Nothing kept yet, and room for `count` vectors and a block that is searched.
+
+        Args:
+            count: the most that will be kept.
+            threads: for the codes; None takes all.
+            kept: as `ProductVectors`.
+        """
+        if self.plan is None:
+            return ProductVectors(self.threshold, self.dimension, self.bf16, kept)
+        # A block lies beside the kept ones while it is searched.
+        return CodedVectors(self.plan, self.threshold, count + BLOCK, self.instructions, threads)
+
+
+def choose_look(rows: Rows, order: Places, threshold: float, way: Way) -> Look:
     """The quickest first look on this machine.
 
     Args:
@@ -100,8 +131,6 @@ def candidates_for(
         threshold: the cosine.
         way: "auto" takes codes if they pay and the kernel works here, else bfloat16 if the
             processor multiplies it, else float32.
-        threads: for the codes; None takes all.
-        kept: as `ProductVectors`.
 
     Raises:
         BuildError: "int8", and the kernel cannot be built or run here.
@@ -118,15 +147,27 @@ def candidates_for(
                 raise BuildError("this processor has neither AVX2 nor AVX-512 VNNI")
             step = max(len(order) // SAMPLE, 1)
             plan = plan_codes(rows(order[::step][:SAMPLE]), threshold, levels(instructions))
-            # A block lies beside the kept ones while it is searched.
-            return CodedVectors(plan, threshold, len(order) + BLOCK, instructions, threads)
+            return Look(threshold, dimension, plan=plan, instructions=instructions)
         except BuildError as error:
             if way == "int8":
                 raise
             warnings.warn(
                 f"no kernel for pairs: {error}; going on with float products, which are slower",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     bf16 = way == "bf16" or (way == "auto" and worth and "avx512_bf16" in cpu_features().split())
-    return ProductVectors(threshold, dimension, bf16, kept)
+    return Look(threshold, dimension, bf16)
+
+
+def candidates_for(
+    rows: Rows, order: Places, threshold: float, way: Way, threads: int | None, kept: Rows
+) -> Candidates:
+    """The quickest first look on this machine, with room for all vectors.
+
+    Args:
+        rows, order, threshold, way: as `choose_look`, with its errors.
+        threads: for the codes; None takes all.
+        kept: as `ProductVectors`.
+    """
+    return choose_look(rows, order, threshold, way).among(len(order), threads, kept)

@@ -11,6 +11,7 @@ this process is killed, Ray ends its workers, and the same command goes on.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import pickle
@@ -19,7 +20,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sfhq.errors import MissingExtra, SfhqError, UsageError
-from sfhq.pipeline.workers import R, T, unpack
+from sfhq.pipeline.workers import Batch, R, T, unpack
 
 RETRIES = 3  # an item that ends its worker more often ends the run
 SLOW = 10  # times the longest item so far: then one that idle workers wait for is given to them
@@ -72,27 +73,20 @@ class Ray:
     def __post_init__(self) -> None:
         connect_module()
 
-    def each(
-        self,
-        work: Callable[[T], R],
-        items: Iterable[T],
-        taken: Callable[[R], None],
-        root: Path,
-        name: str,
-    ) -> None:
+    def each(self, batch: Batch[T, R]) -> None:
         """As `sfhq.pipeline.workers.Engine.each`."""
-        todo = iter(items)
+        todo = iter(batch.items)
         first = next(todo, None)
         if first is None:
             return
         self._connect()
-        share = self.shares.get(name, Share())
-        _require_room(share, name)
-        lease = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-        _wait_for_earlier(lease, root)
-        run = _Run(work, share, self, root, name, lease)
+        share = self.shares.get(batch.name, Share())
+        _require_room(share, batch.name)
+        lease = hashlib.sha256(str(batch.root.resolve()).encode()).hexdigest()[:16]
+        _wait_for_earlier(lease, batch.root)
+        run = _Run(batch, share, self, lease)
         try:
-            run.all(_chain(first, todo), taken)
+            run.all(itertools.chain([first], todo))
         finally:
             run.end()
 
@@ -193,20 +187,21 @@ def _own_signals() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _chain(first: T, rest: Iterator[T]) -> Iterator[T]:
-    yield first
-    yield from rest
-
-
 def _require_room(share: Share, name: str) -> None:
-    """Refuse what could only wait for ever."""
-    there = connect_module().cluster_resources()
+    """Refuse what could only wait for ever: a worker that no machine has room for."""
+    nodes = [n["Resources"] for n in connect_module().nodes() if n["Alive"]]
     for what, wanted in (("CPU", share.cpus), ("GPU", share.gpus)):
-        if wanted > there.get(what, 0):
+        most = max((n.get(what, 0.0) for n in nodes), default=0.0)
+        if wanted > most:
             raise UsageError(
-                f"a worker of {name} wants {wanted:g} {what}, the Ray cluster has "
-                f"{there.get(what, 0):g}; give a smaller --share, or add machines to it"
+                f"a worker of {name} wants {wanted:g} {what}, no machine of the Ray cluster has "
+                f"more than {most:g}; give a smaller --share, or add a larger machine"
             )
+    if not any(n.get("CPU", 0) >= share.cpus and n.get("GPU", 0) >= share.gpus for n in nodes):
+        raise UsageError(
+            f"a worker of {name} wants {share.cpus:g} CPU and {share.gpus:g} GPU on one machine, "
+            "which none of the Ray cluster has; give a smaller --share"
+        )
 
 
 def _wait_for_earlier(lease: str, root: Path) -> None:
@@ -224,26 +219,36 @@ def _wait_for_earlier(lease: str, root: Path) -> None:
 
 
 class Worker:
-    """What an actor holds: the work, unpacked once.
+    """What an actor holds: the work, unpacked at the first call.
 
     Args:
-        packed: reference to (n,) uint8, the pickled work, in a list, so that a worker that Ray
-            starts again asks for it again; a machine keeps one copy for all its workers.
-        threads: for its libraries.
+        threads: for the work's libraries.
         folder: the working folder of the run, to which relative paths belong.
     """
 
-    def __init__(self, packed: list[Any], threads: int, folder: str) -> None:
+    def __init__(self, threads: int, folder: str) -> None:
         with suppress(OSError):
             os.chdir(folder)
-        self.work = unpack(memoryview(connect_module().get(packed[0])), threads)
+        self.threads = threads
+        self.work: Any = None
 
-    def ready(self, path: str) -> str:
-        """Digest of a file, or "" where this machine has none."""
+    def ready(self, packed: list[Any], path: str) -> str:
+        """Unpack the work; digest of a file, or "" where this machine has none.
+
+        Args:
+            packed: reference to (n,) uint8, the pickled work, in a list, so that Ray hands over
+                the reference; a machine keeps one copy for all its workers.
+            path: of the file.
+        """
+        # No argument of the constructor: those a worker that is started again might not get again.
+        if self.work is None:
+            data = memoryview(connect_module().get(packed[0]))
+            self.work = unpack(data, self.threads)
         return _digest(Path(path))
 
-    def do(self, item: Any) -> Any:
-        """Do one item."""
+    def do(self, packed: list[Any], item: Any) -> Any:
+        """Do one item; `packed` as in `ready`, for a worker that was started again."""
+        self.ready(packed, "")
         return self.work(item)
 
 
@@ -256,111 +261,127 @@ def _digest(path: Path) -> str:
 
 @dataclass
 class _Task:
-    """Something that an actor was asked for; `item` is empty while it starts."""
+    """Something that an actor was asked for; `item` is empty while it starts.
+
+    Attributes:
+        moved: whether the item was taken from a slow worker before.
+        ended: whether this worker was too slow, and has been told to end.
+    """
 
     actor: Any
     item: tuple[Any, ...]
+    moved: bool = False
+    ended: bool = False
     began: float = field(default_factory=time.monotonic)
 
 
 class _Run:
     """The workers of one stage, and who is in which item."""
 
-    def __init__(
-        self,
-        work: Callable[[Any], Any],
-        share: Share,
-        engine: Ray,
-        root: Path,
-        name: str,
-        lease: str,
-    ) -> None:
+    def __init__(self, batch: Batch[Any, Any], share: Share, engine: Ray, lease: str) -> None:
         self.ray = connect_module()
-        self.engine, self.root, self.name = engine, root, name
-        self.packed = self.ray.put(np.frombuffer(pickle.dumps(work), dtype=np.uint8))
-        kind = self.ray.remote(Worker)
-        threads = max(1, int(share.cpus))
+        self.batch, self.engine, self.share, self.lease = batch, engine, share, lease
+        self.packed = [self.ray.put(np.frombuffer(pickle.dumps(batch.work), dtype=np.uint8))]
         # Its digest shows that a worker sees this part: the run has just written this file.
-        self.proof = (root / "records" / f"{name}.json").absolute()
-        self.actors = [
-            kind.options(
-                name=f"{lease} {number}",
-                num_cpus=share.cpus,
-                num_gpus=share.gpus,
-                max_restarts=-1,
-                max_task_retries=RETRIES,
-            ).remote([self.packed], threads, str(Path.cwd()))
-            for number in range(engine.workers)
-        ]
+        self.proof = (batch.root / "records" / f"{batch.name}.json").absolute()
+        self.actors: list[Any] = []
         self.tasks: dict[Any, _Task] = {}
         self.longest = 0.0
-        self.moved: set[int] = set()  # ids of items that were taken from a slow worker
 
-    def all(self, items: Iterator[Any], taken: Callable[[Any], None]) -> None:
+    def _start(self) -> None:
+        """Start one more worker."""
+        options = self.ray.remote(Worker).options(
+            name=f"{self.lease} {len(self.actors)}",
+            num_cpus=self.share.cpus,
+            num_gpus=self.share.gpus,
+            max_restarts=-1,
+            max_task_retries=RETRIES,
+        )
+        actor = options.remote(max(1, int(self.share.cpus)), str(Path.cwd()))
+        self.actors.append(actor)
+        self.tasks[actor.ready.remote(self.packed, str(self.proof))] = _Task(actor, ())
+
+    def all(self, items: Iterator[Any]) -> None:
         """Do all items."""
-        for actor in self.actors:
-            self.tasks[actor.ready.remote(str(self.proof))] = _Task(actor, ())
+        for _ in range(self.engine.workers):
+            self._start()
         idle: list[Any] = []
-        waiting: list[tuple[Any, ...]] = []  # items that have lost their worker
+        waiting: list[Any] = []  # items that have lost their worker
         while True:
-            while idle:
-                item = waiting.pop() if waiting else next(((i,) for i in items), ())
-                if not item:
-                    break
-                actor = idle.pop()
-                self.tasks[actor.do.remote(*item)] = _Task(actor, item)
-            if not any(task.item for task in self.tasks.values()) and idle:
+            while idle and waiting:
+                self._do(idle.pop(), waiting.pop(), moved=True)
+            for item in itertools.islice(items, len(idle)):
+                self._do(idle.pop(), item)
+            if idle and not any(task.item for task in self.tasks.values()):
                 return
             ended, _ = self.ray.wait(list(self.tasks), timeout=min(5, self.engine.slow_seconds))
             for ref in ended:
                 task = self.tasks.pop(ref)
+                if task.ended and self._lost(ref):
+                    waiting.append(task.item[0])
+                    continue
                 result = self._result(ref)
-                idle.append(task.actor)
+                if not task.ended:
+                    idle.append(task.actor)
                 if task.item:
                     self.longest = max(self.longest, time.monotonic() - task.began)
-                    taken(result)
+                    self.batch.taken(result)
                 elif result != _digest(self.proof):
                     raise SfhqError(
-                        f"{self.root}: a machine of the Ray cluster does not see this folder; put "
-                        "it on a file system that all share, under the same path"
+                        f"{self.batch.root}: a machine of the Ray cluster does not see this "
+                        "folder; put it on a file system that all share, under the same path"
                     )
             if idle and not ended:
-                waiting.extend(self._slow())
+                self._end_slow()
 
-    def _slow(self) -> Iterator[tuple[Any, ...]]:
-        """Take an item from a worker that is far slower than all others; once each."""
+    def _do(self, actor: Any, item: Any, moved: bool = False) -> None:
+        self.tasks[actor.do.remote(self.packed, item)] = _Task(actor, (item,), moved)
+
+    def _end_slow(self) -> None:
+        """End workers that are far slower than all others; each item moves once.
+
+        What such a worker was in goes to another one when Ray says that it has ended, and not
+        before: both would write the same files.
+        """
         limit = max(SLOW * self.longest, self.engine.slow_seconds)
-        for ref, task in list(self.tasks.items()):
+        for task in list(self.tasks.values()):
             late = task.item and time.monotonic() - task.began > limit
-            if not late or not self.longest or id(task.item[0]) in self.moved:
-                continue
-            self.ray.kill(task.actor, no_restart=True)
-            # It must have ended before another one writes the same files.
-            gone, _ = self.ray.wait([ref], timeout=LEAVE_SECONDS)
-            if not gone:
-                continue
-            del self.tasks[ref]
-            self.moved.add(id(task.item[0]))
-            yield task.item
+            if late and self.longest and not task.moved and not task.ended:
+                task.ended = True
+                self.ray.kill(task.actor, no_restart=True)
+                self._start()
+
+    def _lost(self, ref: Any) -> bool:
+        """Whether a worker ended before it was done."""
+        from ray.exceptions import RayActorError
+
+        try:
+            self.ray.get(ref)
+        except RayActorError:
+            return True
+        except Exception:
+            return False
+        return False
 
     def _result(self, ref: Any) -> Any:
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import RayError, RayTaskError
 
         try:
             return self.ray.get(ref)
-        except RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, Exception) else error) from None
-        except RayActorError as error:
-            said = str(error)
-            missing = re.search(r"No module named '([\w.]+)'", said)
-            if missing:
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else None
+            missing = re.search(r"No module named '([\w.]+)'", str(cause or error))
+            if missing and (cause is None or isinstance(cause, ModuleNotFoundError)):
                 raise SfhqError(
                     f"a machine of the Ray cluster has no module {missing[1]}; install the same "
                     "sfhq there: pip install 'sfhq[ray]'"
                 ) from None
+            if isinstance(error, RayTaskError):  # what the work raised
+                raise (cause if isinstance(cause, Exception) else error) from None
             raise SfhqError(
-                f"{self.root}: workers of {self.name} died {RETRIES + 1} times in one piece of "
-                "work, perhaps because memory ran out; run it again, with a larger --share"
+                f"{self.batch.root}: workers of {self.batch.name} died {RETRIES + 1} times in one "
+                f"piece of work ({type(error).__name__}), perhaps because memory ran out; run it "
+                "again, with a larger --share"
             ) from None
 
     def end(self) -> None:

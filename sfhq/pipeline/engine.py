@@ -20,7 +20,7 @@ from sfhq.pipeline.counts import Counts, count_stage
 from sfhq.pipeline.job import Job, claim, job_of
 from sfhq.pipeline.shard import DoUnit, Unit
 from sfhq.pipeline.stage import SourceStage, Stage
-from sfhq.pipeline.workers import Engine, Local, used
+from sfhq.pipeline.workers import Batch, Engine, Local, used
 
 SHARD_SIZE = 32
 OnShard = Callable[[int], None]
@@ -148,7 +148,8 @@ def _run_shards(
     name = job.stage.name
     done = set() if job.stage.kind == "about" else set(part.shards(name))
     todo = (u for u in units if u.shard not in done)
-    engine.each(DoUnit(job), todo, on_shard or (lambda entered: None), part.root, name)
+    taken = on_shard or (lambda entered: None)
+    engine.each(Batch(DoUnit(job), todo, taken, part.root, name))
 
 
 def _run_whole(job: Job, part: Part, on_shard: OnShard | None) -> None:

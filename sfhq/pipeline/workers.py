@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from sfhq.errors import SfhqError
 
@@ -24,8 +24,28 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Batch(Generic[T, R]):
+    """Items that are to be done, each once to its end, in any order.
+
+    Attributes:
+        work: what to do; it can be pickled, and may hold networks. What it writes must be the
+            same when an item is done twice, because its process may be killed.
+        items: read as they are needed.
+        taken: called in the process that began the batch, with each result as it comes.
+        root: folder of the part, for messages and checks.
+        name: of the stage, for messages and shares.
+    """
+
+    work: Callable[[T], R]
+    items: Iterable[T]
+    taken: Callable[[R], None]
+    root: Path
+    name: str
+
+
 class Engine(Protocol):
-    """Applies a piece of work to items, somewhere.
+    """Does batches, somewhere.
 
     Attributes:
         spreads: whether it has machines to which a stage about the whole part should hand work.
@@ -33,26 +53,11 @@ class Engine(Protocol):
 
     spreads: ClassVar[bool]
 
-    def each(
-        self,
-        work: Callable[[T], R],
-        items: Iterable[T],
-        taken: Callable[[R], None],
-        root: Path,
-        name: str,
-    ) -> None:
-        """Do every item once to its end, in any order.
-
-        Args:
-            work: what to do; it can be pickled, and may hold networks. What it writes must be the
-                same when an item is done twice, because its process may be killed.
-            items: read as they are needed.
-            taken: called here, in this process, with each result as it comes.
-            root: folder of the part, for messages and checks.
-            name: of the stage, for messages and shares.
+    def each(self, batch: Batch[T, R]) -> None:
+        """Do a batch.
 
         Raises:
-            SfhqError: workers died, or what `work` raised.
+            SfhqError: workers died, or what the work raised.
         """
 
 
@@ -61,7 +66,7 @@ _USED: ContextVar[Engine | None] = ContextVar("engine", default=None)
 
 @contextmanager
 def used(engine: Engine) -> Iterator[None]:
-    """Within it `spreading` knows the engine of the run."""
+    """Within it `engine_in_use` is the engine of the run."""
     token = _USED.set(engine)
     try:
         yield
@@ -69,10 +74,9 @@ def used(engine: Engine) -> Iterator[None]:
         _USED.reset(token)
 
 
-def spreading() -> Engine | None:
-    """The engine of the run, if it has machines for the work of a stage about the whole part."""
-    engine = _USED.get()
-    return engine if engine is not None and engine.spreads else None
+def engine_in_use() -> Engine:
+    """The engine of the run, for stages about the whole part; outside a run this process."""
+    return _USED.get() or Local()
 
 
 @dataclass(frozen=True)
@@ -82,26 +86,19 @@ class Local:
     workers: int = 1
     spreads: ClassVar[bool] = False
 
-    def each(
-        self,
-        work: Callable[[T], R],
-        items: Iterable[T],
-        taken: Callable[[R], None],
-        root: Path,
-        name: str,
-    ) -> None:
+    def each(self, batch: Batch[T, R]) -> None:
         """As `Engine.each`."""
         if self.workers <= 1:
-            for item in items:
-                taken(work(item))
+            for item in batch.items:
+                batch.taken(batch.work(item))
             return
         threads = max(1, (os.cpu_count() or 1) // self.workers)
-        packed = pickle.dumps(work)  # once a worker, not once an item: it holds networks
+        packed = pickle.dumps(batch.work)  # once a worker, not once an item: it holds networks
         pool = ProcessPoolExecutor(
             self.workers, get_context("spawn"), _start_worker, (packed, threads)
         )
         running: set[Future[R]] = set()
-        ends = itertools.chain(((item,) for item in items), [()])
+        ends = itertools.chain(((item,) for item in batch.items), [()])
         try:
             for each in ends:
                 if each:
@@ -110,10 +107,10 @@ class Local:
                 while running and (not each or len(running) > 2 * self.workers):
                     ended, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in ended:
-                        taken(future.result())
+                        batch.taken(future.result())
         except BrokenProcessPool:
             raise SfhqError(
-                f"{root}: a worker of {name} died, perhaps because memory ran out; "
+                f"{batch.root}: a worker of {batch.name} died, perhaps because memory ran out; "
                 "run it again, with fewer --workers"
             ) from None
         except KeyboardInterrupt:

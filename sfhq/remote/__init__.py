@@ -1,0 +1,1 @@
+"""Part folders on object storage: pushed, pulled, each file by its digest."""
