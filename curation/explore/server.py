@@ -1,4 +1,7 @@
-"""The explorer's routes, all of which only read; the guard is that of all pages (`sfhq.web`)."""
+"""The explorer's routes; the guard is that of all pages (`sfhq.web`).
+
+All of them only read, but for the one that makes a new part in a folder that the user has named.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import struct
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +27,7 @@ from starlette.types import ASGIApp
 
 from curation.explore.boards import board
 from curation.explore.explorer import Explorer
-from curation.explore.export import KINDS, export
+from curation.explore.export import KINDS, export, new_part
 from curation.explore.faces import details
 from curation.explore.facets import BINS
 from curation.explore.pictures import AT_ONCE, SIDES, SIZES, Pictures
@@ -46,10 +50,16 @@ Answer = TypeVar("Answer")
 
 
 class Pages:
-    """The routes of one explorer."""
+    """The routes of one explorer.
 
-    def __init__(self, explorer: Explorer) -> None:
-        self.explorer, self.faces = explorer, explorer.faces
+    Args:
+        explorer: what is shown.
+        new_parts: the one folder that may be written to: selections become parts there. None for
+            no such folder.
+    """
+
+    def __init__(self, explorer: Explorer, new_parts: Path | None = None) -> None:
+        self.explorer, self.faces, self.new_parts = explorer, explorer.faces, new_parts
         self.turns = Turns(AT_ONCE)
         self.pictures = Pictures(explorer.faces, self.turns)
         self.place = place_of(explorer.faces.parts[0].root)
@@ -70,6 +80,7 @@ class Pages:
             ("/small", self.small, "GET"),
             ("/photo/{i}", self.photo, "GET"),
             ("/api/export", self.export, "POST"),
+            ("/api/part", self.part, "POST"),
             ("/api/upload", self.upload, "POST"),
         ]
         return [Route(path, work, methods=[method]) for path, work, method in table]
@@ -93,6 +104,7 @@ class Pages:
                 "encoder": vectors.encoder if vectors else "",
                 "numbers": maps,
                 "notes": notes,
+                "new_parts": self.new_parts is not None,
             }
         )
 
@@ -206,6 +218,21 @@ class Pages:
         data = await self._search(lambda: export(self.explorer, view, kind))
         return Response(data, media_type=KINDS[kind])
 
+    async def part(self, request: Request) -> Response:
+        """Write the faces of a view as a part of their own."""
+        body = await json_object(request)
+        view, name, folder = read_view(body.get("view", {})), body.get("name"), self.new_parts
+        if folder is None:
+            raise UsageError("new part: start the server with --new-parts FOLDER")
+        if not isinstance(name, str) or not name:
+            raise UsageError("new part: wanted a name")
+
+        def work() -> Json:
+            self.faces.require_unchanged()
+            return new_part(self.explorer, view, folder, name)
+
+        return JsonResponse(await run_in_threadpool(work))
+
     async def upload(self, request: Request) -> Response:
         """Keep the vector of a picture; nothing is written."""
         body = await json_object(request)
@@ -279,18 +306,24 @@ def _binary(values: Array) -> Response:
     return Response(values.tobytes(), media_type="application/octet-stream")
 
 
-def application(explorer: Explorer, token: str) -> ASGIApp:
+def application(explorer: Explorer, token: str, new_parts: Path | None = None) -> ASGIApp:
     """The guarded application.
 
     Args:
         explorer: what it shows.
         token: as `sfhq.web.guard.Guard`.
+        new_parts: folder for selections that become parts; None for none.
     """
-    routes = [*Pages(explorer).routes(), package_files("/web", "curation.explore", "web")]
+    routes = [
+        *Pages(explorer, new_parts).routes(),
+        package_files("/web", "curation.explore", "web"),
+    ]
     return guarded(routes, token, PUBLIC)
 
 
-def serve(explorer: Explorer, sock: socket.socket, token: str) -> None:
+def serve(
+    explorer: Explorer, sock: socket.socket, token: str, new_parts: Path | None = None
+) -> None:
     """Serve until SIGINT or SIGTERM. To be called in the main thread.
 
     The network that reads words is loaded meanwhile, so that the first search need not wait; where
@@ -303,4 +336,4 @@ def serve(explorer: Explorer, sock: socket.socket, token: str) -> None:
 
     if explorer.knows_words:
         threading.Thread(target=warm, daemon=True).start()
-    serve_application(application(explorer, token), sock)
+    serve_application(application(explorer, token, new_parts), sock)

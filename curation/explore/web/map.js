@@ -3,7 +3,7 @@
 // Level of detail: faces are put in order of cells of a 64 x 64 raster, so that a zoomed view walks
 // only the cells it shows; while the map moves at most MOVING dots are drawn, each frame the same
 // evenly spread ones, and all of them when it rests.
-import { $, el } from "./dom.js";
+import { el } from "./dom.js";
 import { bytes, query, small } from "./net.js";
 import { state, view } from "./state.js";
 
@@ -176,7 +176,7 @@ export class FaceMap {
       await image.decode();
       this.images.set(i, image);
       this.draw();
-    }).catch(() => {});
+    }).catch((error) => { if (error.name === "AbortError") this.images.delete(i); });
     if (this.images.size > 2000) this.images.delete(this.images.keys().next().value);
     return null;
   }
@@ -304,5 +304,3 @@ export class FaceMap {
     });
   }
 }
-
-export const axes = () => ({ x: $("#map-x").value, y: $("#map-y").value });

@@ -34,7 +34,7 @@ export function read() {
 export function write(replace = false) {
   const to = `${location.pathname}${address()}`;
   if (replace) history.replaceState(null, "", to);
-  else if (location.hash !== address()) history.pushState(null, "", to);
+  else if ((location.hash || "#") !== address()) history.pushState(null, "", to);
 }
 
 export const clear = () => Object.assign(state, structuredClone({ ...START, mode: state.mode }));
