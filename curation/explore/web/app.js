@@ -8,7 +8,7 @@ import * as keys from "./keys.js";
 import { FaceMap } from "./map.js";
 import { ask, dropPictures, query } from "./net.js";
 import * as saving from "./saving.js";
-import { clear, picked, read, state, write } from "./state.js";
+import { begin, clear, picked, read, state, write } from "./state.js";
 
 const BOARD = "board";
 let about = null, map = null, asking = null;
@@ -159,6 +159,9 @@ async function start() {
   options($("#map-y"), [...plane, ...numbers]);
   options($("#map-colour"), [["", "one colour"], ...about.facets.filter((f) => f.kind !== "tags").map((f) => plainly(f.name))]);
   options($("#board-column"), about.facets.map((f) => plainly(f.name)));
+  const names = about.facets.map((f) => f.name);
+  begin({ column: ["hair_colour", "years", "smile"].find((n) => names.includes(n)) ?? names[0] ?? "" });
+  if (!about.encoder) begin({ x: about.numbers[0] ?? "", y: about.numbers[1] ?? about.numbers[0] ?? "" });
   facets.build(about.facets, change);
   grid.prepare({ open: openFace, trouble, all: () => about.total });
   detail.prepare({ step, similar, pick: grid.pick, open: (i) => openFace(i).catch(trouble), trouble });
@@ -175,9 +178,6 @@ function arrive() {
     trouble(error);
     return;
   }
-  const names = about.facets.map((f) => f.name);
-  state.column ||= ["hair_colour", "years", "smile"].find((n) => names.includes(n)) ?? names[0] ?? "";
-  if (!about.encoder && !state.x) [state.x, state.y] = [about.numbers[0] ?? "", about.numbers[1] ?? ""];
   if (!state.face && $("#detail").open) detail.close();
   change(true);
 }
