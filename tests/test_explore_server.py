@@ -43,7 +43,7 @@ READ = (
     "/small?i=0",
     "/photo/0",
 )
-WRITE = {
+WRITE: dict[str, dict[str, object]] = {
     "/api/export": {"view": {}, "kind": "ids"},
     "/api/part": {"view": {}, "name": "x"},
     "/api/upload": {"image": ""},
@@ -250,9 +250,9 @@ def test_no_question_makes_the_server_stumble(served: Served) -> None:
             ):
                 assert client.ask("GET", path)[0] in (200, 400, 404), path
                 asked += 1
-        for path, body in WRITE.items():
-            for field, value in itertools.product((*body, "more"), HOSTILE):
-                status, answer, _ = client.ask("POST", path, {**body, field: value})
+        for path, fine in WRITE.items():
+            for field, value in itertools.product((*fine, "more"), HOSTILE):
+                status, answer, _ = client.ask("POST", path, {**fine, field: value})
                 assert status in (200, 400), (path, field, value, answer)
                 asked += 1
             for raw in (b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000):

@@ -172,8 +172,8 @@ def _number(faces: Collection, name: str) -> Facet | None:
     if not 0 < step < np.inf:  # numbers at the ends of what a double holds
         return None
     codes = faces.column(
-        f"SELECT coalesce(least(floor(({column} - ?) / ?), {BINS - 1}), {BINS})::UTINYINT "
-        "FROM faces ORDER BY i",
+        f"SELECT (CASE WHEN {column} IS NULL THEN {BINS} "  # `least` would pass over it
+        f"ELSE least(floor(({column} - ?) / ?), {BINS - 1}) END)::UTINYINT FROM faces ORDER BY i",
         [low, step],
     )
     codes = codes.astype(np.uint8)

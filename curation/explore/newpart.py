@@ -8,11 +8,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from curation.labels.store import FILE, LabelStore
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.images import write_atomic
 from sfhq.parts import arrays
@@ -23,8 +25,6 @@ from sfhq.parts.photos import MOST_IMAGE
 from sfhq.parts.reading import FACE_ID
 from sfhq.parts.records import canonical_json, read_mapping
 from sfhq.pipeline.counts import count_stage
-
-LABELS = "labels.sqlite"
 
 
 def write_part(source: Part, ids: Collection[str], target: Path) -> Part:
@@ -132,8 +132,8 @@ def _copy(source: Part, part: Part, stages: list[str], kept: Mapping[str, set[st
         counts = count_stage(part, stage).to_dict()
         part.write_stage_info(stage, {**part.stage_info(stage), "counts": counts})
     part.write_ended(stages)
-    if (source.root / LABELS).is_file():
-        _copy_labels(source.root / LABELS, part.root / LABELS)
+    if (source.root / FILE).is_file():
+        _copy_labels(source.root / FILE, part.root / FILE, set().union(*kept.values()))
 
 
 def _table(part: Part, stage: str, shard: int) -> Any:
@@ -227,14 +227,13 @@ def _copy_images(source: Part, part: Part, table: Any, done: set[tuple[str, str]
             done.add((folder, name))
 
 
-def _copy_labels(source: Path, target: Path) -> None:
-    """What people decided, with what they said of other faces: an event is never taken out."""
-    import sqlite3
-
-    with sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True) as old:
-        new = sqlite3.connect(target)
-        try:
-            old.backup(new)
-        finally:
-            new.close()
-    old.close()
+def _copy_labels(source: Path, target: Path, ids: Collection[str]) -> None:
+    """What people decided of the faces, event by event."""
+    with LabelStore(source, readonly=True) as old:
+        stored = [s for s in old.events() if s.event.face_id in ids]
+    numbers: dict[int, int] = {}
+    with LabelStore(target) as new, new.batch():
+        for one in stored:
+            undone = one.event.undoes
+            event = replace(one.event, undoes=None if undone is None else numbers[undone])
+            numbers[one.number] = new.append([event])[0]

@@ -45,8 +45,10 @@ async function change(keep = false) {
   dropPictures();
   asking = new AbortController();
   const { signal } = asking;
+  busy(true);
   try {
     await grid.load(signal);
+    busy(false);
     facets.refresh(change).catch(trouble);
     if (state.mode === "map") await showMap();
     if (state.mode === BOARD) await board.show({ open: openFace, change, trouble });
@@ -56,8 +58,14 @@ async function change(keep = false) {
     }
     document.body.dataset.ready = String(Number(document.body.dataset.ready ?? 0) + 1);
   } catch (error) {
+    if (error.name !== "AbortError") busy(false); // else the next search goes on
     trouble(error);
   }
+}
+
+// Faces that are on their way out fade, but only where the answer takes its time.
+function busy(on) {
+  $("#stage").setAttribute("aria-busy", String(on));
 }
 
 async function openFace(i) {

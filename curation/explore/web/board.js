@@ -4,10 +4,16 @@ import { $, el } from "./dom.js";
 import { ask, query, small } from "./net.js";
 import { state, view } from "./state.js";
 
+// How many faces a row has room for.
+const room = () => {
+  const small = innerWidth <= 800, [label, one] = small ? [92, 78] : [122, 102];
+  return Math.max(3, Math.min(24, Math.floor(($("#stage").clientWidth - label - 20) / one)));
+};
+
 // `open` shows a face, `change` the state anew, `trouble` an error.
 export async function show({ open, change, trouble }) {
   $("#board-column").value = state.column;
-  const rows = await ask(`/api/board?${query({ view: view(), column: state.column, across: innerWidth < 700 ? 4 : 10 })}`);
+  const rows = await ask(`/api/board?${query({ view: view(), column: state.column, across: room() })}`);
   const narrow = (row) => {
     if (row.range) state.r = { ...state.r, [state.column]: row.range };
     else state.f = { ...state.f, [state.column]: [row.value] };
