@@ -71,23 +71,25 @@ class Codes:
         found *= self.scale[places][:, None]
         return found
 
-    def nearest(self, vector: Array, rough: Array, at: Array, most: int) -> tuple[Array, Array]:
+    def nearest(self, vector: Array, rough: Array, mask: Array, most: int) -> tuple[Array, Array]:
         """The rows with the largest products, the largest first; equal ones in their order.
 
         Args:
             vector: (width,) float32.
             rough: what `rough` gave for it.
-            at: (m,) numbers of the rows to choose from, ascending.
+            mask: (count,) which rows to choose from.
             most: how many at most.
 
         Returns:
             Their numbers, and the products of both bytes, float32.
         """
-        if len(at) > most:
-            slack = self.slack[at] * np.float32(np.linalg.norm(vector))
-            # `most` rows are at least as near as this; what cannot be is left out.
-            least = np.partition(rough[at] - slack, -most)[-most]
-            at = at[rough[at] + slack >= least]
+        off = self.slack * np.float32(np.linalg.norm(vector))
+        if np.count_nonzero(mask) > most:
+            # `most` rows are at least as near as `least`; what cannot be is left out.
+            lowest = np.where(mask, rough - off, np.float32(-np.inf))
+            least = np.partition(lowest, -most)[-most]
+            mask = mask & (rough + off >= least)
+        at = np.flatnonzero(mask)
         blocks = [at[b : b + BLOCK] for b in range(0, len(at), BLOCK)]
         exact = np.concatenate([self.rows(b) @ vector for b in blocks] or [np.zeros(0, np.float32)])
         order = np.argsort(-exact, kind="stable")[:most]

@@ -186,12 +186,20 @@ class Explorer:
         value = quoted(sort) if sort in self.faces.types else "NULL"
         caption = "caption" if "caption" in self.faces.types else "''"
         rows = self.faces.rows(
-            f"SELECT i, face_id, part, alive, reason, coalesce({caption}, ''), {value} FROM faces "
+            f"SELECT i, alive, reason, coalesce({caption}, ''), {value} FROM faces "
             f"WHERE i IN ({','.join(map(str, chosen))})"
         )
-        by_number = {row[0]: row for row in rows}
-        names = ("i", "id", "part", "alive", "reason", "caption", "value")
-        found = [dict(zip(names, by_number[i], strict=True)) for i in chosen]
+        by_number = {row[0]: row[1:] for row in rows}
+        names, part_of = ("alive", "reason", "caption", "value"), self.faces.part_of
+        found: list[dict[str, Json]] = [
+            {
+                "i": i,
+                "id": self.faces.face_id(i),  # the table takes longest for these
+                "part": self.faces.names[int(part_of[i])],
+                **dict(zip(names, by_number[i], strict=True)),
+            }
+            for i in chosen
+        ]
         for one in found:
             if isinstance(one["value"], float):
                 one["value"] = round(one["value"], 4) if np.isfinite(one["value"]) else None

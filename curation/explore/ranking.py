@@ -79,9 +79,8 @@ class Ranking:
         key = (view.like, view.image, words.wanted, words.avoided)
         direction = self._direction(view, words)
         rough = self._products.get(key, lambda: self.vectors.rough(direction))
-        at = np.flatnonzero(mask)
-        places, values = self.vectors.nearest(direction, rough, at, MOST_RANKED)
-        return places, values, len(at)
+        places, values = self.vectors.nearest(direction, rough, mask, MOST_RANKED)
+        return places, values, int(np.count_nonzero(mask))
 
     def _direction(self, view: View, words: Words) -> Array:
         """(D,) what the vectors of the faces are multiplied with."""

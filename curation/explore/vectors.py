@@ -131,20 +131,20 @@ class Vectors:
             )
         return codes.rough(vector.astype(np.float32))
 
-    def nearest(self, vector: Array, rough: Array, at: Array, most: int) -> tuple[Array, Array]:
+    def nearest(self, vector: Array, rough: Array, mask: Array, most: int) -> tuple[Array, Array]:
         """The nearest of some faces, the nearest first; see `Codes.nearest`.
 
         Args:
             vector: (D,) direction.
             rough: what `rough` gave for it.
-            at: (m,) numbers of faces that have a vector, ascending.
+            mask: (N,) which faces to choose from; all of them have a vector.
             most: how many at most.
 
         Returns:
             Their numbers, and the products, cosines for a unit vector, exact to 2e-5.
         """
         codes = self.require("search by vectors")
-        return codes.nearest(vector.astype(np.float32), rough, at, most)
+        return codes.nearest(vector.astype(np.float32), rough, mask, most)
 
     def flat(self) -> Array:
         """(N, 2) float32: the vectors in the plane of their two main directions.
