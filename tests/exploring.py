@@ -68,11 +68,12 @@ def explorer_of(*parts: Part, weights: Path | None = None) -> Explorer:
 
 
 @contextmanager
-def exploring(explorer: Explorer) -> Iterator[tuple[Client, str]]:
+def exploring(explorer: Explorer, new_parts: Path | None = None) -> Iterator[tuple[Client, str]]:
     """A client, and the page's address."""
     with free_port() as sock:
         port = sock.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(application(explorer, TOKEN), log_level="error"))
+        config = uvicorn.Config(application(explorer, TOKEN, new_parts), log_level="error")
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
         while not server.started:

@@ -14,6 +14,7 @@ from exploring import COUNT, HAIR, explorer_of, faces_to_see, numbers
 from PIL import Image
 
 from cli import main
+from curation.explore.boards import board
 from curation.explore.explorer import Explorer
 from curation.explore.export import export
 from curation.explore.faces import details
@@ -179,9 +180,9 @@ def test_the_map_is_the_main_plane_and_a_lasso_cuts_it(explorer: Explorer) -> No
 
 
 def test_boards(explorer: Explorer) -> None:
-    rows = explorer.board(View(), "hair_colour", 3)
+    rows = board(explorer, View(), "hair_colour", 3)
     assert [(r["label"], r["count"], len(r["faces"])) for r in rows] == [(h, 8, 3) for h in HAIR]
-    ages = explorer.board(View(), "years", 2)
+    ages = board(explorer, View(), "years", 2)
     assert sum(r["count"] for r in ages) == COUNT and len(ages) <= 11
     low, high = ages[1]["range"]
     assert all(low <= i < high for i in numbers(ages[1]["faces"]))

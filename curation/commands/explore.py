@@ -23,6 +23,9 @@ from sfhq.console import FOLDER, say
     type=FOLDER,
     help="Write preset searches, random grids and isolations to this folder; start no server.",
 )
+@click.option(
+    "--new-parts", type=FOLDER, help="Folder in which the page may write selections as new parts."
+)
 @click.option("--encoder-weights", type=FOLDER, help="Weights that embedded the parts.")
 @click.option("--vocabulary", type=FOLDER, help="Tokens of FLIP, if the weights' file has none.")
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of the figures.")
@@ -30,16 +33,18 @@ def explore(
     parts: tuple[Path, ...],
     port: int | None,
     figures: Path | None,
+    new_parts: Path | None,
     encoder_weights: Path | None,
     vocabulary: Path | None,
     seed: int,
 ) -> None:
-    """See the faces of PARTS in a web page: search, filter, compare, map. Nothing is changed.
+    """See the faces of PARTS in a web page: search, filter, compare, map. PARTS are only read.
 
     \b
     Examples:
       sfhq explore part-05
-      sfhq explore part-05 part-06 --figures figures/
+      sfhq explore part-05 part-06 --new-parts selections/
+      sfhq explore part-05 --figures figures/
     """
     from curation.explore.collection import Collection
     from curation.explore.explorer import Explorer
@@ -66,4 +71,4 @@ def explore(
         token = new_token()
         click.echo(page_address(sock.getsockname()[1], token))
         click.echo(f"{explorer.faces.count} faces; stop with Ctrl-C", err=True)
-        serve(explorer, sock, token)
+        serve(explorer, sock, token, new_parts)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from curation.explore.loading import read_columns
 from curation.explore.vectors import Vectors
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.parts.join import join_shard
 from sfhq.parts.lineage import about_stages, faces_stage, require_found
 from sfhq.parts.part import Part
-from sfhq.parts.photos import photo_folder
-from sfhq.parts.records import Array, FaceRecord, record_schema, to_columns
+from sfhq.parts.photos import PHOTO_FOLDERS
+from sfhq.parts.records import Array, FaceRecord, record_schema
 from sfhq.parts.table import about_types
 
 # Long columns that the grid, the facets and conditions do without; a face's details have them all.
@@ -25,7 +26,7 @@ LEFT_OUT = (
     *("caption_derivations", "caption_log_probabilities"),
 )
 SECONDS = 10.0  # a condition that takes longer is given up
-SHARDS = 8  # kept in memory, for details
+RECORDS = 20_000  # kept in memory, for details
 MEMORY = "600MB"  # that DuckDB may take
 
 
@@ -56,7 +57,8 @@ class Collection:
         self._stamps = [_stamp(p) for p in self.parts]
         self._lock = threading.Lock()
         self._shards: OrderedDict[tuple[int, int], dict[str, FaceRecord]] = OrderedDict()
-        config: dict[str, Any] = {"enable_external_access": "true", "threads": "2"}
+        # Nothing is written: what does not fit into the memory is refused.
+        config: dict[str, Any] = {"threads": "2", "temp_directory": ""}
         self._base = duckdb.connect(":memory:", config=config)
         self._base.execute("ATTACH ':memory:' AS kept (COMPRESS)")
         self._base.execute("USE kept")
@@ -64,15 +66,14 @@ class Collection:
         self._base.execute(f"SET memory_limit='{MEMORY}'")
         self._stages = [(faces_stage(p), about_stages(p, faces_stage(p))) for p in self.parts]
         self.count = sum(p.rows_of(s[0]) for p, s in zip(self.parts, self._stages, strict=True))
-        self.part_of = np.zeros(self.count, np.uint8)
-        self.shard_of = np.zeros(self.count, np.int32)
-        self._digests = np.zeros((self.count, 32), np.uint8)
-        self._folders: list[str] = [""]
-        self._folder_of = np.zeros(self.count, np.uint8)
-        self.vectors = Vectors(self.parts, self.count)
-        self._load()
         if not self.count:
             raise UsageError(f"{self.parts[0].root}: no faces yet; run: sfhq run")
+        self.part_of = np.zeros(self.count, np.uint16)
+        self.shard_of = np.zeros(self.count, np.int32)
+        self._photos = np.zeros(self.count, np.uint8)
+        self._digests = np.zeros((self.count, 32), np.uint8)
+        self.vectors = Vectors(self.parts, self.count)
+        self._load()
         self._base.execute("CHECKPOINT kept")
         self._base.execute("SET lock_configuration=true")
         told = self._base.execute("DESCRIBE faces").fetchall()
@@ -81,45 +82,48 @@ class Collection:
     def _load(self) -> None:
         import pyarrow as pa
 
-        types = _types(self.parts)
+        types = {k: v for k, v in _types(self.parts).items() if k not in LEFT_OUT}
         fields = [f for f in record_schema() if f.name not in LEFT_OUT]
         extra = {"alive": pa.bool_(), "shard": pa.int64(), "part": pa.string(), "i": pa.int32()}
-        extra |= {k: v for k, v in types.items() if k not in LEFT_OUT}
-        schema = pa.schema([*fields, *(pa.field(k, v) for k, v in extra.items())])
+        schema = pa.schema([*fields, *(pa.field(k, v) for k, v in {**extra, **types}.items())])
         self._base.register("empty", schema.empty_table())
         self._base.execute("CREATE TABLE faces AS SELECT * FROM empty")
         self._base.unregister("empty")
-        first = 0
+        wanted, first = [f.name for f in fields], 0
+        ids: list[list[Any]] = [[] for _ in self.parts]
         for number, (part, (faces, about)) in enumerate(zip(self.parts, self._stages, strict=True)):
             require_found(part)
             for shard in part.shards(faces):
-                records = join_shard(part, faces, about, shard)
-                self._keep(number, shard, first, records)
-                columns: dict[str, Any] = to_columns(records)
-                columns["alive"] = [r.alive for r in records]
-                columns["shard"] = [shard] * len(records)
-                columns["part"] = [self.names[number]] * len(records)
-                columns["i"] = list(range(first, first + len(records)))
-                for name in types:
-                    columns[name] = [r.about.get(name) for r in records]
-                rows = {name: columns[name] for name in schema.names}
-                self._base.register("rows", pa.Table.from_pydict(rows, schema))
+                found = read_columns(part, faces, about, shard, wanted, types)
+                count, end = len(found), first + len(found)
+                if end > self.count:
+                    raise self._changing(part)
+                self.part_of[first:end], self.shard_of[first:end] = number, shard
+                self._photos[first:end], self._digests[first:end] = found.photos, found.digests
+                self.vectors.add(number, shard, first, found.rows)
+                ids[number].append(found.columns["face_id"])
+                more = {
+                    "shard": pa.repeat(pa.scalar(shard, pa.int64()), count),
+                    "part": pa.repeat(self.names[number], count),
+                    "i": pa.array(np.arange(first, end, dtype=np.int32)),
+                }
+                columns = {**found.columns, **more}
+                rows = pa.table([columns[name] for name in schema.names], schema=schema)
+                self._base.register("rows", rows)
                 self._base.execute("INSERT INTO faces SELECT * FROM rows")
                 self._base.unregister("rows")
-                first += len(records)
+                first = end
+        if first != self.count:
+            raise self._changing(self.parts[-1])
+        self._ids = [pa.chunked_array(some, pa.string()).combine_chunks() for some in ids]
+        self._starts = np.cumsum([0, *(len(some) for some in self._ids)])
 
-    def _keep(self, number: int, shard: int, first: int, records: Sequence[FaceRecord]) -> None:
-        """What the table has not: where photos lie, and the vectors."""
-        end = first + len(records)
-        self.part_of[first:end], self.shard_of[first:end] = number, shard
-        for i, record in enumerate(records, first):
-            folder = photo_folder(record)
-            if folder is not None:
-                if folder not in self._folders:
-                    self._folders.append(folder)
-                self._folder_of[i] = self._folders.index(folder)
-                self._digests[i] = np.frombuffer(bytes.fromhex(record.hashes[folder]), np.uint8)
-        self.vectors.add(number, shard, first, records)
+    @staticmethod
+    def _changing(part: Part) -> IntegrityError:
+        return IntegrityError(
+            f"{part.root}: changes while it is read; wait until sfhq has ended there, then run: "
+            f"sfhq explore {part.root}"
+        )
 
     def cursor(self) -> Any:
         """A connection of one thread to the table."""
@@ -188,10 +192,13 @@ class Collection:
         Raises:
             UsageError: no part of that name has such a face.
         """
-        found = self.rows("SELECT i FROM faces WHERE part = ? AND face_id = ?", [name, face_id])
-        if not found:
+        import pyarrow.compute as pc
+
+        number = self.names.index(name) if name in self.names else -1
+        place = -1 if number < 0 else pc.index(self._ids[number], face_id).as_py()
+        if place < 0:
             raise UsageError(f"no face {face_id[:80]!r} in a part named {name[:80]!r}")
-        return int(found[0][0])
+        return int(self._starts[number]) + int(place)
 
     def require(self, i: int) -> None:
         """Refuse a number that no face has.
@@ -200,12 +207,17 @@ class Collection:
             UsageError: it is out of range.
         """
         if not 0 <= i < self.count:
-            raise UsageError(f"face {i}: wanted a number from 0 to {self.count - 1}")
+            raise UsageError(f"face {str(i)[:20]}: wanted a number from 0 to {self.count - 1}")
 
     def face_id(self, i: int) -> str:
-        """The id of a face."""
+        """The id of a face.
+
+        Raises:
+            UsageError: no face has that number.
+        """
         self.require(i)
-        return str(self.rows("SELECT face_id FROM faces WHERE i = ?", [i])[0][0])
+        number = int(self.part_of[i])
+        return str(self._ids[number][i - int(self._starts[number])].as_py())
 
     def part(self, i: int) -> Part:
         """The part of a face."""
@@ -226,7 +238,7 @@ class Collection:
                 faces, about = self._stages[key[0]]
                 found = join_shard(self.parts[key[0]], faces, about, key[1])
                 records = self._shards[key] = {r.face_id: r for r in found}
-                while len(self._shards) > SHARDS:
+                while len(self._shards) > 1 and sum(map(len, self._shards.values())) > RECORDS:
                     self._shards.popitem(last=False)
             self._shards.move_to_end(key)
         if face_id not in records:
@@ -236,11 +248,11 @@ class Collection:
     def photo_record(self, i: int) -> FaceRecord:
         """Enough of a record to read the photo of a face; a whole one where only the source is."""
         self.require(i)
-        folder = self._folders[int(self._folder_of[i])]
-        if not folder:
+        place = int(self._photos[i])
+        if not place:
             return self.record(i)
-        digest = self._digests[i].tobytes().hex()
-        return FaceRecord(self.face_id(i), hashes={folder: digest}, shard=int(self.shard_of[i]))
+        hashes = {PHOTO_FOLDERS[place - 1]: self._digests[i].tobytes().hex()}
+        return FaceRecord(self.face_id(i), hashes=hashes, shard=int(self.shard_of[i]))
 
 
 def _names(parts: Sequence[Part]) -> tuple[str, ...]:

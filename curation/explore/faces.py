@@ -56,9 +56,11 @@ def details(explorer: Explorer, pictures: Pictures, i: int) -> dict[str, Json]:
 
 
 def _plain(value: Any) -> Json:
-    """A value that JSON has: no NaN, no tuples, tables as they are."""
+    """A value that JSON has: no number that is not finite, no tuples."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return dict(value) if hasattr(value, "items") else value
+    if hasattr(value, "items"):
+        return {k: _plain(v) for k, v in value.items()}
+    return value

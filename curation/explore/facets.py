@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from curation.explore.collection import Collection
+from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Json
 
 MOST_VALUES, MOST_TAGS, BINS = 60, 200, 40
+CHUNK = 2**17  # faces whose tags are read at a time
 EMPTY = "(none)"
 PROSE = ("face_id", "parent_id", "source", "source_sha256", "caption", "detail", "params")
 HIDDEN = ("i", "shard", "seed")
@@ -26,8 +28,9 @@ class Facet:
         kind: "category", one value of few; "tags", several values of few; "number".
         values: of categories and tags.
         low, high: smallest and largest number.
-        codes: (N,) of a category the place of its value; of a number the bin, `BINS` where it is
-            missing; of tags (T, N) flags.
+        faces: N, how many faces there are.
+        codes: (N,) uint8, of a category the place of its value; of a number the bin, `BINS` where
+            it is missing; of tags (T, N / 8) flags, eight faces a byte as `np.packbits` puts them.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Facet:
     values: tuple[str, ...] = ()
     low: float = 0.0
     high: float = 0.0
+    faces: int = 0
     codes: Array = field(default_factory=lambda: np.zeros(0, np.uint8), repr=False, compare=False)
 
     def counts(self, mask: Array) -> list[int]:
@@ -44,7 +48,7 @@ class Facet:
             mask: (N,) which faces.
         """
         if self.kind == "tags":
-            found = np.count_nonzero(self.codes & mask, axis=1)
+            found = np.bitwise_count(self.codes & np.packbits(mask)).sum(axis=1, dtype=np.int64)
         elif self.kind == "number":
             found = np.bincount(self.codes[mask], minlength=BINS + 1)[:BINS]
         else:
@@ -62,11 +66,28 @@ class Facet:
         }
 
     def chosen(self, values: list[str]) -> Array:
-        """(N,) which faces have one of these values, of a category or tags."""
-        places = [self.values.index(v) for v in values if v in self.values]
+        """(N,) which faces have one of these values, of a category or tags.
+
+        Raises:
+            UsageError: the column never has one of them.
+        """
+        for value in values:
+            if value not in self.values:
+                raise UsageError(
+                    f"filter: {self.name} is never {value[:80]!r}; it is one of: "
+                    f"{', '.join(self.values[:12])}"
+                )
+        places = [self.values.index(v) for v in values]
         if self.kind == "tags":
-            return np.asarray(self.codes[places].any(axis=0))
+            packed = np.bitwise_or.reduce(self.codes[places], axis=0)
+            return np.unpackbits(packed, count=self.faces).view(np.bool_)
         return np.asarray(np.isin(self.codes, places))
+
+    def holding(self, place: int) -> Array:
+        """(N,) which faces have the value of a place, of a category or tags."""
+        if self.kind == "tags":
+            return np.unpackbits(self.codes[place], count=self.faces).view(np.bool_)
+        return np.asarray(self.codes == place)
 
 
 def facets_of(faces: Collection) -> dict[str, Facet]:
@@ -92,6 +113,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def finite(name: str) -> str:
+    """A column of numbers in SQL; what is not finite counts as missing."""
+    number = f"{quoted(name)}::DOUBLE"
+    return f"(CASE WHEN isfinite({number}) THEN {number} END)"
+
+
 def _category(faces: Collection, name: str, sql: str) -> Facet | None:
     """A column of few values, the most frequent first; None for one value or too many."""
     text = f"coalesce(nullif({sql}, ''), '{EMPTY}')"
@@ -104,46 +131,53 @@ def _category(faces: Collection, name: str, sql: str) -> Facet | None:
     values = tuple(str(v) for v, _ in rows)
     if any(", " in v for v in values):  # a list of tags in one text
         return None
-    return Facet(name, "category", values, codes=_codes(faces, text, values))
-
-
-def _codes(faces: Collection, text: str, values: tuple[str, ...]) -> Array:
-    found = faces.column(
+    codes = faces.column(
         f"SELECT (list_position(?, {text}) - 1)::UTINYINT FROM faces ORDER BY i", [list(values)]
     )
-    return found.astype(np.uint8)
+    return Facet(name, "category", values, faces=faces.count, codes=codes.astype(np.uint8))
 
 
 def _tags(faces: Collection, name: str) -> Facet | None:
     """A column of lists such as "Smiling, Young"; None where it holds something else."""
-    column = quoted(name)
+    split = f"string_split({quoted(name)}, ', ')"
     rows = faces.rows(
-        f"SELECT t, count(*) FROM (SELECT unnest(string_split({column}, ', ')) AS t FROM faces) "
+        f"SELECT t, count(DISTINCT i) FROM (SELECT i, unnest({split}) AS t FROM faces) "
         f"WHERE t <> '' GROUP BY t ORDER BY 2 DESC, 1 LIMIT {MOST_TAGS + 1}"
     )
     if not 1 < len(rows) <= MOST_TAGS:
         return None
     values = tuple(str(v) for v, _ in rows)
-    codes = np.zeros((len(values), faces.count), np.bool_)
-    for row, value in zip(codes, values, strict=True):
-        sql = f"SELECT i FROM faces WHERE list_contains(string_split({column}, ', '), ?)"
-        row[faces.column(sql, [value])] = True
-    return Facet(name, "tags", values, codes=codes)
+    codes = np.zeros((len(values), (faces.count + 7) // 8), np.uint8)
+    for first in range(0, faces.count, CHUNK):  # a multiple of 8
+        flags = np.zeros((len(values), min(CHUNK, faces.count - first)), np.bool_)
+        pairs = faces.cursor().execute(
+            "SELECT i - ? AS face, list_position(?, t) - 1 AS place FROM "
+            f"(SELECT i, unnest({split}) AS t FROM faces WHERE i >= ? AND i < ?) WHERE t <> ''",
+            [first, list(values), first, first + CHUNK],
+        )
+        found = pairs.fetchnumpy()
+        flags[np.ma.filled(found["place"]), np.ma.filled(found["face"])] = True
+        packed = np.packbits(flags, axis=1)
+        codes[:, first // 8 : first // 8 + packed.shape[1]] = packed
+    return Facet(name, "tags", values, faces=faces.count, codes=codes)
 
 
 def _number(faces: Collection, name: str) -> Facet | None:
     """A column of numbers that differ; numbers that are not finite count as missing."""
-    column = f"(CASE WHEN isfinite({quoted(name)}::DOUBLE) THEN {quoted(name)}::DOUBLE END)"
+    column = finite(name)
     low, high = faces.rows(f"SELECT min({column}), max({column}) FROM faces")[0]
     if low is None or low == high:
         return None
     step = (high - low) / BINS
+    if not 0 < step < np.inf:  # numbers at the ends of what a double holds
+        return None
     codes = faces.column(
-        f"SELECT coalesce(least(floor(({column} - ?) / ?), {BINS - 1}), {BINS})::UTINYINT "
-        "FROM faces ORDER BY i",
+        f"SELECT (CASE WHEN {column} IS NULL THEN {BINS} "  # `least` would pass over it
+        f"ELSE least(floor(({column} - ?) / ?), {BINS - 1}) END)::UTINYINT FROM faces ORDER BY i",
         [low, step],
     )
-    return Facet(name, "number", low=float(low), high=float(high), codes=codes.astype(np.uint8))
+    codes = codes.astype(np.uint8)
+    return Facet(name, "number", (), float(low), float(high), faces.count, codes)
 
 
 def told(facet: Facet, mask: Array) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 
 from curation.explore.collection import Collection
-from curation.explore.facets import NUMBERS, quoted
+from curation.explore.facets import NUMBERS, finite
 from curation.explore.views import Lasso
 from sfhq.errors import UsageError
 from sfhq.parts.records import Array
@@ -47,12 +47,8 @@ class Maps:
         for name in (x, y):
             if self.faces.types.get(name) not in NUMBERS:
                 raise UsageError(f"map: {name[:80]!r} is no column of numbers")
-        columns = [
-            self.faces.column(
-                f"SELECT coalesce({quoted(name)}::FLOAT, 'nan'::FLOAT) FROM faces ORDER BY i"
-            )
-            for name in (x, y)
-        ]
+        sql = "SELECT coalesce({}, 'nan'::DOUBLE) FROM faces ORDER BY i"
+        columns = [self.faces.column(sql.format(finite(name))) for name in (x, y)]
         return np.stack(columns, axis=1)
 
     def inside(self, lasso: Lasso) -> Array:

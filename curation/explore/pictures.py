@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from curation.explore.collection import Collection
+from curation.explore.turns import Turns
 from sfhq.errors import SfhqError, UsageError
 from sfhq.faces.classes import FACE, ID
 from sfhq.parts.photos import image_bytes, photo_folder, read_mask, read_photo, read_pixels
@@ -67,15 +68,19 @@ def isolated(photo: Pixels, mask: Pixels, classes: tuple[int, ...]) -> Pixels:
 
 
 class Pictures:
-    """Pictures of a collection, each read from its file and verified. Threads may share it."""
+    """Pictures of a collection, each read from its file and verified. Threads may share it.
 
-    def __init__(self, faces: Collection) -> None:
-        self.faces = faces
+    Args:
+        faces: the faces.
+        turns: when a picture may be made; None for a few at a time.
+    """
+
+    def __init__(self, faces: Collection, turns: Turns | None = None) -> None:
+        self.faces, self.turns = faces, turns or Turns(AT_ONCE)
         self._small: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self._large: OrderedDict[tuple[int, str, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
-        self._makers = threading.BoundedSemaphore(AT_ONCE)
 
     def small(self, i: int, size: int) -> bytes:
         """A JPEG of a face, `size` pixels at most; empty where its file is missing or damaged.
@@ -90,7 +95,7 @@ class Pictures:
                 return self._small[i, size]
         record = self.faces.photo_record(i)
         try:
-            with self._makers:
+            with self.turns.drawing():
                 data = _jpeg(_shrunk(self.faces, i, record, size), 84)
         except UsageError:
             raise
@@ -137,7 +142,8 @@ class Pictures:
             if key in self._large:
                 self._large.move_to_end(key)
                 return self._large[key]
-        data = _jpeg(self._drawn(i, layer, size), 92)
+        with self.turns.drawing():
+            data = _jpeg(self._drawn(i, layer, size), 92)
         with self._lock:
             self._large[key] = data
             while len(self._large) > LARGE:
@@ -171,14 +177,13 @@ class Pictures:
 
 
 def _shrunk(faces: Collection, i: int, record: FaceRecord, size: int) -> Image.Image:
-    """A small picture of a photo; a JPEG or PNG is read in full once."""
+    """A small picture of a photo."""
     part, folder = faces.part(i), photo_folder(record)
     if folder is None:
         return _fitted(read_photo(part, record), size)
     data = image_bytes(part, record, folder)
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
-        image.draft("RGB", (size, size))
         return _fitted(np.asarray(image.convert("RGB")), size)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise SfhqError(str(error)) from None

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from curation.explore.codes import Codes
 from sfhq.errors import UsageError
 from sfhq.parts.part import Part
-from sfhq.parts.records import Array, FaceRecord
+from sfhq.parts.records import Array
 
 NAME = "embedding"
-MOST_FLOAT32 = 700 * 2**20  # bytes; larger sets are kept in half precision
-BLOCK = 16_384  # rows turned into single precision at a time
+BLOCK = 16_384  # rows turned into single precision at a time for the map
 
 
 class Vectors:
@@ -36,7 +36,7 @@ class Vectors:
         self.part: Part | None = None
         self.notes: list[str] = []
         self.has = np.zeros(count, np.bool_)
-        self._rows: Array | None = None
+        self._codes: Codes | None = None
         self._parts = tuple(parts)
         self._takes: set[int] = set()
         for number, part in enumerate(parts):
@@ -56,49 +56,43 @@ class Vectors:
                     "other weights; its faces are left out of searches by vectors"
                 )
 
-    def add(self, number: int, shard: int, first: int, records: Sequence[FaceRecord]) -> None:
+    def add(self, number: int, shard: int, first: int, rows: Array) -> None:
         """Read the vectors of a shard.
 
         Args:
             number: of the part.
             shard: of the part.
             first: number of the first face in the collection.
-            records: the faces.
+            rows: (n,) row of each face in the shard's array, below 0 where it has none.
 
         Raises:
             IntegrityError: the array is missing or damaged.
             UsageError: vectors of two widths.
         """
-        if number not in self._takes:
+        there = np.flatnonzero(rows >= 0)
+        if number not in self._takes or not len(there):
             return
-        there = [(i, r.rows[NAME]) for i, r in enumerate(records, first) if NAME in r.rows]
-        if not there:
-            return
-        rows = self._parts[number].rows(NAME, shard, [row for _, row in there])
-        if self._rows is None:
-            wide = len(self.has) * rows.shape[1] * 4 > MOST_FLOAT32
-            self._rows = np.zeros(
-                (len(self.has), rows.shape[1]), np.float16 if wide else np.float32
-            )
-        if rows.shape[1] != self._rows.shape[1]:
+        found = self._parts[number].rows(NAME, shard, rows[there].tolist())
+        if self._codes is None:
+            self._codes = Codes(len(self.has), found.shape[1])
+        if found.shape[1] != self.width:
             raise UsageError(
-                f"{self._parts[number].root}: vectors of {rows.shape[1]} numbers beside those of "
-                f"{self._rows.shape[1]}; run: sfhq embed --redo"
+                f"{self._parts[number].root}: vectors of {found.shape[1]} numbers beside those of "
+                f"{self.width}; run: sfhq embed --redo {self._parts[number].root}"
             )
-        places = [i for i, _ in there]
-        self._rows[places] = rows
-        self.has[places] = True
+        self._codes.put(first + there, found.astype(np.float32))
+        self.has[first + there] = True
 
     def __bool__(self) -> bool:
-        return self._rows is not None
+        return self._codes is not None
 
     @property
     def width(self) -> int:
         """Numbers of a vector; 0 without vectors."""
-        return 0 if self._rows is None else int(self._rows.shape[1])
+        return 0 if self._codes is None else int(self._codes.high.shape[1])
 
-    def require(self, what: str) -> Array:
-        """All rows, (N, D); zeros where a face has none.
+    def require(self, what: str) -> Codes:
+        """All vectors; zeros where a face has none.
 
         Args:
             what: asks for them, for the error.
@@ -106,10 +100,10 @@ class Vectors:
         Raises:
             UsageError: no part was embedded.
         """
-        if self._rows is None:
+        if self._codes is None:
             root = self._parts[0].root
             raise UsageError(f"{what}: {root} has no vectors; run: sfhq embed {root}")
-        return self._rows
+        return self._codes
 
     def vector(self, i: int) -> Array:
         """(D,) float32 unit vector of a face.
@@ -117,33 +111,40 @@ class Vectors:
         Raises:
             UsageError: it has none.
         """
-        rows = self.require("more like this")
+        codes = self.require("more like this")
         if not self.has[i]:
             raise UsageError("more like this: this face has no vector; sfhq embed left it out")
-        found: Array = rows[i].astype(np.float32)
+        found: Array = codes.rows(np.array([i]))[0]
         return found
 
-    def cosines(self, vector: Array) -> Array:
-        """(N,) float32 cosines of all faces and a unit vector; -inf where a face has none.
+    def rough(self, vector: Array) -> Array:
+        """(N,) float32 products of all vectors with one, as `nearest` takes them.
 
         Raises:
             UsageError: no vectors, or of another width.
         """
-        rows = self.require("search by vectors")
-        if vector.shape != (rows.shape[1],):
+        codes = self.require("search by vectors")
+        if vector.shape != (self.width,):
             raise UsageError(
                 f"the encoder gives {vector.shape[-1]} numbers, the part's vectors have "
-                f"{rows.shape[1]}; run: sfhq embed --redo"
+                f"{self.width}; run: sfhq embed --redo"
             )
-        if rows.dtype == np.float32:
-            found: Array = rows @ vector.astype(np.float32)
-        else:
-            blocks = range(0, len(rows), BLOCK)
-            found = np.concatenate(
-                [rows[b : b + BLOCK].astype(np.float32) @ vector for b in blocks]
-            )
-        found[~self.has] = -np.inf
-        return found
+        return codes.rough(vector.astype(np.float32))
+
+    def nearest(self, vector: Array, rough: Array, mask: Array, most: int) -> tuple[Array, Array]:
+        """The nearest of some faces, the nearest first; see `Codes.nearest`.
+
+        Args:
+            vector: (D,) direction.
+            rough: what `rough` gave for it.
+            mask: (N,) which faces to choose from; all of them have a vector.
+            most: how many at most.
+
+        Returns:
+            Their numbers, and the products, cosines for a unit vector, exact to 2e-5.
+        """
+        codes = self.require("search by vectors")
+        return codes.nearest(vector.astype(np.float32), rough, mask, most)
 
     def flat(self) -> Array:
         """(N, 2) float32: the vectors in the plane of their two main directions.
@@ -154,20 +155,20 @@ class Vectors:
         Raises:
             UsageError: no part was embedded.
         """
-        rows = self.require("map")
-        width, count = rows.shape[1], max(int(self.has.sum()), 1)
+        codes = self.require("map")
+        width, count = self.width, max(int(self.has.sum()), 1)
         total, squares = np.zeros(width), np.zeros((width, width))
-        for begin in range(0, len(rows), BLOCK):
-            block = rows[begin : begin + BLOCK].astype(np.float32)  # faces without one add 0
-            total += block.sum(axis=0, dtype=np.float64)
-            squares += block.T @ block
+        blocks = [slice(b, b + BLOCK) for b in range(0, len(codes), BLOCK)]
+        for rows in map(codes.rows, blocks):  # faces without a vector add 0
+            total += rows.sum(axis=0, dtype=np.float64)
+            squares += rows.T @ rows
         mean = total / count
         _, axes = np.linalg.eigh(squares / count - np.outer(mean, mean))
         plane: Any = axes[:, [-1, -2]] if width > 1 else np.hstack([axes, np.zeros((1, 1))])
         largest = np.abs(plane).argmax(axis=0)
         plane = plane * np.where(plane[largest, [0, 1]] < 0, -1, 1)
-        out = np.empty((len(rows), 2), np.float32)
-        for begin in range(0, len(rows), BLOCK):
-            out[begin : begin + BLOCK] = (rows[begin : begin + BLOCK] - mean) @ plane
+        out = np.empty((len(codes), 2), np.float32)
+        for block in blocks:
+            out[block] = (codes.rows(block) - mean) @ plane
         out[~self.has] = np.nan
         return out

@@ -9,7 +9,7 @@ from typing import Any
 from sfhq.errors import UsageError
 from sfhq.parts.records import Json
 
-MOST_LETTERS, MOST_POINTS, MOST_PICKED = 2000, 400, 20_000
+MOST_LETTERS, MOST_POINTS, MOST_PICKED, MOST_CHOSEN = 2000, 400, 20_000, 200
 NAMES = ("q", "f", "r", "where", "like", "image", "lasso", "picked", "sort", "down", "seed")
 
 
@@ -92,18 +92,26 @@ def _whole(value: Json) -> bool:
 
 
 def _finite(value: Json) -> bool:
-    return _whole(value) or (isinstance(value, float) and math.isfinite(value))
+    """A number that single steps to a float keep: whole ones of any length are no such."""
+    if _whole(value):
+        return -(2**53) <= int(value) <= 2**53
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _plain(value: Json) -> bool:
+    """A text without halves of surrogates, which no database and no file takes."""
+    return isinstance(value, str) and not any("\ud800" <= c <= "\udfff" for c in value)
 
 
 def _text(told: dict[str, Any], name: str) -> str:
-    value = told.get(name, "")
-    if not isinstance(value, str) or len(value) > MOST_LETTERS:
+    value: Json = told.get(name, "")
+    if not isinstance(value, str) or not _plain(value) or len(value) > MOST_LETTERS:
         raise UsageError(f"view: {name}: wanted a text of up to {MOST_LETTERS} letters")
     return value
 
 
 def _table(value: Json, name: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or len(value) > 100:
+    if not isinstance(value, dict) or len(value) > 100 or not all(map(_plain, value)):
         raise UsageError(f"view: {name}: wanted an object of columns")
     return value
 
@@ -111,9 +119,11 @@ def _table(value: Json, name: str) -> dict[str, Any]:
 def _values(value: Json) -> list[tuple[str, tuple[str, ...]]]:
     found = []
     for column, values in _table(value, "f").items():
-        if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        if not isinstance(values, list) or not all(map(_plain, values)):
             raise UsageError(f"view: f: {column[:40]!r}: wanted a list of texts")
-        found.append((column, tuple(values[:200])))
+        if len(values) > MOST_CHOSEN:
+            raise UsageError(f"view: f: {column[:40]!r}: wanted {MOST_CHOSEN} values at most")
+        found.append((column, tuple(values)))
     return found
 
 
@@ -129,7 +139,7 @@ def _ranges(value: Json) -> list[tuple[str, float, float]]:
 def _like(value: Json) -> tuple[str, str] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(v, str) for v in value):
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_plain, value)):
         raise UsageError("view: like: wanted a part's name and a face id")
     return value[0], value[1]
 
@@ -146,7 +156,7 @@ def _lasso(value: Json) -> Lasso | None:
     ):
         raise UsageError(f"view: lasso: wanted 3 to {MOST_POINTS} points of two numbers")
     axes = value.get("x", ""), value.get("y", "")
-    if not all(isinstance(a, str) for a in axes):
+    if not all(map(_plain, axes)):
         raise UsageError("view: lasso: x and y: wanted names of columns")
     return Lasso(*axes, tuple((float(x), float(y)) for x, y in points))
 

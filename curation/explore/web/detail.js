@@ -1,6 +1,7 @@
 // One face: photo and layers, the inspiration beside all its candidates, columns, captions.
 import { $, brief, el } from "./dom.js";
 import { ask, photo, query, small } from "./net.js";
+import { picked } from "./state.js";
 
 let now = null;
 let hooks = {};
@@ -24,6 +25,7 @@ export async function open(i) {
       el("span", { class: "grow" }),
       el("button", { type: "button", onclick: () => hooks.step(-1), "aria-label": "Face before" }, "←"),
       el("button", { type: "button", onclick: () => hooks.step(1), "aria-label": "Next face" }, "→"),
+      el("button", { type: "button", id: "pick", "aria-pressed": picked.has(i), onclick: () => hooks.pick(face) }, "Pick"),
       told.similar ? el("button", { type: "button", id: "similar", onclick: () => hooks.similar(face) }, "More like this") : null,
       el("button", { type: "button", onclick: close }, "Close")),
     face.alive ? null : el("p", { class: "refused" }, `Refused: ${face.reason}`),
@@ -45,7 +47,7 @@ function family(told) {
   }
   for (const face of told.family) {
     const image = el("img", { alt: "", width: 110, height: 110 });
-    small(face.i).then((u) => { image.src = u; }, () => {});
+    small(face.i).then((u) => { if (u) image.src = u; }, () => {});
     const name = face.id.includes("-") ? face.id.slice(face.id.indexOf("-") + 1) : face.id;
     row.append(el("button", { type: "button", class: face.alive ? "" : "dead", "aria-pressed": face.i === told.face.i,
       onclick: () => hooks.open(face.i) }, image, el("span", {}, name)));
@@ -69,6 +71,9 @@ export async function show(layer) {
     hooks.trouble(error);
   }
 }
+
+// Whether the open face is picked.
+export const mark = () => $("#pick")?.setAttribute("aria-pressed", String(picked.has(now?.i)));
 
 export function next(step) {
   if (!now) return;

@@ -41,8 +41,22 @@ export async function refresh(change) {
   for (const facet of found) {
     const parts = facet.kind === "number" ? histogram(facet, change) : values(facet, change);
     const held = document.activeElement?.dataset?.key;
+    if (inside(boxes.get(facet.name))) { keepFields(boxes.get(facet.name), parts); continue; }
     boxes.get(facet.name).replaceChildren(...parts);
     if (held) boxes.get(facet.name).querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+  }
+}
+
+const inside = (box) => box.contains(document.activeElement) && document.activeElement.type === "number";
+
+// The fields of a range stay where somebody is in one: a new one would lose what is typed.
+function keepFields(box, [plot, range]) {
+  box.firstElementChild.replaceWith(plot);
+  for (const fresh of range.querySelectorAll("input")) {
+    const old = box.querySelector(`[data-key="${CSS.escape(fresh.dataset.key)}"]`);
+    const typing = old === document.activeElement && old.value !== old.defaultValue;
+    if (!typing && old.value !== fresh.value) old.value = fresh.value;
+    if (!typing) old.defaultValue = fresh.value;
   }
 }
 
@@ -113,6 +127,7 @@ function histogram(facet, change) {
     const box = el("input", { type: "number", step: "any", value: brief(value), "aria-label": `${name}, ${word}`, "data-key": `${name}-${k}` });
     box.addEventListener("change", () => {
       const now = [...(state.r[name] ?? [low, high])];
+      box.defaultValue = box.value; // it counts now: a refresh may replace it
       if (box.value === "") now[k] = [low, high][k];
       else now[k] = Number(box.value);
       set(...now);

@@ -3,12 +3,12 @@
 // Level of detail: faces are put in order of cells of a 64 x 64 raster, so that a zoomed view walks
 // only the cells it shows; while the map moves at most MOVING dots are drawn, each frame the same
 // evenly spread ones, and all of them when it rests.
-import { $, el } from "./dom.js";
+import { el } from "./dom.js";
 import { bytes, query, small } from "./net.js";
 import { state, view } from "./state.js";
 
 const SIDE = 64, MOVING = 150000, FULL = 65000, NOWHERE = 65535;
-const PICTURE = 56, MOST_PICTURES = 260, PICTURES_BELOW = 4000;
+const PICTURE = 56, LARGE = 84, FEW = 150, MOST_PICTURES = 260, PICTURES_BELOW = 4000;
 const HUES = [[57, 106, 177], [218, 124, 48], [62, 150, 81], [204, 37, 41], [107, 76, 154],
   [146, 36, 40], [148, 139, 61], [20, 150, 160], [230, 90, 160], [120, 120, 120]];
 
@@ -143,25 +143,36 @@ export class FaceMap {
     context.putImageData(this.pixels, 0, 0);
     this.drawn = Math.ceil(seen / step);
     this.placed = [];
-    if (seen && seen < PICTURES_BELOW) this.#pictures(r0, r1, c0, c1, s, dx, dy);
+    if (seen && seen < PICTURES_BELOW) {
+      const css = (w) => `rgb(${w & 255} ${(w >> 8) & 255} ${(w >> 16) & 255})`;
+      this.#pictures(seen, r0, r1, c0, c1, s, dx, dy, (i) => css(colours[codes[i]]));
+    }
     if (this.loop?.length) this.#outline();
   }
 
-  // One picture for each place of a raster of the screen that a shown face falls in.
-  #pictures(r0, r1, c0, c1, s, dx, dy) {
-    const side = PICTURE * this.ratio, taken = new Set();
+  // One picture for each place of a raster of the screen that a shown face falls in; the raster
+  // fills the canvas, so that none is cut.
+  #pictures(seen, r0, r1, c0, c1, s, dx, dy, colour) {
+    const { width, height } = this.canvas, wanted = (seen < FEW && width > 700 * this.ratio ? LARGE : PICTURE) * this.ratio;
+    const across = width / Math.max(1, Math.floor(width / wanted)), down = height / Math.max(1, Math.floor(height / wanted));
+    const side = Math.min(across, down), edge = this.codes ? 3 * this.ratio : 0, taken = new Set();
     for (let r = r0; r <= r1; r++) {
       for (let k = this.start[r * SIDE + c0]; k < this.start[r * SIDE + c1 + 1]; k++) {
         const i = this.face[k];
         if (this.shown && !this.shown[i]) continue;
         const px = this.x[k] * s + dx, py = this.y[k] * s + dy;
-        if (px < 0 || py < 0 || px > this.canvas.width || py > this.canvas.height) continue;
-        const u = Math.floor(px / side), v = Math.floor(py / side), key = v * 4096 + u;
+        if (px < 0 || py < 0 || px >= width || py >= height) continue;
+        const u = Math.floor(px / across), v = Math.floor(py / down), key = v * 4096 + u;
         if (taken.has(key) || taken.size >= MOST_PICTURES) continue;
         taken.add(key);
-        const image = this.#image(i), left = u * side + 1, top = v * side + 1;
+        const image = this.#image(i), left = u * across + 1, top = v * down + 1;
         this.placed.push({ i, left, top, side });
-        if (image) this.context.drawImage(image, left, top, side - 2, side - 2);
+        if (!image) continue;
+        if (edge) {
+          this.context.fillStyle = colour(i);
+          this.context.fillRect(left, top, side - 2, side - 2);
+        }
+        this.context.drawImage(image, left + edge, top + edge, side - 2 - 2 * edge, side - 2 - 2 * edge);
       }
     }
   }
@@ -170,13 +181,13 @@ export class FaceMap {
     const found = this.images.get(i);
     if (found !== undefined) return found;
     this.images.set(i, null);
-    small(i, 64).then(async (url) => {
+    small(i, 96).then(async (url) => {
       const image = new Image();
       image.src = url;
       await image.decode();
       this.images.set(i, image);
       this.draw();
-    }).catch(() => {});
+    }).catch((error) => { if (error.name === "AbortError") this.images.delete(i); });
     if (this.images.size > 2000) this.images.delete(this.images.keys().next().value);
     return null;
   }
@@ -304,5 +315,3 @@ export class FaceMap {
     });
   }
 }
-
-export const axes = () => ({ x: $("#map-x").value, y: $("#map-y").value });

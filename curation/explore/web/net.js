@@ -45,6 +45,13 @@ export const query = (values) => new URLSearchParams(
 // Small pictures: asked for together, given as addresses of blobs.
 const kept = new Map();
 let waiting = [];
+let wanted = new AbortController();
+
+// Pictures of what is not shown any more would hold up what is.
+export function dropPictures() {
+  wanted.abort();
+  wanted = new AbortController();
+}
 
 export function small(i, size = 160) {
   const key = `${i}-${size}`;
@@ -76,7 +83,7 @@ function flush() {
 
 async function batch(some, size) {
   try {
-    const data = await bytes(`/small?size=${size}&i=${some.map((w) => w.i).join(",")}`);
+    const data = await bytes(`/small?size=${size}&i=${some.map((w) => w.i).join(",")}`, wanted.signal);
     const view = new DataView(data);
     let at = 0;
     for (const one of some) {

@@ -5,6 +5,8 @@ const START = { mode: "grid", q: "", f: {}, r: {}, where: "", like: null, image:
 const OF_VIEW = ["q", "f", "r", "where", "like", "image", "lasso", "sort", "down", "seed"];
 
 export const state = { ...START };
+// What a view of these parts begins with; an address names only what differs from it.
+export const begin = (values) => Object.assign(START, values);
 export const picked = new Set();
 
 // The server's view: only what differs from the start, so that equal views have equal names.
@@ -34,7 +36,7 @@ export function read() {
 export function write(replace = false) {
   const to = `${location.pathname}${address()}`;
   if (replace) history.replaceState(null, "", to);
-  else if (location.hash !== address()) history.pushState(null, "", to);
+  else if ((location.hash || "#") !== address()) history.pushState(null, "", to);
 }
 
 export const clear = () => Object.assign(state, structuredClone({ ...START, mode: state.mode }));
