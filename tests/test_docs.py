@@ -14,6 +14,7 @@ from sfhq import stages
 from sfhq.commands.reference import reference
 from sfhq.pipeline.recipe import load_recipe
 from sfhq.synthesis.synthesize import Synthesize
+from tests.test_layers import ROOMS
 
 ROOT = Path(cli.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sfhq/models/README.md"]
@@ -68,3 +69,18 @@ def test_every_stage_in_the_table_is_a_command() -> None:
 def test_the_reference_of_commands_is_that_of_today() -> None:
     said = (ROOT / "docs" / "cli.md").read_text()
     assert said == reference(cli.main), "run: make docs"
+
+
+def test_the_page_of_the_architecture_shows_the_rooms_of_sfhq_in_their_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- rooms -->\n(.*?)<!-- /rooms -->", text, re.S)
+    assert table is not None
+    lines = re.findall(r"^\| (`.*?) \|", table[1], re.M)
+    assert [" ".join(re.findall(r"`(\w+)`", line)) for line in lines] == [*ROOMS["sfhq"]]
+
+
+def test_the_readme_links_every_page() -> None:
+    """In its list of documentation, so that no page is found by chance only."""
+    listed = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Documentation")[2]
+    linked = {*re.findall(r"\]\(docs/(\w+\.md)\)", listed.partition("\n## ")[0])}
+    assert linked == {page.name for page in (ROOT / "docs").glob("*.md")}
