@@ -189,17 +189,23 @@ def _pack() -> Iterator[Finding]:
     card = PACK / "README.md"
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     listed = dict(re.findall(r"`(\w+)\.safetensors`.*`([0-9a-f]{64})`", text))
-    needed = "every command without --generator and --e4e"
-    for name in ("generator", "e4e"):
+    made = "every command without --generator and --e4e"
+    for name, needed in (
+        ("generator", made),
+        ("e4e", made),
+        ("labels", "parse, landmark, attribute"),
+        ("flip", "embed --encoder flip, search, explore"),
+    ):
+        basic = needed == made
         path = PACK / f"{name}.safetensors"
         again = "reinstall sfhq"
         if not path.is_file():
-            found = Finding("pack", name, "missing", "", needed, again, True)
+            found = Finding("pack", name, "missing", "", needed, again, basic)
         elif model_store.sha256_of(path) == listed.get(name):
             size = path.stat().st_size / 1e6
             found = Finding("pack", name, "ok", f"{size:.1f} MB, as its card says")
         else:
-            found = Finding("pack", name, "wrong", "not what its card says", needed, again, True)
+            found = Finding("pack", name, "wrong", "not what its card says", needed, again, basic)
         yield found
 
 

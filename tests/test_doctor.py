@@ -215,7 +215,7 @@ def test_a_stale_model() -> None:
 
 
 def test_advice_of_each_kind_of_row() -> None:
-    assert found("flip").advice == "sfhq models fetch flip"
+    assert found("flip", "models").advice == "sfhq models fetch flip"
     assert found("attributes").advice == "sfhq models add attributes FILE"
     assert found("e4e-ffhq").needed_by.endswith("; the pack serves too")
 
