@@ -379,8 +379,7 @@ def _proofs(report: Report | None) -> Section:
     rows = []
     for name in PROOFS:
         result = report.result(name)
-        found = f"{result.count} found; " if result.count else ""
-        rows.append((name, result.state, found + (result.note or result.title)))
+        rows.append((name, result.state, result.said))
     return Section(
         "Proofs",
         ("By `sfhq validate`, which anybody who has the part can repeat.",),
