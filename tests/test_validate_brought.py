@@ -21,6 +21,7 @@ from sfhq.images import TRAINED, encode_image
 from sfhq.imports.stage import Import, layout_of
 from sfhq.imports.whole import import_set
 from sfhq.parts.part import Part
+from sfhq.publish.card import card_body
 from sfhq.publish.validate import Report, validate
 
 SIDE, PHOTOS = 64, 5
@@ -164,3 +165,15 @@ def test_a_part_without_photos_is_refused_beside_others(part: Part, tmp_path: Pa
     assert done.exit_code == 2, done.output
     assert f"{bare.root}: its faces have no photos yet" in done.output
     assert not target.exists()
+
+
+def test_the_card_of_a_brought_part_says_what_its_set_states(part: Part) -> None:
+    text = card_body(part, report=validate(part))
+    assert f"0 of {PHOTOS} photos were made by a program here." in text
+    assert f"{PHOTOS} were imported as they are" in text
+    assert f"states of {PHOTOS - 1} of them that they are synthetic" in text
+    assert "No network worked on this part." in text
+    assert "| network |" not in text
+    assert "were trained on photographs of people" not in text
+    assert "run: sfhq embed PART" in text
+    assert str(part.root) not in text
