@@ -17,6 +17,7 @@ import cli
 from annotate.labels.classifier import Classes
 from annotate.parse import Parse
 from sfhq.errors import UsageError
+from sfhq.export.target import PIECES
 from sfhq.images import TRAINED, encode_image
 from sfhq.imports.stage import Import, layout_of
 from sfhq.imports.whole import import_set
@@ -177,3 +178,19 @@ def test_the_card_of_a_brought_part_says_what_its_set_states(part: Part) -> None
     assert "were trained on photographs of people" not in text
     assert "run: sfhq embed PART" in text
     assert str(part.root) not in text
+
+
+def test_half_an_export_is_named(part: Part, tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    words = ["export", str(part.root), str(target), "--format", "imagefolder"]
+    assert CliRunner().invoke(cli.main, words).exit_code == 0
+    words = ["validate", str(part.root), "--export", str(target)]
+    assert CliRunner().invoke(cli.main, words).exit_code == 0
+    (target / "SHA256SUMS").unlink()
+    done = CliRunner().invoke(cli.main, words)
+    assert done.exit_code == 4
+    assert f"{target}: no SHA256SUMS, so this is not an export" in done.output
+    (target / PIECES).touch()
+    done = CliRunner().invoke(cli.main, words)
+    assert done.exit_code == 4
+    assert "this is an export that has not ended; run: sfhq export" in done.output

@@ -19,6 +19,7 @@ from sfhq.publish.checks.result import Result
 
 # Cosines that `sfhq dedup` uses by itself, by encoder.
 THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
+PIECES = "export.pieces"  # lies in an export until it has ended
 LISTED = 20  # missing files that are named
 
 
@@ -188,10 +189,16 @@ def exports(context: Context, result: Result) -> None:
     """Every file of the export is what its SHA256SUMS says."""
     folder = context.export
     if folder is None:
-        return result.skip(f"no export; run: sfhq export {context.part.root} TARGET, and --export")
+        result.skip(f"no export; run: sfhq export {context.part.root} TARGET, and --export")
+        return
     path = folder / "SHA256SUMS"
     if not path.is_file():
-        return result.skip(f"{folder}: no SHA256SUMS; not an export, or one that has not ended")
+        what = "an export that has not ended" if (folder / PIECES).is_file() else "not an export"
+        result.add(
+            str(folder),
+            f"no SHA256SUMS, so this is {what}; run: sfhq export {context.part.root} {folder}",
+        )
+        return
     count = 0
     for line in path.read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
