@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from os.path import commonpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ from sfhq.parts.lineage import faces_stage, provider
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_photo, require_photos
 from sfhq.parts.records import ColumnType, FaceRecord, Json, Pixels
+from sfhq.parts.source import source_of
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Stage
 
@@ -47,6 +49,16 @@ class ParseSettings:
     probabilities: Annotated[
         bool, option("Also keep the probabilities of the classes in the frame, 0 to 255.")
     ] = False
+
+
+def _photos(part: Part) -> Path:
+    """The folder that holds the photos of a part which came with maps."""
+    with source_of(part) as source:
+        root = source.root
+    folders = {"renders"} if root == part.root else set()
+    for record in () if folders else part.faces():
+        folders.add(str(Path(record.source).parent))
+    return root / commonpath(folders) if folders else root
 
 
 @dataclass(frozen=True)
@@ -111,9 +123,10 @@ class Parse(Stage[ParseSettings]):
         require_photos(part)
         maker = provider(part, MASKS, faces_stage(part))
         if maker not in (None, self.name):
+            brought = "brought the" if maker == "import" else "wrote exact"
             raise UsageError(
-                f"{part.root}: {maker} wrote exact maps of its photos, which parse would replace; "
-                f"to read them as photos: sfhq ingest {part.root} OTHER"
+                f"{part.root}: {maker} {brought} maps of its photos, which parse would replace; "
+                f"to read them as photos: sfhq ingest {_photos(part)} OTHER"
             )
         require_faces(part, self.name)
 

@@ -12,6 +12,7 @@ import numpy as np
 from sfhq import stages
 from sfhq.errors import UsageError
 from sfhq.export.face_files import photo_folder
+from sfhq.export.sfhq_layout import require_photos
 from sfhq.export.splits import Groups, Shares, in_order, split_groups
 from sfhq.parts.lineage import faces_stage, provider
 from sfhq.parts.part import Part
@@ -130,7 +131,7 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
         rejected: also photos that people rejected.
 
     Raises:
-        UsageError: two parts of one name, columns that disagree, or no photo.
+        UsageError: two parts of one name, columns that disagree, or a part without photos.
         IntegrityError: damaged records or arrays.
     """
     names = [part.name for part in parts]
@@ -141,6 +142,8 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
             f"{' and '.join(roots)}: both are called {twice}, so nobody could tell their photos "
             'apart; give one of them another "name" in its part.json'
         )
+    for part in parts:
+        require_photos(part)
     labels = [stages.reader("labels")(part) for part in parts]
     groups = Groups()
     left_out, vectors = 0, _Vectors()

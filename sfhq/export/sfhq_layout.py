@@ -197,7 +197,8 @@ def require_photos(part: Part) -> None:
         )
     raise UsageError(
         f"{part.root}: its faces have no photos yet, so there is nothing to export; run: "
-        f"sfhq run SOURCE {part.root}, or sfhq synthesize {part.root}"
+        f"sfhq run SOURCE {part.root}, or sfhq synthesize {part.root}; finished pictures of others "
+        "are exported from a part that sfhq import started"
     )
 
 

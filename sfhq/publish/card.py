@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
+from sfhq.images import RENDERED, TRAINED
+from sfhq.parts.folders import IMPORTED, RENDER_FOLDER, SOURCE_TYPE, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import about_stages, faces_stage
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -23,6 +24,7 @@ FFHQ = (
     "BY-NC, public domain, US government works), the dataset under CC BY-NC-SA 4.0. The people "
     "in the photographs were not asked; its authors take photographs down on request"
 )
+STATED = (TRAINED, RENDERED)  # digital source types of synthetic media
 # Network -> what it was trained on.
 TRAINED_ON = {
     "stylegan2-ffhq-1024": FFHQ,
@@ -147,13 +149,13 @@ def make_card(
         _summary(part, facts, alive, report),
         _making(part, networks),
         _training(facts, networks),
-        Section("Consent", (f"The publisher: {facts['consent']}", _consent(alive))),
+        Section("Consent", (f"The publisher: {facts['consent']}", _consent(alive, networks))),
         _terms(facts, terms),
         Section("Intended use", (INTENDED, _stated(facts, "intended"))),
         Section("Out of scope", (_stated(facts, "out_of_scope"),), OUT_OF_SCOPE),
         Section("Limits", (_stated(facts, "limits"),), LIMITS),
         _people(alive, counts),
-        _proofs(report),
+        _proofs(part, report),
         Section("Errors of labels", (_stated(facts, "label_errors"),)),
         Section("Social impact", (facts["social_impact"],)),
         Section(
@@ -194,7 +196,11 @@ def make_card(
 
 
 def _stated(facts: Facts, key: str) -> str:
-    return f"The publisher adds: {facts[key]}" if key in facts.texts else f"Further: {NOT_STATED}."
+    return (
+        f"The publisher adds: {facts[key]}"
+        if key in facts.texts
+        else f"From the publisher: {NOT_STATED}."
+    )
 
 
 Networks = list[tuple[str, str, Network]]  # stage, role, network
@@ -243,10 +249,18 @@ def _synthetic(alive: Sequence[FaceRecord]) -> str:
         return (
             "All photos are synthetic: a program made them, and nobody was photographed for them."
         )
-    return (
-        f"{made:,} of {len(alive):,} photos were made by a program here. The others are crops of "
-        "their sources; whether those show people is for the publisher to say."
-    )
+    brought = [r for r in alive if IMPORTED in r.params and not is_made(r)]
+    stated = sum(r.params.get(SOURCE_TYPE) in STATED for r in brought)
+    crops = len(alive) - made - len(brought)
+    words = [f"{made:,} of {len(alive):,} photos were made by a program here."]
+    if brought:
+        words.append(
+            f"{len(brought):,} were imported as they are; the set that they came in states of "
+            f"{stated:,} of them that they are synthetic."
+        )
+    if crops:
+        words.append(f"{crops:,} are sources, or crops of them.")
+    return " ".join(words) + " Whether the others show people is for the publisher to say."
 
 
 _LABELS = {
@@ -295,18 +309,21 @@ def _training(facts: Facts, networks: Networks) -> Section:
     )
     return Section(
         "What was in the training data, and under which terms",
-        (_stated(facts, "generator_data"),),
-        tables=(("", Table(("network", "licence", "trained on"), rows)),),
+        (*(() if rows else ("No network worked on this part.",)), _stated(facts, "generator_data")),
+        tables=() if not rows else (("", Table(("network", "licence", "trained on"), rows)),),
     )
 
 
-def _consent(alive: Sequence[FaceRecord]) -> str:
+def _consent(alive: Sequence[FaceRecord], networks: Networks) -> str:
     drawn = sum(not r.source for r in alive)
     made = sum(map(is_made, alive))
     sat = "No person sat for these photos. " if made == len(alive) else ""
+    trained = (
+        "Networks that made or labelled them were trained on photographs of people, see above; "
+        "sfhq's authors asked none of them. "
+    )
     return (
-        f"{sat}Networks that made or labelled them were trained on photographs of people, see "
-        "above; sfhq's authors asked none of them. "
+        f"{sat}{trained if networks else ''}"
         f"{drawn:,} photos were drawn from a generator without a source, {len(alive) - drawn:,} "
         "come from a source, whose licence stands under Terms."
     )
@@ -373,14 +390,14 @@ PROOFS = (
 )
 
 
-def _proofs(report: Report | None) -> Section:
+def _proofs(part: Part, report: Report | None) -> Section:
     if report is None:
         return Section("Proofs", ("Not made. Run: sfhq card PART, without --quick",))
     rows = []
     for name in PROOFS:
         result = report.result(name)
-        found = f"{result.count} found; " if result.count else ""
-        rows.append((name, result.state, found + (result.note or result.title)))
+        said = result.said.replace(str(part.root), "PART")  # readers have it elsewhere
+        rows.append((name, result.state, said))
     return Section(
         "Proofs",
         ("By `sfhq validate`, which anybody who has the part can repeat.",),

@@ -14,23 +14,26 @@ WORDS = {"passed": "ok", "failed": "FAILED", "told": "told", "not checked": "-"}
 
 def as_text(report: Report, most: int = SHOWN) -> list[str]:
     """Lines: one a check, and below it what it found."""
-    lines = [f"{report.part}: {report.faces} photos"]
+    lines = [f"{report.part}: {count_of(report)}"]
     for result in report.results:
         if result.note == LEFT_OUT:
             continue
         word = WORDS[result.state]
         if result.state == "failed" and result.severity != "integrity":
             word = "doubt"
-        said = result.note or result.title
-        if result.state == "failed":
-            said = f"{result.count} found; {said}"
-        lines.append(f"{word:<8}{result.name:<14}{said}")
+        lines.append(f"{word:<8}{result.name:<14}{result.said}")
         for finding in result.findings[:most]:
             lines.append(f"{'':<22}{finding.where}: {finding.what}")
         if result.count > most and result.findings:
             lines.append(f"{'':<22}and {result.count - min(most, len(result.findings))} more")
     lines.append(_verdict(report))
     return lines
+
+
+def count_of(report: Report) -> str:
+    """How many photos were looked at, in words."""
+    unread = not report.faces and report.result("records").state == "failed"
+    return "no photos, for records cannot be read" if unread else f"{report.faces:,} photos"
 
 
 def _verdict(report: Report) -> str:
@@ -59,6 +62,7 @@ def as_page(report: Report) -> str:
         "sfhq.publish",
         "validate.html",
         report=report,
+        count=count_of(report),
         verdict=_verdict(report),
         words=WORDS,
         charts=[_chart(name, words) for name, words in balance.items()],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sfhq.errors import SfhqError, UsageError
+from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import writer_of
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
@@ -155,7 +156,7 @@ def _look(
         face, vector = numbers
         if face.pixels is not None:
             context.sizes[record.face_id] = face.pixels.shape[0], face.pixels.shape[1]
-            digest = record.hashes.get(face.folder, "")
+            digest = record.hashes.get(face.folder, record.source_sha256)
             context.digests.setdefault(digest, []).append(record.face_id)
         if vector is not None:
             context.features[record.face_id] = vector
@@ -198,8 +199,11 @@ def _count_marks(context: Context, face: Face) -> None:
 
 def _tell_marks(context: Context, result: Result) -> None:
     counts = {name: len(faces) for name, faces in context.marked.items()}
+    made = {SYNTHETIC_FOLDER, RENDER_FOLDER}
+    brought = sum(made.isdisjoint(record.hashes) for record in context.alive)
+    theirs = f"; marks of the {brought} that were not made here are only counted" if brought else ""
     result.tell(
         {**counts, "written_with_watermark": context.payload},
         f"of {counts['photos']} photos {counts['xmp']} say so in XMP, {counts['watermark']} carry "
-        f"the watermark, {counts['c2pa']} are signed",
+        f"the watermark, {counts['c2pa']} are signed{theirs}",
     )

@@ -69,7 +69,9 @@ def shortcuts(context: Context, result: Result) -> None:
     for title, kind in (("source", _source), ("candidate", lambda r: r.candidate)):
         kinds = [kind(r) for r in records]
         names = sorted({k for k in kinds if k}, key=lambda k: -kinds.count(k))[:MOST_KINDS]
-        for name in names if len({*kinds}) > 1 else []:
+        if len({*kinds}) < 3:  # one of two kinds tells the same as the other
+            names = names[: len({*kinds}) - 1]
+        for name in names:
             members = [r.face_id for r in records]
             tasks[f"{title} {name} from others"] = members, [k == name for k in kinds]
     aucs: dict[str, dict[str, float | int]] = {}

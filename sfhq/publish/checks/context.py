@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from sfhq.errors import SfhqError
-from sfhq.images import BadImage, mark_of, read_marked
+from sfhq.images import TRAINED, BadImage, mark_of, read_marked
 from sfhq.marks.signature import Manifest, read_manifest
 from sfhq.marks.watermark import Found, detect
 from sfhq.marks.xmp import Origin, read_packet
 from sfhq.parts.files import read_file, why
-from sfhq.parts.folders import RENDER_FOLDER, SYNTHETIC_FOLDER
+from sfhq.parts.folders import RENDER_FOLDER, SOURCE_TYPE, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import about_stages, faces_stage, provider
 from sfhq.parts.part import Part
 from sfhq.parts.photos import MOST_IMAGE
 from sfhq.parts.records import FaceRecord, Json, Pixels
+from sfhq.parts.source import Source, source_of
 
 PHOTO_FOLDERS = (SYNTHETIC_FOLDER, RENDER_FOLDER, "aligned")  # the first that a face has
+SOURCE = "source"  # stands for the file that a photo was ingested or imported from
 MASKS = "segmentations"
 Floats = npt.NDArray[np.float64]
 
@@ -58,7 +61,7 @@ class Face:
 
     Attributes:
         record: with all that stages say of it.
-        folder: of its photo; empty where it has none.
+        folder: of its photo; `SOURCE` where that is not in the part; empty where it has none.
         broken: image folder -> the file there and what is wrong with it.
         size: bytes of the photo's file.
         pixels: (H, W, 3) uint8 of the photo; None where it cannot be read.
@@ -99,6 +102,7 @@ class Context:
     digests: dict[str, list[str]] = field(default_factory=dict)
     shards: dict[tuple[str, int], Any] = field(default_factory=dict)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
+    reading: Lock = field(default_factory=Lock)  # archives are read by one thread at a time
     marked: dict[str, list[str]] = field(
         default_factory=lambda: {k: [] for k in ("photos", "xmp", "watermark", "c2pa")}
     )
@@ -175,6 +179,14 @@ class Context:
         return chosen if self.options.export is not None or chosen.is_dir() else None
 
     @cached_property
+    def source(self) -> Source | str:
+        """Where photos lie that are not in the part; or why they cannot be read."""
+        try:
+            return source_of(self.part)
+        except SfhqError as error:
+            return str(error)
+
+    @cached_property
     def payload(self) -> str | None:
         """The watermark that photos were written with, as 8 hexadecimal digits."""
         marks = self.settings(self.faces).get("marks")
@@ -233,7 +245,29 @@ def read_face(context: Context, record: FaceRecord) -> Face:
             _read_photo(face, data)
         elif folder == MASKS:
             _read_mask(face, data)
+    if not face.folder and record.source_sha256:
+        face.folder = SOURCE
+        _read_source(context, face)
     return face
+
+
+def _read_source(context: Context, face: Face) -> None:
+    """The photo of a face that was ingested or imported, and still lies where it came from."""
+    name = face.record.source
+    with context.reading:
+        source = context.source
+        if isinstance(source, str):
+            face.broken[SOURCE] = f"{name}: {source}"
+            return
+        try:
+            data = source.read(name)
+        except BadImage as error:
+            gone = error.reason == "source missing"
+            face.broken[SOURCE] = f"{name}: missing in {source.root}" if gone else str(error)
+            return
+    if hashlib.sha256(data).hexdigest() != face.record.source_sha256:
+        face.broken[SOURCE] = f"{name}: changed since it was taken in (sha256 differs)"
+    _read_photo(face, data)
 
 
 def _read_photo(face: Face, data: bytes) -> None:
@@ -245,9 +279,10 @@ def _read_photo(face: Face, data: bytes) -> None:
         return
     face.pixels = np.asarray(decoded.image)
     face.origin = read_packet(decoded.packet) if decoded.packet else None
-    if face.folder == SYNTHETIC_FOLDER:  # nothing else is watermarked
+    said = face.record.params.get(SOURCE_TYPE)
+    if face.folder == SYNTHETIC_FOLDER or said == TRAINED:  # nothing else is watermarked
         face.watermark = detect(face.pixels)
-    if mark_of(face.folder) is not None:
+    if face.folder == SOURCE or mark_of(face.folder) is not None:
         face.manifest = read_manifest(data, decoded.file_format)
 
 

@@ -71,6 +71,13 @@ class Result:
         if self.severity == "figures" and self.state == "passed":
             self.state = "told"
 
+    @property
+    def said(self) -> str:
+        """In a line: what the figures say, or what was looked at; of a failure, how often first."""
+        if self.state != "failed":
+            return self.note or self.title
+        return f"{self.count:,} found; {self.note or f'wanted: {self.title}'}"
+
     def to_dict(self) -> dict[str, Json]:
         """As JSON can hold it."""
         return asdict(self)

@@ -98,7 +98,6 @@ CHECKS: tuple[Check, ...] = (
         "no two photos are the same or near-duplicates, here or in earlier parts",
         "integrity",
         of_part=whole.duplicates,
-        needs=("embedding",),
     ),
     Check(
         "export",

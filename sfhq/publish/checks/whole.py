@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from sfhq.publish.checks.result import Result
 
 # Cosines that `sfhq dedup` uses by itself, by encoder.
 THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985}
-LISTED = 20  # pairs that are named
+PIECES = "export.pieces"  # lies in an export until it has ended
+LISTED = 20  # missing files that are named
 
 
 def records(context: Context, result: Result) -> None:
@@ -27,23 +29,40 @@ def records(context: Context, result: Result) -> None:
     for stage in part.stages():
         try:
             require_complete(part, stage)
-            for shard in part.shards(stage):
-                if part.stage_info(stage)["kind"] == "about":
-                    part.read_about(stage, shard)
-                else:
-                    part.read_shard(stage, shard)
         except SfhqError as error:
-            result.add(stage, str(error))
+            result.add(stage, str(error) + _absent(part, stage))
+        if list(_read(part, stage, result)):
             continue
         for name in outdated(part, stage):
             result.add(stage, f"{name} has changed since; run: sfhq {stage} {part.root} --redo")
     try:
         require_found(part)
     except IntegrityError as error:
-        result.add("records", str(error))
+        if not any(f.what.startswith(str(error)) for f in result.findings):
+            result.add("records", str(error))
     for text in _empty(context):
         result.add("records", text)
     result.figures["stages"] = part.stages()
+
+
+def _absent(part: Part, stage: str) -> str:
+    """The record files that a stage wrote and that are gone, for the end of a finding."""
+    there = {*part.shards(stage)}
+    wanted = part.stage_info(stage).get("shards") or 0
+    gone = [f"{shard:05d}.parquet" for shard in range(wanted) if shard not in there]
+    more = f" and {len(gone) - LISTED} more" if len(gone) > LISTED else ""
+    return f"; missing: {', '.join(gone[:LISTED])}{more}" if gone else ""
+
+
+def _read(part: Part, stage: str, result: Result) -> Iterator[int]:
+    """The shards of a stage that cannot be read; each is a finding."""
+    read = part.read_about if part.stage_info(stage)["kind"] == "about" else part.read_shard
+    for shard in part.shards(stage):
+        try:
+            read(stage, shard)
+        except SfhqError as error:
+            result.add(stage, str(error))
+            yield shard
 
 
 def _empty(context: Context) -> list[str]:
@@ -107,6 +126,10 @@ def duplicates(context: Context, result: Result) -> None:
     for digest, faces in context.digests.items():
         for face in faces[1:]:
             result.add(face, f"the same file as {faces[0]} (sha256 {digest[:16]})")
+    if not context.has("embedding"):
+        run = f"run: sfhq embed {context.part.root}"
+        result.note = f"files compared; near-duplicates not checked: no embedding; {run}"
+        return
     threshold = threshold_of(context)
     if threshold is None:
         result.note = "near-duplicates not checked: give --threshold, or run: sfhq dedup"
@@ -166,10 +189,16 @@ def exports(context: Context, result: Result) -> None:
     """Every file of the export is what its SHA256SUMS says."""
     folder = context.export
     if folder is None:
-        return result.skip(f"no export; run: sfhq export {context.part.root} TARGET, and --export")
+        result.skip(f"no export; run: sfhq export {context.part.root} TARGET, and --export")
+        return
     path = folder / "SHA256SUMS"
     if not path.is_file():
-        return result.skip(f"{folder}: no SHA256SUMS; not an export, or one that has not ended")
+        what = "an export that has not ended" if (folder / PIECES).is_file() else "not an export"
+        result.add(
+            str(folder),
+            f"no SHA256SUMS, so this is {what}; run: sfhq export {context.part.root} {folder}",
+        )
+        return
     count = 0
     for line in path.read_text(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
