@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 import pytest
+from test_layers import ROOMS
 
 import cli
 from sfhq import stages
 from sfhq.commands.reference import reference
 from sfhq.pipeline.recipe import load_recipe
 from sfhq.synthesis.synthesize import Synthesize
-from tests.test_layers import ROOMS
 
 ROOT = Path(cli.__file__).parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "sfhq/models/README.md"]

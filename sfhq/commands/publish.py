@@ -234,8 +234,9 @@ def validate(
     """Check that PART is whole and what it claims to be.
 
     Integrity: records, arrays, files, sizes, marks, masks, captions, duplicates, export, splits.
-    Quality: strays, landmarks, aligned, nearest-real, shortcuts, skin, targets. Figures:
-    identities, balance. What lacks its columns is "not checked", and the line says what to run.
+    Quality: strays, landmarks, aligned, split-people, nearest-real, shortcuts, skin, targets.
+    Figures: identities, balance. What lacks its columns is "not checked", and the line says what
+    to run.
 
     Exit codes: 0 whole, 4 a check of integrity failed; with --strict 3 where one of quality did.
 

@@ -386,7 +386,7 @@ def _people(alive: list[FaceRecord], counts: Mapping[str, Any]) -> Section:
 
 PROOFS = (
     *("records", "arrays", "files", "marks", "duplicates", "identities", "nearest-real"),
-    *("splits", "shortcuts", "skin", "targets"),
+    *("splits", "split-people", "shortcuts", "skin", "targets"),
 )
 
 

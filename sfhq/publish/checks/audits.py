@@ -68,7 +68,7 @@ def shortcuts(context: Context, result: Result) -> None:
     tasks["keep from reject"] = judged, [labels[f] == "keep" for f in judged]
     for title, kind in (("source", _source), ("candidate", lambda r: r.candidate)):
         kinds = [kind(r) for r in records]
-        names = sorted({k for k in kinds if k}, key=lambda k: -kinds.count(k))[:MOST_KINDS]
+        names = sorted({k for k in kinds if k}, key=lambda k: (-kinds.count(k), k))[:MOST_KINDS]
         if len({*kinds}) < 3:  # one of two kinds tells the same as the other
             names = names[: len({*kinds}) - 1]
         for name in names:

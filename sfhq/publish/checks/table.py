@@ -107,9 +107,16 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "splits",
-        "no source and no identity is in two splits of the export",
+        "no source is in two splits of the export",
         "integrity",
         of_part=whole.splits,
+    ),
+    Check(
+        "split-people",
+        "no face looks like one person in two splits of the export",
+        "quality",
+        of_part=whole.split_people,
+        needs=("embedding",),
     ),
     Check(
         "identities",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -219,33 +219,58 @@ def _sha256(path: Path) -> str:
 
 
 def splits(context: Context, result: Result) -> None:
-    """No source and no identity is in two splits of the export."""
-    folder = context.export
-    rows = [] if folder is None else manifest_rows(folder)
-    if not rows or "split" not in rows[0]:
-        return result.skip("no export with splits; give --export FOLDER")
+    """No source is in two splits of the export."""
+    rows = _split_rows(context)
+    if not rows:
+        return result.skip(NO_SPLITS)
+    keyed = []
+    for row in rows:
+        part = str(row.get("part") or context.part.name)
+        source = str(row.get("parent_id") or row.get("source") or "")
+        there = part == context.part.name or not source
+        keyed.append((source if there else f"{part}/{source}", row))
+    _in_several(result, "source", keyed)
+    counts = Counter(str(row["split"]) for row in rows)
+    result.tell({"splits": dict(sorted(counts.items()))})
+    return None
+
+
+def split_people(context: Context, result: Result) -> None:
+    """No identity, at a false-match rate that is stated, is in two splits of the export."""
     from sfhq.publish.checks.people import groups
 
-    group = groups(context) if context.has("embedding") else {}
-    by_kind: dict[tuple[str, str], dict[str, list[str]]] = {}
-    for row in rows:
-        face, split = str(row.get("face_id", "")), str(row["split"])
-        part = str(row.get("part") or context.part.name)
-        here = part == context.part.name
-        source = str(row.get("parent_id") or row.get("source") or "")
-        keys = [("source", source if here else f"{part}/{source}" if source else "")]
-        keys += [("identity", str(group[face]))] if here and face in group else []
-        for key in keys:
-            if key[1]:
-                by_kind.setdefault(key, {}).setdefault(split, []).append(face)
-    for (kind, name), where in sorted(by_kind.items()):
-        if len(where) > 1:
-            faces = ", ".join(f"{v[0]} in {k}" for k, v in sorted(where.items()))
-            result.add(f"{kind} {name}", f"in {len(where)} splits: {faces}")
-    counts = Counter(str(row["split"]) for row in rows)
-    result.tell({"splits": dict(sorted(counts.items())), "identities": bool(group)})
+    rows = _split_rows(context)
+    if not rows:
+        return result.skip(NO_SPLITS)
+    group = groups(context)
     if not group:
-        result.note = "identities not checked: run sfhq embed"
+        return result.skip("false-match rates of the encoder are not measured")
+    name = context.part.name
+    ours = [r for r in rows if str(r.get("part") or name) == name]
+    _in_several(result, "identity", [(group.get(str(r.get("face_id", "")), ""), r) for r in ours])
+    result.tell({"false_match_rate": context.options.rate})
+    return None
+
+
+NO_SPLITS = "no export with splits; give --export FOLDER"
+
+
+def _split_rows(context: Context) -> list[dict[str, object]]:
+    rows = [] if context.export is None else manifest_rows(context.export)
+    return rows if rows and "split" in rows[0] else []
+
+
+def _in_several(result: Result, kind: str, keyed: Sequence[tuple[str, dict[str, object]]]) -> None:
+    """Find the keys whose rows are in several splits."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for key, row in keyed:
+        if key:
+            faces = found.setdefault(key, {}).setdefault(str(row["split"]), [])
+            faces.append(str(row.get("face_id", "")))
+    for key, where in sorted(found.items()):
+        if len(where) > 1:
+            faces_by = ", ".join(f"{v[0]} in {k}" for k, v in sorted(where.items()))
+            result.add(f"{kind} {key}", f"in {len(where)} splits: {faces_by}")
 
 
 def manifest_rows(folder: Path) -> list[dict[str, object]]:
