@@ -12,6 +12,7 @@ import numpy as np
 from sfhq.parts.about import FRAME
 from sfhq.parts.files import MOST_RECORDS, read_file
 from sfhq.parts.join import join_shard
+from sfhq.parts.parquet import column_names, table_of
 from sfhq.parts.part import Part
 from sfhq.parts.photos import PHOTO_FOLDERS
 from sfhq.parts.reading import FACE_ID
@@ -130,19 +131,14 @@ def _table(
         ValueError: it is not as this version writes it.
         Exception: whatever else is wrong with it.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    data = pa.BufferReader(read_file(part.shard_path(stage, shard), MOST_RECORDS))
-    there = set(pq.read_schema(data).names)
+    data = read_file(part.shard_path(stage, shard), MOST_RECORDS)
+    there = set(column_names(data))
     missing = {n for n in names if n not in there and n in (*FRAME, *record_schema().names)}
     if missing:
         raise ValueError(f"no {min(missing)}")
-    data.seek(0)
-    found = pq.read_table(
-        data, columns=[n for n in names if n in there], page_checksum_verification=True
-    )
+    found = table_of(data, [n for n in names if n in there])
     columns = {name: found[name].combine_chunks() for name in found.column_names}
     odd = [name for name, values in columns.items() if values.type != types[name]]
     whole = {*FRAME, *record_schema().names} - {*MAY_LACK}

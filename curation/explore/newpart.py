@@ -20,6 +20,7 @@ from sfhq.images import write_atomic
 from sfhq.parts import arrays
 from sfhq.parts.files import MOST_RECORDS, read_file
 from sfhq.parts.lineage import faces_stage, require_complete, require_found
+from sfhq.parts.parquet import table_of
 from sfhq.parts.part import FORMAT, Part
 from sfhq.parts.photos import MOST_IMAGE
 from sfhq.parts.reading import FACE_ID
@@ -142,13 +143,9 @@ def _table(part: Part, stage: str, shard: int) -> Any:
     Raises:
         IntegrityError: it is damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = part.shard_path(stage, shard)
     try:
-        data = pa.BufferReader(read_file(path, MOST_RECORDS))
-        return pq.read_table(data, page_checksum_verification=True)
+        return table_of(read_file(path, MOST_RECORDS))
     except Exception as error:
         raise IntegrityError(
             f"{path}: damaged records ({type(error).__name__}); delete the file and run: "

@@ -16,6 +16,7 @@ from sfhq.errors import IntegrityError, UsageError
 from sfhq.parts import arrays, description, format1
 from sfhq.parts.about import AboutRow, check_about, from_table
 from sfhq.parts.files import MOST_RECORDS, read_file, why
+from sfhq.parts.parquet import table_of
 from sfhq.parts.records import (
     COLUMNS,
     Array,
@@ -153,12 +154,8 @@ class PartReader:
 
     def _table(self, stage: str, shard: int) -> Any:
         """The Arrow table of a record file, its face ids checked."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
-            data = read_file(self.shard_path(stage, shard), MOST_RECORDS)
-            table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+            table = table_of(read_file(self.shard_path(stage, shard), MOST_RECORDS))
             ids = table.column("face_id").to_pylist()
             if not all(isinstance(i, str) and FACE_ID.fullmatch(i) for i in ids):
                 raise ValueError("face_id")
