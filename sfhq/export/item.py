@@ -6,10 +6,7 @@ import hashlib
 import io
 import struct
 import zlib
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -46,7 +43,6 @@ from sfhq.parts.source import Source, source_of
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}  # kinds that are copied as they are
 KINDS = {suffix: kind for kind, suffix in SUFFIXES.items()}
 SIZES = (64, 2048)
-AHEAD = 16  # photos whose files are read while earlier ones are written
 OWN = ("key", "split", "part", "label", "file_name", "mask_file_name", "landmarks_file_name")
 
 
@@ -135,22 +131,6 @@ class Item:
         data = self.sources.bytes_of(part, record)
         return data, SUFFIXES.get(kind_of(data[:HEAD]) or "", "")
 
-    def fetch(self) -> None:
-        """Read and check the files of the part that it needs; safe beside other items' reading.
-
-        What cannot be read is left to whoever asks for it, who gets the error.
-        """
-        if photo_folder(self.face.record) == SOURCE:
-            return  # archives are read by one thread
-        with suppress(Exception):
-            _ = self._stored
-            if MASK_FOLDER in self.face.record.hashes:
-                _ = self._stored_mask
-
-    @cached_property
-    def _stored_mask(self) -> bytes:
-        return image_bytes(self.face.part, self.face.record, MASK_FOLDER)
-
     @cached_property
     def photo(self) -> tuple[bytes, str, str]:
         """Bytes, suffix and sha256 of the photo, with no pixel changed unless that was asked for.
@@ -203,10 +183,11 @@ class Item:
     @property
     def mask(self) -> bytes | None:
         """The map of classes as a PNG of greys that are the ids; None where there is none."""
-        if MASK_FOLDER not in self.face.record.hashes:
+        part, record = self.face.part, self.face.record
+        if MASK_FOLDER not in record.hashes:
             return None
         if not self._is_large:
-            plain = without_palette(self._stored_mask)
+            plain = without_palette(image_bytes(part, record, MASK_FOLDER))
             if plain is not None:
                 return plain
         return _grey_png(self.classes)
@@ -243,28 +224,6 @@ def items(choice: Choice, split: str, look: Look) -> Iterator[Item]:
     """The photos of a split."""
     sources = Sources()
     return (Item(face, look, sources) for face in choice.faces(split))
-
-
-def ahead(found: Iterator[Item], many: int = AHEAD) -> Generator[Item, None, None]:
-    """The same photos in the same order; a thread reads the files of the next ones meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[Item, Future[None]]] = deque()
-        try:
-            for item in found:
-                waiting.append((item, pool.submit(item.fetch)))
-                if len(waiting) > many:
-                    yield _fetched(waiting.popleft())
-            while waiting:
-                yield _fetched(waiting.popleft())
-        finally:
-            for _, reading in waiting:
-                reading.cancel()
-
-
-def _fetched(waiting: tuple[Item, Future[None]]) -> Item:
-    item, reading = waiting
-    reading.result()
-    return item
 
 
 def label_columns(choice: Choice) -> Sequence[str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 from sfhq.errors import UsageError
 from sfhq.export.choose import Choice, choose
 from sfhq.export.files import Written, append, digest_of_file, writing
-from sfhq.export.item import Look, ahead, items
+from sfhq.export.item import Look, items
 from sfhq.export.job import About, Format, Job
 from sfhq.export.manifest import write_manifest
 from sfhq.export.sfhq_layout import NAME, Exported, sample_folders
@@ -113,19 +113,18 @@ def _write(form: Format, job: Job, on_image: Callable[[], None]) -> int:
     for split in job.choice.names():
         kept = done.get(split, [])
         ready = sum(kept)
-        rest = items(job.choice, split, job.look)
-        for _ in itertools.islice(rest, ready):
+        left = items(job.choice, split, job.look)
+        for _ in itertools.islice(left, ready):
             on_image()
-        with closing(ahead(rest)) as left:
-            for number in itertools.count(len(kept)):
-                first = next(left, None)
-                if first is None:
-                    break
-                piece = form.piece(job, split, number, itertools.chain([first], left))
-                append(path, piece.line())
-                written += len(piece.entries)
-                for _ in piece.entries:
-                    on_image()
+        for number in itertools.count(len(kept)):
+            first = next(left, None)
+            if first is None:
+                break
+            piece = form.piece(job, split, number, itertools.chain([first], left))
+            append(path, piece.line())
+            written += len(piece.entries)
+            for _ in piece.entries:
+                on_image()
     return written
 
 
