@@ -22,7 +22,7 @@ REQUIRES = (
     "click>=8.1",
     "tqdm",
     "ninja",
-    "pyarrow>=17",
+    "pyarrow>=21",
     "duckdb",
     "safetensors",
     "msgspec",

@@ -279,6 +279,7 @@ def _s3(server: str | None, anonymous: bool) -> Any:
         endpoint_override=server.rstrip("/") if server else None,
         connect_timeout=CONNECT_SECONDS,
         request_timeout=ANSWER_SECONDS,
+        allow_delayed_open=True,  # a file of one part is one request in place of three
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
     )
 
