@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sfhq import stages
 
 if TYPE_CHECKING:
+    from sfhq.networks.labels import LabelNetwork
     from sfhq.pipeline.recipe import ModelSettings
 
 
@@ -31,3 +32,9 @@ def photo_networks(models: ModelSettings) -> dict[str, Any]:
         "prior": LatentPrior.of(pair.generator),
         "precision": pair.precision,
     }
+
+
+def label_network() -> tuple[LabelNetwork, str]:
+    """The embedded label network, and the sha256 of its weights."""
+    reader, digest = stages.network("label reader")(None)
+    return reader.network, digest
