@@ -147,7 +147,7 @@ def main() -> None:
             kind: [
                 ciede2000(np.array(a[kind]), np.array(b[kind]))
                 for a, b in zip(told, wanted, strict=True)
-                if a[kind] is not None and b[kind] is not None
+                if np.size(a[kind]) == 3 and np.size(b[kind]) == 3
             ]
             for kind in ("skin", "hair")
         }

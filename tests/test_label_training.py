@@ -17,7 +17,7 @@ from annotate.network.reader import Calibration, LabelReader
 from annotate.teachers.masks import ANY, bits
 from annotate.training.augment import augment, plain
 from annotate.training.balance import balance_classes, best_offsets
-from annotate.training.calibration import calibrate, platt
+from annotate.training.calibration import calibrate, platt, with_absences
 from annotate.training.losses import class_loss, heat_loss, losses, quarter
 from annotate.training.samples import Samples, joined, part_of
 from annotate.training.training import LabelRecipe, LabelTraining
@@ -55,6 +55,31 @@ def tiny_samples(count: int = 6, exact: bool = True, seed: int = 3) -> Samples:
         years=torch.full((count,), 30.0),
         names=tuple(f"{seed}-{i}.png" for i in range(count)),
     )
+
+
+def test_silence_about_what_stands_out_is_absence() -> None:
+    """Twenty photos with glasses, of which eight were told; a hundred without, of whom none was."""
+    logits = np.r_[np.linspace(5, 8, 20), np.linspace(-1, 3.5, 100), [9.0, -9.0]]
+    truth = np.full(122, np.nan)
+    truth[0:16:2] = 1
+    truth[-2:] = 1, 0  # two rendered heads
+    exact = np.zeros(122, bool)
+    exact[-2:] = True
+    found = with_absences(logits, truth, exact)
+    assert (found[20:120] == 0).all() and np.array_equal(found[-2:], [1, 0])
+    assert (found[0:16:2] == 1).all() and np.isnan(found[3:20:2]).all()
+    scale, bias = platt(logits[~np.isnan(found)], found[~np.isnan(found)])
+    said = 1 / (1 + np.exp(-(scale * logits + bias)))
+    assert np.median(said[:20]) > 0.5 and np.median(said[20:120]) < 0.1
+    # Told too seldom, denied as well, or not seen at all: nothing is made up.
+    few = truth.copy()
+    few[8:16] = np.nan
+    denied = truth.copy()
+    denied[30:40] = 0
+    for known in (few, denied):
+        assert np.array_equal(with_absences(logits, known, exact), known, equal_nan=True)
+    blind = np.random.default_rng(0).standard_normal(122)
+    assert np.array_equal(with_absences(blind, truth, exact), truth, equal_nan=True)
 
 
 def test_words_say_what_they_name_and_leave_the_rest_unknown() -> None:

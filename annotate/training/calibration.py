@@ -1,11 +1,18 @@
 """Makes probabilities hold, on samples that were not trained on.
 
-Source: Platt 1999, "Probabilistic Outputs for Support Vector Machines", with his smoothed targets.
+Words about photos name what is there: glasses, never their absence. A network that saw photos only
+with glasses, where it was told at all, thinks that photos have glasses. So photos whose words are
+silent count as photos without, where they look less like it than nearly all that were told.
+
+Sources: Liu et al. 2003, "Building Text Classifiers Using Positive and Unlabeled Examples", for
+reliable negatives; Platt 1999, "Probabilistic Outputs for Support Vector Machines", with his
+smoothed targets.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from annotate.network.reader import Calibration, LabelReader
@@ -18,6 +25,9 @@ from sfhq.networks.names import ATTRIBUTES, POINTS
 LEAST = 5  # samples of each answer without which an attribute keeps its raw probability
 PRIOR = 2.0  # strength with which the map is held at the identity
 STEPS = 60
+SELDOM_DENIED = 0.2  # absences for each presence among photos, below which their words only affirm
+NEAR = 0.1  # share of the told whose logit is so low that it does not speak for the others
+MOST_LIKE = 0.25  # of the silent photos that look like the told: more say that it cannot be seen
 LEAST_KNOWN = 20  # exact points from which the expected error is scaled
 
 
@@ -47,6 +57,32 @@ def platt(logits: FloatArray, truth: FloatArray) -> tuple[float, float]:
     return max(float(at[0]), 0.05), float(at[1])
 
 
+def with_absences(
+    logits: FloatArray, truth: FloatArray, exact: npt.NDArray[np.bool_]
+) -> FloatArray:
+    """What is known of one attribute, with the absences that photos' words do not mention.
+
+    Args:
+        logits: (N,) what a network says.
+        truth: (N,) 1, 0, or NaN where nothing is known.
+        exact: (N,) whether a sample was rendered; the others are photos.
+
+    Returns:
+        (N,) as `truth`. Changed only where the words of photos affirm the attribute at least
+        `LEAST` times and hardly deny it, and photos that they affirm it of stand out: silent photos
+        below nearly all of these become 0, those among them stay NaN.
+    """
+    told = ~exact & (truth == 1)
+    silent = ~exact & np.isnan(truth)
+    denied = int((~exact & (truth == 0)).sum())
+    if told.sum() < LEAST or denied >= SELDOM_DENIED * told.sum() or not silent.any():
+        return truth
+    low = silent & (logits < np.quantile(logits[told], NEAR))
+    if low.sum() < (1 - MOST_LIKE) * silent.sum():
+        return truth
+    return np.where(low, 0.0, truth)
+
+
 def calibrate(network: LabelNetwork, samples: Samples) -> Calibration:
     """The calibration of a folded network on samples that it was not trained on.
 
@@ -68,8 +104,9 @@ def calibrate(network: LabelNetwork, samples: Samples) -> Calibration:
         sigma.append(reading.sigma)
     given, truth = torch.cat(logits).double().numpy(), samples.attributes.double().numpy()
     for column in range(len(ATTRIBUTES)):
-        known = ~np.isnan(truth[:, column])
-        answers = truth[known, column]
+        whole = with_absences(given[:, column], truth[:, column], samples.exact.numpy())
+        known = ~np.isnan(whole)
+        answers = whole[known]
         if min(answers.sum(), len(answers) - answers.sum()) >= LEAST:
             scale, bias = platt(given[known, column], answers)
             found.scale[column], found.bias[column] = scale, bias
