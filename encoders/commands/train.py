@@ -147,37 +147,53 @@ def _four(text: str, option: str) -> tuple[int, int, int, int]:
 
 
 @click.command("pack")
-@click.option(
-    "--generator", type=FOLDER, required=True, help="Weights that sfhq train generator wrote."
-)
-@click.option("--e4e", "e4e", type=FOLDER, required=True, help="Weights that sfhq train e4e wrote.")
-@click.option("--out", type=FOLDER, required=True, help="Folder to write both files to.")
-def train_pack(generator: Path, e4e: Path, out: Path) -> None:
-    """Write a generator and its encoder as 16-bit files for shipping; prints their sha256.
+@click.option("--generator", type=FOLDER, help="Weights that sfhq train generator wrote.")
+@click.option("--e4e", "e4e", type=FOLDER, help="Weights that sfhq train e4e wrote.")
+@click.option("--labels", type=FOLDER, help="Weights that sfhq train labels wrote.")
+@click.option("--out", type=FOLDER, required=True, help="Folder to write the files to.")
+def train_pack(generator: Path | None, e4e: Path | None, labels: Path | None, out: Path) -> None:
+    """Write networks as 16-bit files for shipping; prints their sha256.
+
+    A generator and its encoder go together; the label network stands alone.
 
     \b
     Example:
       sfhq train pack --generator runs/g1/generator.safetensors \\
         --e4e runs/e1/e4e.safetensors --out pack
+      sfhq train pack --labels runs/l1/labels.safetensors --out pack
     """
     from encoders.e4e.network import load_e4e, save_e4e
     from sfhq.weights.checkpoints import (
         file_digest,
         load_generator,
         read_checkpoint,
+        save_checkpoint,
         save_generator,
     )
 
-    network, _ = load_generator(generator)
-    encoder, _ = load_e4e(e4e, network.config.num_ws)
-    out.mkdir(parents=True, exist_ok=True)
-    notes = read_checkpoint(generator, "generator").notes
-    save_generator(out / "generator.safetensors", network, notes, half=True)
-    digest = file_digest(out / "generator.safetensors")
-    notes = {**read_checkpoint(e4e, "e4e").notes, "generator": digest}
-    save_e4e(out / "e4e.safetensors", encoder, notes, half=True)
-    for path in (out / "generator.safetensors", out / "e4e.safetensors"):
-        click.echo(f"{file_digest(path)}  {path.name}")
+    if (generator is None) != (e4e is None):
+        raise UsageError("a generator and its encoder go together; give --generator and --e4e")
+    if generator is None and labels is None:
+        raise UsageError("nothing to write; give --generator and --e4e, or --labels")
+    told = None if labels is None else read_checkpoint(labels, "labels")
+    written = []
+    if generator is not None and e4e is not None:
+        network, _ = load_generator(generator)
+        encoder, _ = load_e4e(e4e, network.config.num_ws)
+        out.mkdir(parents=True, exist_ok=True)
+        notes = read_checkpoint(generator, "generator").notes
+        save_generator(out / "generator.safetensors", network, notes, half=True)
+        digest = file_digest(out / "generator.safetensors")
+        notes = {**read_checkpoint(e4e, "e4e").notes, "generator": digest}
+        save_e4e(out / "e4e.safetensors", encoder, notes, half=True)
+        written = ["generator.safetensors", "e4e.safetensors"]
+    if told is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        path = out / "labels.safetensors"
+        save_checkpoint(path, "labels", told.architecture, told.state, told.notes, half=True)
+        written.append(path.name)
+    for name in written:
+        click.echo(f"{file_digest(out / name)}  {name}")
 
 
 @click.command("evaluate")
