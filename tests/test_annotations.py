@@ -381,6 +381,17 @@ def test_a_page_without_truth(tmp_path: Path) -> None:
     sfhq("annotations", "sheet", part.root, tmp_path / "sheet.jpg", "--across", 2, "--cell", 64)
     with Image.open(tmp_path / "sheet.jpg") as image:
         assert image.size == (128, 2 * (64 + 16))
+    first = next(part.faces()).face_id
+    one = ("annotations", "sheet", part.root, tmp_path / "one.png", "--cell", 64)
+    sfhq(*one, "--where", f"face_id = '{first}'", "--beside", "--across", 2)
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.size == (128, 64 + 16)
+        bare = np.asarray(image.crop((0, 0, 64, 64)))
+    photo = Image.fromarray(next(labelled(part)).photo).resize((64, 64), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(bare, np.asarray(photo))
+    assert "no labelled face meets --where" in sfhq(*one, "--where", "quality < 0", code=2).stderr
+    lost = sfhq("annotations", "sheet", part.root, tmp_path / "sheet.pdf", code=2)
+    assert "wanted a name that ends in .png" in lost.stderr
 
 
 def test_names_in_a_page_are_escaped(tmp_path: Path) -> None:

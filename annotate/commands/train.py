@@ -75,7 +75,7 @@ def train_labels(
     from annotate.training.balance import balance_classes
     from annotate.training.calibration import calibrate
     from annotate.training.gather import gather
-    from annotate.training.samples import part_of
+    from annotate.training.samples import one_kind, part_of
     from annotate.training.training import LabelRecipe, LabelTraining
     from sfhq.errors import UsageError
     from sfhq.faces.classes import CLASSES
@@ -94,8 +94,7 @@ def train_labels(
         say(line, err=True)
 
     samples = gather(heads, photos, words, teachers, recipe.config.size, out / "taught", tell)
-    if exact in (0, 1):
-        samples = samples.select((samples.exact == bool(exact)).tolist())
+    samples = one_kind(samples, exact)
     used = samples.select(part_of(name) == "train" for name in samples.names)
     tell(f"{len(used)} pictures to train on, {int(used.exact.sum())} of them rendered")
     network = LabelNetwork(recipe.config)
