@@ -12,7 +12,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
@@ -31,8 +30,7 @@ PIECE = 0.02  # of the head: a smaller piece of hair amid skin, or away from the
 SKIN_AROUND = 0.95  # of the ring around a piece
 NEAR = 2  # pixels: how far a kept piece reaches where it is enlarged
 AROUND = np.ones((3, 3), bool)
-LEFT, RIGHT = ([pair[side] for pair in SIDED] for side in (0, 1))
-PLAIN = [i for i in range(len(CLASSES)) if i not in (*LEFT, *RIGHT)]
+PLAIN = tuple(i for i in range(len(CLASSES)) if not any(i in pair for pair in SIDED))
 IN_FACE, IN_HEAD = (np.isin(np.arange(256), classes) for classes in (FACE, HEAD))
 
 
@@ -127,20 +125,31 @@ def _away(ids: Pixels, most: float) -> Mask:
 def _without(planes: Tensor, ids: Pixels, wrong: dict[int, Mask]) -> Tensor:
     """The planes with some classes taken out of some pixels, and around them."""
     planes = planes.clone()
+    changed = np.zeros(ids.shape, bool)
     for c, pixels in wrong.items():
-        kept = (ids == c) & ~pixels
-        if kept.any():
-            far = ~_grown(kept, NEAR) & _grown(pixels, 2 * NEAR)
-            planes[c].masked_fill_(torch.from_numpy(far | pixels), 0.0)
-        else:
-            planes[c] = 0.0
-    # Left and right are added first, so that a mirror image has the same sum to the bit.
-    total = planes[PLAIN].sum(0) + (planes[LEFT] + planes[RIGHT]).sum(0)
-    return planes.div_(total.clamp_(min=1e-12))
+        near = pixels | (_grown(pixels, 2 * NEAR) & ~_grown((ids == c) & ~pixels, NEAR))
+        planes[c].masked_fill_(torch.from_numpy(near), 0.0)
+        changed |= near
+    at = torch.from_numpy(np.flatnonzero(changed))
+    flat = planes.flatten(1)
+    some = flat[:, at]
+    # One after the other, left and right first: a mirror image has the same sum to the bit.
+    total = torch.zeros_like(some[0])
+    for left, right in SIDED:
+        total += some[left] + some[right]
+    for c in PLAIN:
+        total += some[c]
+    flat[:, at] = some / total.clamp(min=1e-12)
+    return planes
 
 
 def _grown(mask: Mask, by: int) -> Mask:
     """The mask and all pixels up to `by` rows and columns away."""
-    given = torch.from_numpy(mask).to(torch.uint8)[None, None].float()
-    found: Mask = F.max_pool2d(given, 2 * by + 1, 1, by)[0, 0].numpy() > 0
-    return found
+    for axis in (0, 1):
+        given = np.moveaxis(mask, axis, 0)
+        grown = given.copy()
+        for step in range(1, by + 1):
+            grown[step:] |= given[:-step]
+            grown[:-step] |= given[step:]
+        mask = np.moveaxis(grown, 0, axis)
+    return mask
