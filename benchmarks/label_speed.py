@@ -27,8 +27,8 @@ from annotate.labels.frame import whole_frame
 from annotate.labels.masks import read_map
 from sfhq.parts.records import Pixels
 
-TIMES = 15
-BATCH = 32  # faces
+TIMES = 9
+BATCH = 16  # faces
 
 
 def main() -> None:
