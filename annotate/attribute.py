@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
 
 ATTRIBUTES = "attribute_probabilities"
-REVISION = 1  # raised when the same reading gives other columns
+REVISION = 2  # raised when the same reading gives other columns
 QUALITY = "quality_"  # begins the names of the components' columns
 # The components by ISO/IEC 29794-5's names; `annotate.labels.quality` measures them.
 COMPONENTS = (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from annotate.labels.views import View
     from sfhq.pipeline.recipe import Recipe
 
-REVISION = 1  # raised when the same reading gives other points
+REVISION = 2  # raised when the same reading gives other points
 Source = Literal["network", "dlib", "fan"]
 Hairline = Literal["rays", "network", "fused"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
 
 MASKS, HAIR, PROBABILITIES = "segmentations", "hair", "class_probabilities"
-REVISION = 1  # raised when the same probabilities give another map
+REVISION = 2  # raised when the same probabilities give another map
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
     python benchmarks/labels.py heads heads-test           # rendered heads, and dlib beside
     python benchmarks/labels.py photos t2i --words t2i.csv # the held-out tenth, by words
     python benchmarks/labels.py steady t2i                 # mirrored, batched, moved crops
-    python benchmarks/labels.py speed
 
+`benchmarks/label_photos.py` asks other networks, `benchmarks/label_speed.py` the clock.
 `heads` needs a part of `sfhq render` with seeds that were not trained on.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,7 +60,7 @@ QUERIED = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
-    parser.add_argument("what", choices=("heads", "photos", "steady", "speed"))
+    parser.add_argument("what", choices=("heads", "photos", "steady"))
     parser.add_argument("folders", type=Path, nargs="*")
     parser.add_argument("--words", type=Path, action="append", default=[])
     parser.add_argument("--weights", type=Path)
@@ -75,10 +74,8 @@ def main() -> None:
             heads(reader, folder, given.most)
     elif given.what == "photos":
         photos(reader, given.folders, given.words)
-    elif given.what == "steady":
-        steady(reader, given.folders, given.most)
     else:
-        speed(reader)
+        steady(reader, given.folders, given.most)
 
 
 def joined(readings: list[Reading]) -> Reading:
@@ -374,25 +371,6 @@ def steady(reader: LabelReader, folders: list[Path], most: int) -> None:
     names = Reading.__dataclass_fields__
     equal = all(torch.equal(getattr(together, n), getattr(alone, n)) for n in names)
     print(f"a batch of {len(few)} equals {len(few)} single crops to the bit: {equal}")
-
-
-def speed(reader: LabelReader) -> None:
-    crop = np.random.default_rng(0).integers(0, 256, (32, reader.size, reader.size, 3), np.uint8)
-    start = time.perf_counter()
-    reader.read(crop[:1])
-    first = time.perf_counter() - start
-    each = []
-    for _ in range(12):
-        start = time.perf_counter()
-        reader.read(crop[:1])
-        each.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    reader.read(crop)
-    batch = time.perf_counter() - start
-    print(
-        f"one face {1000 * np.median(each):.0f} ms (the first {1000 * first:.0f}), "
-        f"{32 / batch:.1f} faces/s in a batch, {torch.get_num_threads()} threads"
-    )
 
 
 if __name__ == "__main__":

@@ -130,6 +130,11 @@ class TextEncoder:
         """sha256 of the weights."""
         return self.loaded.digest
 
+    @property
+    def sharpness(self) -> float:
+        """What a difference of cosines is multiplied by before it is a logit; trained."""
+        return 1 / float(self.loaded.network.temp)
+
     def __call__(self, texts: Sequence[str]) -> Array:
         """(N, D) float32 unit vectors of texts.
 

@@ -158,8 +158,11 @@ def to_lab(rgb: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
 
     Source: IEC 61966-2-1 for sRGB, CIE 15 for CIELAB.
     """
-    value = np.asarray(rgb, np.float64) / 255
+    given = np.asarray(rgb)
+    levels = np.arange(256.0) if given.dtype == np.uint8 else given.astype(np.float64)
+    value = levels / 255
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    linear = linear[given] if given.dtype == np.uint8 else linear  # 256 powers do for all pixels
     matrix = np.array(TO_XYZ)
     xyz = linear @ matrix.T / matrix.sum(axis=1)
     low = xyz / (3 * LAB_EDGE**2) + 4 / 29

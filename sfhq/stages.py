@@ -114,6 +114,11 @@ STAGES: tuple[StageRow, ...] = (
         in_run=True,
     ),
     StageRow(
+        "probe",
+        "annotate.probe:ProbeStage",
+        "Say of every face of PART what linear probes read off its vectors.",
+    ),
+    StageRow(
         "caption",
         "annotate.caption:Caption",
         "Describe every photo of PART in words: all that its attributes say, and nothing else.",
@@ -130,6 +135,7 @@ NETWORKS = {
     "generator and encoder": "encoders.e4e.pair:load_pair",
     "image encoder": "encoders.embed:image_encoder",
     "text encoder": "encoders.search:text_encoder",
+    "words of CLIP": "encoders.features.clip:clip_words",
     "label reader": "annotate.network.reader:load_labels",
 }
 

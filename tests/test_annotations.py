@@ -25,7 +25,7 @@ from annotate.judge.consistency import consistency
 from annotate.judge.figures import figures
 from annotate.judge.overlay import INFERRED, SEEN, overlay, sheet
 from annotate.judge.pairs import pairs
-from annotate.judge.report import report
+from annotate.judge.report import _histogram, report
 from annotate.labels.names import DEFINITIONS, NAMES, SKELETON
 from annotate.labels.quality import FORMULAS
 from annotate.labels.sides import assign_sides
@@ -381,6 +381,25 @@ def test_a_page_without_truth(tmp_path: Path) -> None:
     sfhq("annotations", "sheet", part.root, tmp_path / "sheet.jpg", "--across", 2, "--cell", 64)
     with Image.open(tmp_path / "sheet.jpg") as image:
         assert image.size == (128, 2 * (64 + 16))
+    first = next(part.faces()).face_id
+    one = ("annotations", "sheet", part.root, tmp_path / "one.png", "--cell", 64)
+    sfhq(*one, "--where", f"face_id = '{first}'", "--beside", "--across", 2)
+    with Image.open(tmp_path / "one.png") as image:
+        assert image.size == (128, 64 + 16)
+        bare = np.asarray(image.crop((0, 0, 64, 64)))
+    photo = Image.fromarray(next(labelled(part)).photo).resize((64, 64), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(bare, np.asarray(photo))
+    assert "no labelled face meets --where" in sfhq(*one, "--where", "quality < 0", code=2).stderr
+    lost = sfhq("annotations", "sheet", part.root, tmp_path / "sheet.pdf", code=2)
+    assert "wanted a name that ends in .png" in lost.stderr
+
+
+def test_a_histogram_says_where_values_lie_beyond_it() -> None:
+    def texts(values: list[float]) -> list[str]:
+        return [m.text for m in _histogram(values, 0.0, 10.0) if m.text]
+
+    assert texts([1, 9]) == ["0", "5", "10"]
+    assert texts([-1, 9]) == ["≤ 0", "5", "10"] and texts([0, 11]) == ["0", "5", "≥ 10"]
 
 
 def test_names_in_a_page_are_escaped(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from label_tiny import TINY, tiny_network
 from sklearn.linear_model import LogisticRegression
 
+import cli
 from annotate.metrics.parsing import class_f1, confusion
 from annotate.network.reader import Calibration, LabelReader
 from annotate.teachers.masks import ANY, bits
@@ -19,7 +21,7 @@ from annotate.training.augment import augment, plain
 from annotate.training.balance import balance_classes, best_offsets
 from annotate.training.calibration import calibrate, platt, with_absences
 from annotate.training.losses import class_loss, heat_loss, losses, quarter
-from annotate.training.samples import Samples, joined, part_of
+from annotate.training.samples import Samples, joined, one_kind, part_of
 from annotate.training.training import LabelRecipe, LabelTraining
 from annotate.training.words import attributes_of, read_words, shows_one_face, years_of
 from sfhq.errors import UsageError
@@ -342,6 +344,23 @@ def test_a_resumed_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
     for name, value in whole.averaged.state_dict().items():
         assert torch.equal(value, again.averaged.state_dict()[name]), name
     assert list((tmp_path / "b").glob("grid-*.png"))
+
+
+def test_a_share_of_none_or_all_leaves_one_kind() -> None:
+    samples = joined([tiny_samples(2), tiny_samples(4, exact=False, seed=4)])
+    kinds = samples.exact.tolist()
+    assert one_kind(samples, 0.5) is samples
+    assert one_kind(samples, 1).exact.tolist() == [True] * sum(kinds)
+    photos = one_kind(samples, 0)
+    assert photos.names == tuple(n for n, k in zip(samples.names, kinds, strict=True) if not k)
+    assert not photos.exact.any()
+
+
+def test_photos_alone_need_photos(tmp_path: Path) -> None:
+    line = ["train", "labels", str(tmp_path), "--out", str(tmp_path / "run"), "--exact", "0"]
+    refused = CliRunner().invoke(cli.main, line)
+    assert refused.exit_code == 2 and "there are none; give --photos" in refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_to_train_on_is_refused() -> None:

@@ -69,8 +69,8 @@ ROOMS = {
         "align detect fan grammar metrics network",
         "labels rewriting teachers",
         "bisenet exchange training",
-        "judge",
-        "attribute caption forms labeller landmark parse rewrite",
+        "judge probing",
+        "attribute caption forms labeller landmark parse probe rewrite",
         "commands",
     ),
     "stylegan2_ops": (

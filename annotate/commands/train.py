@@ -25,6 +25,14 @@ from sfhq.console import FOLDER, say
 @click.option(
     "--teachers", type=FOLDER, help="Folder of MediaPipe's networks; needed with --photos."
 )
+@click.option(
+    "--exact",
+    type=click.FloatRange(0, 1),
+    default=0.55,
+    show_default=True,
+    help="Share of rendered heads in a batch where there are photos. With 0 the network learns "
+    "from photos alone, and heads only tie the teachers' points to ours; with 1 from heads alone.",
+)
 @run_of_training
 @batch_option(8, "Pictures")
 @click.option(
@@ -39,6 +47,7 @@ def train_labels(
     photos: tuple[Path, ...],
     words: tuple[Path, ...],
     teachers: Path | None,
+    exact: float,
     out: Path,
     seed: int,
     minutes: float | None,
@@ -66,8 +75,9 @@ def train_labels(
     from annotate.training.balance import balance_classes
     from annotate.training.calibration import calibrate
     from annotate.training.gather import gather
-    from annotate.training.samples import part_of
+    from annotate.training.samples import one_kind, part_of
     from annotate.training.training import LabelRecipe, LabelTraining
+    from sfhq.errors import UsageError
     from sfhq.faces.classes import CLASSES
     from sfhq.networks.backbone import pretrained_state
     from sfhq.networks.labels import LabelNetwork
@@ -76,12 +86,15 @@ def train_labels(
 
     torch.set_flush_denormal(True)
     check_precision(precision, "cpu")
-    recipe = LabelRecipe(images=images, batch=batch, seed=seed, precision=precision)
+    if exact == 0 and not photos:
+        raise UsageError("--exact 0 trains on photos alone, but there are none; give --photos")
+    recipe = LabelRecipe(images=images, batch=batch, seed=seed, exact=exact, precision=precision)
 
     def tell(line: str) -> None:
         say(line, err=True)
 
     samples = gather(heads, photos, words, teachers, recipe.config.size, out / "taught", tell)
+    samples = one_kind(samples, exact)
     used = samples.select(part_of(name) == "train" for name in samples.names)
     tell(f"{len(used)} pictures to train on, {int(used.exact.sum())} of them rendered")
     network = LabelNetwork(recipe.config)

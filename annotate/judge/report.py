@@ -199,8 +199,9 @@ def _histogram(values: list[float], low: float, high: float) -> list[Any]:
         if n
     ]
     marks.append(mark("line", class_="axis", x1=10.0, x2=WIDTH - 10.0, y1=floor, y2=floor))
+    beyond = {0.0: "≤ " if min(values) < low else "", 1.0: "≥ " if max(values) > high else ""}
     for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
-        text = f"{low + share * (high - low):g}"
+        text = f"{beyond.get(share, '')}{low + share * (high - low):g}"
         x = 10 + share * (WIDTH - 20)
         marks.append(mark("text", text, x=x, y=HEIGHT - 4.0, text_anchor=anchor))
     return marks

@@ -27,7 +27,8 @@ from sfhq.faces.alignment import (
 )
 from sfhq.parts.records import Pixels
 
-STRIP = 24_000_000  # numbers of a strip of enlarged planes; bounds the memory
+# Numbers of a strip of enlarged planes: they fit the cache, which is twice as fast as 24 million.
+STRIP = 1_500_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from annotate.network.mend import mended
 from sfhq.errors import IntegrityError
 from sfhq.faces.classes import FLIPPED
 from sfhq.networks.labels import YEARS, LabelConfig, LabelNetwork, Outputs
@@ -33,6 +34,7 @@ from sfhq.weights.checkpoints import (
 KIND = "labels"
 # Places are rounded to this share of a pixel, so that mirrored places are exact in float32.
 FINEST = 1 / 1024
+OUTER_EYES = (36, 45)  # points: the outer eye corners
 MIRRORED_SIGNS = {"pose": (-1.0, 1.0, -1.0), "gaze": (-1.0, 1.0)}
 
 
@@ -161,13 +163,17 @@ class LabelReader:
         swapped = self._points[:POINTS]
         spread = _mean(plain.spread.exp()[:, :POINTS], other.spread.exp()[:, swapped])
         found = self.calibration
-        logits = _mean(plain.attributes, other.attributes) * found.scale + found.bias
+        raw = _mean(plain.attributes, other.attributes)
+        worn = float(raw[0, ATTRIBUTES.index("Wearing_Hat")].sigmoid())
+        logits = raw * found.scale + found.bias
         logits[:, [ATTRIBUTES.index(name) for name in UNTAUGHT]] = 0.0
         balanced = (found.spread + found.spread[swapped]) / 2
+        parsing = _mean(
+            plain.classes.softmax(1), other.classes.softmax(1).flip(3)[:, self._classes]
+        )
+        eye = float((places[0, OUTER_EYES[0]] - places[0, OUTER_EYES[1]]).norm())
         return Reading(
-            parsing=_mean(
-                plain.classes.softmax(1), other.classes.softmax(1).flip(3)[:, self._classes]
-            ),
+            parsing=mended(parsing[0], worn, eye)[None],
             alpha=_mean(plain.hair.sigmoid(), other.hair.sigmoid().flip(2)),
             points=places[:, :POINTS],
             sigma=spread * balanced,

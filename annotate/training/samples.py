@@ -79,6 +79,18 @@ def part_of(name: str) -> str:
     )
 
 
+def one_kind(samples: Samples, exact: float) -> Samples:
+    """The samples that a share of rendered heads leaves: one kind for 0 and 1, else all.
+
+    Args:
+        samples: rendered heads and photos.
+        exact: share of rendered heads in a batch, 0 to 1.
+    """
+    if exact not in (0, 1):
+        return samples
+    return samples.select((samples.exact == bool(exact)).tolist())
+
+
 def joined(parts: Iterable[Samples]) -> Samples:
     """All samples of several lots of one size."""
     lots = list(parts)

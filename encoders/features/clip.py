@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,48 @@ class ClipEncoder:
         with torch.inference_mode():
             vectors: Array = network.encode_image(batch).float().numpy()
         return np.ascontiguousarray(vectors)
+
+
+@dataclass(frozen=True)
+class ClipWords:
+    """The text network of a `ClipEncoder`: unit vectors of texts beside those of images.
+
+    Attributes:
+        encoder: whose weights are read.
+    """
+
+    encoder: ClipEncoder = field(default_factory=ClipEncoder)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights."""
+        return self.encoder.digest
+
+    @property
+    def sharpness(self) -> float:
+        """What a difference of cosines is multiplied by before it is a logit; trained."""
+        network, _ = _network(self.encoder.model, str(self.encoder._path()))
+        return float(network.logit_scale.exp())
+
+    def __call__(self, texts: Sequence[str]) -> Array:
+        """(N, D) float32 unit vectors.
+
+        Raises:
+            SfhqError: the weights are missing or are not those of the model.
+        """
+        import open_clip
+        import torch
+
+        network, _ = _network(self.encoder.model, str(self.encoder._path()))
+        tokens = open_clip.get_tokenizer(self.encoder.model)(list(texts))
+        with torch.inference_mode():
+            vectors: Array = network.encode_text(tokens, normalize=True).float().numpy()
+        return np.ascontiguousarray(vectors)
+
+
+def clip_words(weights: Path | None = None) -> ClipWords:
+    """The text network of CLIP ViT-L-14-336; None looks for the weights in the caches."""
+    return ClipWords(ClipEncoder(weights=weights))
 
 
 def _cached_weights(model: str) -> Path | None:

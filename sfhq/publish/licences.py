@@ -22,11 +22,15 @@ LAYERS = {
     "parse": "masks",
     "landmark": "110 points",
     "attribute": "attributes and quality",
+    "probe": "attributes of probes",
     "caption": "captions",
     "rewrite": "captions",
 }
 # Layers that others were read from: what binds the first binds the second at most as "unclear".
-READ_FROM = {"captions": ("attributes and quality",)}
+READ_FROM = {
+    "captions": ("attributes and quality",),
+    "attributes of probes": ("embeddings, and which near-duplicates stayed",),
+}
 WORST: tuple[Commercial, ...] = ("yes", "unclear", "no")
 # SPDX identifiers -> what they come to.
 SPDX: dict[str, tuple[str, Commercial]] = {
