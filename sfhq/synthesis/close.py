@@ -8,6 +8,7 @@ The latent stays within the prior, and the picture no blurrier than that of `str
 """
 
 from __future__ import annotations
+import os
 
 from dataclasses import dataclass
 
@@ -20,15 +21,18 @@ from sfhq.synthesis.latents import LatentPrior
 from sfhq.synthesis.likeness import REDUCED, detail, reduce, to_lab
 from stylegan2_ops.generator import SynthesisNetwork
 
-RATE = 0.06  # of Adam, in standard deviations of the prior
-RADIUS = 0.95  # largest distance from the prior
+RATE = float(os.environ.get('RATE','.06'))  # of Adam, in standard deviations of the prior
+RADIUS=float(os.environ.get('RAD','.8'))  # largest distance from the prior
 PHASE = 0  # a quarter of the pixels is enough to compare classes
 SHARP = 1.01  # of the detail of the first picture, the least of a picture that counts
-COLOURS = 0.05  # a distance in CIELAB
+COLOURS = float(os.environ.get('COL','.02'))  # a distance in CIELAB
+TOGETHER = float(os.environ.get('TOG','1'))
+APART = float(os.environ.get('APART','.35'))
 SHAPES = 10.0  # a distance of points, in halves of the side
 CLASSES = 2.0  # a share of pixels of another class
-FACE = 1.0  # 1 less the cosine of what is seen of the whole face
-REALISTIC = 0.05  # the mean square of a whitened latent
+FACE = float(os.environ.get('FACE','1'))  # 1 less the cosine of what is seen of the whole face
+import os
+REALISTIC = float(os.environ.get('REAL','0.3'))  # the mean square of a whitened latent
 BLURRED = 2.0  # lacking detail, as a share
 
 
@@ -100,16 +104,23 @@ class Closer:
             best, distance = first[ranked[0]][None], float(known[ranked[0]])
             before = distance
             x = self.prior.whiten(best)
+            mean = x.mean(1, keepdim=True)
+            x = mean + (x - mean) * (APART / (x - mean).square().mean().sqrt()).clamp(max=1)
+            best = self.prior.unwhiten(x)
+            distance = before = float(self._apart(self._seen(best), wanted))
         with torch.inference_mode(False), torch.enable_grad():
-            x = x.clone().requires_grad_(True)
-            adam = torch.optim.Adam([x], lr=RATE, betas=(0.8, 0.95))
+            common = x.mean(1, keepdim=True).clone().requires_grad_(True)
+            apiece = (x - common.detach()).requires_grad_(True)
+            adam = torch.optim.Adam([common, apiece], lr=RATE, betas=(0.8, 0.95))
             for step in range(steps):
                 for group in adam.param_groups:
                     group["lr"] = RATE * (1 - step / steps)
+                x = common + apiece
                 seen = self._seen(self.prior.unwhiten(x))
                 apart = self._apart(seen, wanted)
                 lacking = F.relu(1.02 * least - seen.detail) / least
-                loss = apart + REALISTIC * x.square().mean() + BLURRED * lacking.sum()
+                loss = apart + REALISTIC * common.square().mean()
+                loss = loss + TOGETHER * apiece.square().mean() + BLURRED * lacking.sum()
                 # What was drawn with these numbers is judged before they change.
                 if float(apart.detach()) < distance and bool(seen.detail >= least):
                     best = self.prior.unwhiten(x).detach().clone()
@@ -120,6 +131,9 @@ class Closer:
                 with torch.no_grad():
                     x.copy_(self.prior.whiten(self.prior.within(self.prior.unwhiten(x), RADIUS)))
         return Refined(best, before, distance)
+
+    def _radius(self, common: Tensor) -> Tensor:
+        return (common.square().sum() / self.prior.rank).sqrt()
 
     def _seen(self, w_plus: Tensor) -> Read:
         return self._read(self.synthesis(w_plus))
