@@ -142,7 +142,13 @@ def pool(data: Captioned, count: int | None) -> Captioned:
 
 @torch.inference_mode()
 def see(
-    network: Flip, tokens: Tokens, data: Captioned, *, matching: bool = False, batch: int = 32
+    network: Flip,
+    tokens: Tokens,
+    data: Captioned,
+    *,
+    matching: bool = False,
+    batch: int = 32,
+    features: Tensor | None = None,
 ) -> Gallery:
     """Run a network over images and all their texts.
 
@@ -153,11 +159,13 @@ def see(
         matching: keep the image tokens, which `rerank` needs: 50 KB an image at `tiny`, 600 KB at
             `paper`.
         batch: images or texts at a time.
+        features: (N, 1 + P, F) what a hybrid's stem sees of the images, where it is at hand.
     """
     device = network.temp.device
     vectors, kept = [], []
     for rows in torch.arange(len(data)).split(batch):
-        seen = network.image_tokens(data.images(rows).to(device))
+        shown = data.images(rows) if features is None else features[rows].float()
+        seen = network.image_tokens(shown.to(device))
         vectors.append(network.image_vectors(seen).cpu())
         if matching:
             kept.append(seen.float().cpu())

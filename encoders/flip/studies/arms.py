@@ -106,11 +106,15 @@ def common(sets: Mapping[str, Captioned]) -> dict[str, Captioned]:
         place = {n: i for i, n in enumerate(data.names)}
         found[name] = data.select(place[n] for n in order)
     if len(found) > 1:
-        first = next(iter(found.values()))
-        several = zip(*(s.texts for s in found.values()), strict=True)
-        every = tuple(tuple(dict.fromkeys(t for said in row for t in said)) for row in several)
-        found[MIXED] = replace(first, texts=every)
+        found[MIXED] = together([*found.values()])
     return found
+
+
+def together(sets: Sequence[Captioned]) -> Captioned:
+    """Sets of the same images in the same order as one with all their texts."""
+    several = zip(*(s.texts for s in sets), strict=True)
+    every = tuple(tuple(dict.fromkeys(t for said in row for t in said)) for row in several)
+    return replace(sets[0], texts=every)
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,14 @@ class Found:
         return sums / np.maximum(np.bincount(self.owners, minlength=self.gallery), 1)
 
 
-def searched(network: Flip, tokens: Tokens, data: Captioned) -> Found:
-    """Search images by each of their texts; equal texts and images of one face are hits."""
-    gallery = see(network, tokens, data)
+def searched(
+    network: Flip, tokens: Tokens, data: Captioned, features: Tensor | None = None
+) -> Found:
+    """Search images by each of their texts; equal texts and images of one face are hits.
+
+    `features` as of `encoders.flip.evaluation.see`.
+    """
+    gallery = see(network, tokens, data, features=features)
     hits = gallery.hits(0, len(data)).T
     found = [
         ranks(t @ gallery.images.T, h)
