@@ -35,7 +35,7 @@ from encoders.flip.studies.ablation import (
 )
 from encoders.flip.studies.arms import common, difference, read_texts, searched, with_texts
 from encoders.flip.studies.facts import Face, FaceFacts, facts_of
-from encoders.flip.studies.fairness import fairness
+from encoders.flip.studies.fairness import Answers, answers, fairness
 from encoders.flip.studies.probe import PROMPTS, probe, vectors, zero_shot
 from encoders.flip.studies.ratings import (
     COLUMNS,
@@ -59,6 +59,7 @@ from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
 from sfhq.pipeline.stage import SourceStage
+from sfhq.training.photos import is_held_out
 
 
 def sfhq(*arguments: object) -> Result:
@@ -257,7 +258,11 @@ def test_facts_of_heads_with_groups_and_losses(tmp_path: Path) -> None:
 
 
 def test_what_is_not_present_is_absent_unless_both_were_asked(tmp_path: Path) -> None:
-    for absent, wanted in (("", {"Male": False, "Bald": True}), ("Young", {"Bald": True})):
+    # Where nobody asked for what is absent, nobody knows what was too unsure.
+    for absent, wanted, asked in (
+        ("", {"Male": False, "Bald": True}, (0, 0)),
+        ("Young", {"Bald": True}, (40, 39)),
+    ):
         part = Part.create(tmp_path / f"part{absent}")
         finish(part, "sample", [[FaceRecord("a"), FaceRecord("b")]])
         rows = [
@@ -267,7 +272,7 @@ def test_what_is_not_present_is_absent_unless_both_were_asked(tmp_path: Path) ->
         columns: Any = {"attributes_present": "text", "attributes_absent": "text"}
         finish_about(part, "attribute", [rows], columns)
         face = facts_of([part.root]).faces["a"]
-        assert face.attributes == wanted and (face.asked, face.dropped) == (40, 39)
+        assert face.attributes == wanted and (face.asked, face.dropped) == asked
 
 
 def test_a_linear_model_reads_what_an_image_shows_and_no_more() -> None:
@@ -378,6 +383,37 @@ def test_a_group_whose_texts_are_wrong_is_found_less() -> None:
     found = fairness(network, tokens(), replace(data, texts=moved), facts, ["who"], least=10)
     assert (before.ranks[:half] <= 10).mean() > 0.9
     assert found.worst["who"]["recall"] == "b" and found.gaps["who"]["recall"].high < 0
+
+
+def test_held_out_faces_are_probed_with_models_of_other_faces() -> None:
+    """The keys of held-out faces have a common divisor, and still fall into several folds."""
+    names = tuple(n for n in (f"g{i}" for i in range(1500)) if is_held_out(n))
+    data = replace(many(len(names)), names=names, faces=names)
+    yes = np.arange(len(names)) % 2 == 0
+    facts = FaceFacts({n: Face({"Male": bool(y)}) for n, y in zip(names, yes, strict=True)})
+    seen = np.where(yes, 1.0, -1.0)[:, None] + np.linspace(0, 0.1, len(names))[:, None]
+    found = answers(seen, facts, data)
+    assert len(names) > 100 and found.known.all() and found.right.all()
+
+
+def test_groups_are_probed_by_what_all_of_them_have_and_lack() -> None:
+    """A model that always says no is right half of the time in every group, however rare a yes."""
+    count = 200
+    old = np.arange(count) < 100
+    yes = np.zeros((count, 3), bool)
+    yes[:50, 0] = yes[100:110, 0] = True  # half of the old, a tenth of the young
+    yes[:100, 1] = True  # what all of the old and none of the young have says nothing
+    yes[:, 2] = np.arange(count) % 2 == 0
+    right = ~yes
+    right[old, 2] = True
+    right[~old, 2] = yes[~old, 2]
+    groups = {"old": old, "young": ~old, "few": np.arange(count) < 3}
+    found = Answers(yes, np.ones_like(yes), right).by_group(groups, 30)
+    assert found["old"].mean() == pytest.approx((0.5 + 1.0) / 2)
+    assert found["young"].mean() == pytest.approx((0.5 + 0.5) / 2)
+    assert "few" not in found, "all of three faces have the first attribute"
+    only = Answers(yes[:, 1:2], np.ones_like(yes[:, 1:2]), right[:, 1:2])
+    assert only.by_group(groups, 30) == {}
 
 
 # Ratings

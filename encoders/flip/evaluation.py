@@ -53,6 +53,7 @@ class Gallery:
 
     Attributes:
         images: (N, D) unit vectors.
+        whole: (N, C) the tokens of the whole images, before they are projected.
         tokens: (N, 1 + P, C) image tokens, for matching; None where nobody matches.
         faces: (N,) keys of the images' faces.
         texts: (M, D) unit vectors.
@@ -62,6 +63,7 @@ class Gallery:
     """
 
     images: Tensor
+    whole: Tensor
     tokens: Tensor | None
     faces: Tensor
     texts: Tensor
@@ -162,11 +164,12 @@ def see(
         features: (N, 1 + P, F) what a hybrid's stem sees of the images, where it is at hand.
     """
     device = network.temp.device
-    vectors, kept = [], []
+    vectors, whole, kept = [], [], []
     for rows in torch.arange(len(data)).split(batch):
         shown = data.images(rows) if features is None else features[rows].float()
         seen = network.image_tokens(shown.to(device))
         vectors.append(network.image_vectors(seen).cpu())
+        whole.append(seen[:, 0].float().cpu())
         if matching:
             kept.append(seen.float().cpu())
     said = [(i, text) for i, texts in enumerate(data.texts) for text in texts]
@@ -177,6 +180,7 @@ def see(
     ]
     return Gallery(
         torch.cat(vectors),
+        torch.cat(whole),
         torch.cat(kept) if matching else None,
         data.face_keys(),
         torch.cat(texts),

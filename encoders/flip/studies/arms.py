@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from encoders.flip.data import MOST_TEXT, TABLES, Captioned
-from encoders.flip.evaluation import ranks, see
+from encoders.flip.evaluation import Gallery, ranks, see
 from encoders.flip.network import Flip, load_flip, save_flip
 from encoders.flip.recipe import FlipRecipe
 from encoders.flip.tokens import Tokens
@@ -201,13 +201,18 @@ def searched(
 
     `features` as of `encoders.flip.evaluation.see`.
     """
-    gallery = see(network, tokens, data, features=features)
-    hits = gallery.hits(0, len(data)).T
+    return found_in(see(network, tokens, data, features=features))
+
+
+def found_in(gallery: Gallery) -> Found:
+    """Search images by each of their texts; see `searched`."""
+    count = len(gallery.images)
+    hits = gallery.hits(0, count).T
     found = [
         ranks(t @ gallery.images.T, h)
         for t, h in zip(gallery.texts.split(256), hits.split(256), strict=True)
     ]
-    return Found(torch.cat(found).numpy(), gallery.owners.numpy(), len(data))
+    return Found(torch.cat(found).numpy(), gallery.owners.numpy(), count)
 
 
 def difference(

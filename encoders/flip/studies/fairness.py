@@ -15,11 +15,11 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from encoders.flip.data import Captioned
+from encoders.flip.evaluation import see
 from encoders.flip.network import Flip
-from encoders.flip.studies.arms import interval, searched, table
+from encoders.flip.studies.arms import found_in, interval, table
 from encoders.flip.studies.facts import FaceFacts
 from encoders.flip.studies.probe import LEAST as FEW
-from encoders.flip.studies.probe import vectors
 from encoders.flip.tokens import Tokens
 from sfhq.errors import UsageError
 
@@ -52,7 +52,8 @@ class Fairness:
 
     Attributes:
         groups: kind -> group -> figure -> value. Figures: `recall`, R@10 of a face's texts among
-            the held-out images; `probe`, balanced accuracy of a linear model of all attributes;
+            the held-out images; `probe`, mean balanced accuracy of linear models of
+            the attributes that every judged group has and lacks;
             `captioned`, share of faces with a caption; `labels dropped`, share of attributes too
             unsure to count; `lost`, share that a stage rejected.
         worst: kind -> figure -> the worst group among those with enough faces.
@@ -80,15 +81,15 @@ class Fairness:
                     found = figures.get(name)
                     worst = self.worst[kind].get(name) == group
                     cells.append("" if found is None else _cell(found, worst, self.least))
-                count = max((v.count for v in figures.values()), default=0)
-                rows.append([group, str(count), *cells])
+                searched = str(figures["recall"].count) if "recall" in figures else ""
+                rows.append([group, str(figures["lost"].count), searched, *cells])
             gaps = []
             for name in FIGURES:
                 gap = self.gaps[kind].get(name)
                 sure = gap is not None and (gap.low > 0 or gap.high < 0)
                 gaps.append("" if gap is None else _numbers(gap) + (" !" if sure else ""))
-            rows.append(["worst - best", "", *gaps])
-            parts.append(table([kind, "faces", *FIGURES], rows))
+            rows.append(["worst - best", "", "", *gaps])
+            parts.append(table([kind, "faces", "searched", *FIGURES], rows))
         parts.append(
             f"95 % intervals in brackets; * the worst group with {self.least} faces or more; ! a "
             "gap beyond chance; (few) fewer faces than that"
@@ -133,27 +134,32 @@ def fairness(
     """
     if not by:
         raise UsageError("no kind of groups; wanted such as --by sex --by age")
-    scores: dict[str, npt.NDArray[np.float64]] = {}
+    recall: npt.NDArray[np.float64] | None = None
+    told: Answers | None = None
     if network is not None and tokens is not None and data is not None:
-        scores["recall"] = searched(network, tokens, data).by_image(AT)
-        scores["probe"] = probe_by_face(network, facts, data)
+        gallery = see(network, tokens, data)
+        recall = found_in(gallery).by_image(AT)
+        told = answers(gallery.whole.double().numpy(), facts, data)
     groups: dict[str, dict[str, dict[str, Value]]] = {}
     worst: dict[str, dict[str, str]] = {}
     gaps: dict[str, dict[str, Value]] = {}
     for kind in by:
-        of = [facts.faces[f].groups.get(kind, "") if f in facts.faces else "" for f in _of(data)]
+        of = [_group(facts, face, kind) for face in _of(data)]
+        names = sorted({_group(facts, face, kind) for face in facts.faces})
+        places = {group: np.array([g == group for g in of], bool) for group in names}
+        judged = {g: here for g, here in places.items() if g != UNKNOWN}
+        probes = {} if told is None else told.by_group(judged, least)
         found: dict[str, dict[str, Value]] = {}
         kept: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
-        for group in sorted({f.groups.get(kind, "") or UNKNOWN for f in facts.faces.values()}):
-            members = [f for f in facts.faces.values() if (f.groups.get(kind) or UNKNOWN) == group]
-            here = np.array([(g or UNKNOWN) == group for g in of], bool)
+        for group in names:
+            members = [f for n, f in facts.faces.items() if _group(facts, n, kind) == group]
             figures: dict[str, Value] = {}
-            for name, every in scores.items():
-                own = every[here]
-                own = own[~np.isnan(own)]
-                if len(own):
-                    figures[name] = Value(*interval(own), len(own))
-                    kept[group, name] = own
+            if recall is not None and places[group].any():
+                own = recall[places[group]]
+                figures["recall"], kept[group, "recall"] = Value(*interval(own), len(own)), own
+            if group in probes:
+                own = probes[group]
+                figures["probe"], kept[group, "probe"] = Value(*interval(own), len(own)), own
             lost = np.array([bool(f.lost) for f in members], float)
             figures["lost"] = share(lost.sum(), len(lost))
             kept[group, "lost"] = lost
@@ -171,6 +177,12 @@ def fairness(
         groups[kind] = found
         worst[kind], gaps[kind] = _worst(found, kept, least)
     return Fairness(groups, worst, gaps, least)
+
+
+def _group(facts: FaceFacts, face: str, kind: str) -> str:
+    """The group of a face."""
+    known = facts.faces.get(face)
+    return (known.groups.get(kind) if known else None) or UNKNOWN
 
 
 def _of(data: Captioned | None) -> tuple[str, ...]:
@@ -212,36 +224,82 @@ def _worst(
     return worst, gaps
 
 
-def probe_by_face(
-    network: Flip, facts: FaceFacts, data: Captioned, folds: int = 5
-) -> npt.NDArray[np.float64]:
-    """(N,) how right a linear model is about each face's attributes, weighted by rarity.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What linear models of attributes say of faces that they were not trained on.
 
-    Cross-validated by face. Each answer of an attribute weighs as much as the other, so the mean
-    over faces is a balanced accuracy; NaN for a face of which nothing is judged.
+    Attributes:
+        yes: (N, K) bool, the truth.
+        known: (N, K) bool, where the truth is known and a model answered.
+        right: (N, K) bool, the answer is the truth.
+    """
+
+    yes: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    right: npt.NDArray[np.bool_]
+
+    def by_group(
+        self, groups: Mapping[str, npt.NDArray[np.bool_]], least: int
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """For each group the values of its faces, whose mean is its balanced accuracy.
+
+        Only attributes count that five faces have and five lack in every group of `least` faces or
+        more: so all groups answer the same questions, and none of them by its sex or age alone.
+
+        Args:
+            groups: group -> (N,) bool, its faces.
+            least: faces that a group needs to be judged.
+
+        Returns:
+            group -> (n,) values of its faces; without groups that lack such faces.
+        """
+        counts = {
+            group: np.minimum(
+                (self.known & self.yes)[here].sum(0), (self.known & ~self.yes)[here].sum(0)
+            )
+            for group, here in groups.items()
+        }
+        judged = [counts[g] >= FEW for g, here in groups.items() if here.sum() >= least]
+        asked = np.flatnonzero(np.all(judged, axis=0)) if judged else np.zeros(0, int)
+        found = {}
+        for group, here in groups.items():
+            if not len(asked) or counts[group][asked].min() < 1:
+                continue
+            yes, known, right = (x[here][:, asked] for x in (self.yes, self.known, self.right))
+            share_of = np.where(yes, (known & yes).sum(0), (known & ~yes).sum(0)) / here.sum()
+            found[group] = np.where(known & right, 0.5 / share_of, 0.0).mean(1)
+        return found
+
+
+def answers(
+    seen: npt.NDArray[np.float64], facts: FaceFacts, data: Captioned, folds: int = 5
+) -> Answers:
+    """Linear models of all attributes, cross-validated by face.
+
+    Args:
+        seen: (N, C) what a network says of the images.
+        facts: of the faces.
+        data: the images.
+        folds: how many.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    names = facts.names()
-    truth = facts.matrix(data.faces, names)
-    seen = StandardScaler().fit_transform(vectors(network, data))
-    fold = np.array([key % folds for key in data.face_keys().tolist()])
-    right, weight = np.zeros(len(data)), np.zeros(len(data))
-    for k in range(len(names)):
-        known = ~np.isnan(truth[:, k])
-        yes = truth[:, k] > 0.5
-        if min(int((known & yes).sum()), int((known & ~yes).sum())) < folds * FEW:
+    truth = facts.matrix(data.faces, facts.names())
+    yes = truth > 0.5
+    known, right = np.zeros(truth.shape, bool), np.zeros(truth.shape, bool)
+    seen = StandardScaler().fit_transform(seen)
+    # By the order of the keys: the keys of held-out faces have a common divisor.
+    fold = np.unique(data.face_keys().numpy(), return_inverse=True)[1] % folds
+    for k in range(truth.shape[1]):
+        asked = ~np.isnan(truth[:, k])
+        if min(int((asked & yes[:, k]).sum()), int((asked & ~yes[:, k]).sum())) < folds * FEW:
             continue
-        told = np.zeros(len(data), bool)
         for part in range(folds):
-            learn, test = known & (fold != part), known & (fold == part)
-            if not test.any() or len({*yes[learn].tolist()}) < 2:
+            learn, test = asked & (fold != part), asked & (fold == part)
+            if not test.any() or len({*yes[learn, k].tolist()}) < 2:
                 continue
             model = LogisticRegression(C=0.05, class_weight="balanced", max_iter=300)
-            told[test] = model.fit(seen[learn], yes[learn]).predict(seen[test])
-        share_of = np.where(yes, yes[known].mean(), 1 - yes[known].mean())
-        each = np.where(known, 0.5 / np.maximum(share_of, 1e-9), 0.0)
-        right += each * (told == yes)
-        weight += each
-    return np.where(weight > 0, right / np.maximum(weight, 1e-9), np.nan)
+            told = model.fit(seen[learn], yes[learn, k]).predict(seen[test])
+            known[test, k], right[test, k] = True, told == yes[test, k]
+    return Answers(yes, known, right)
