@@ -486,6 +486,8 @@ def test_ratings_are_scored(tmp_path: Path) -> None:
     apart = score(items, read_ratings([a, other], items))
     assert apart.agreement["fits"] < 0.2 and apart.agreement["natural"] == 1
     assert kappa([1, 5, 1, 5], [5, 1, 5, 1]) == -1
+    alone = score(items, read_ratings([a], items)).lines()
+    assert "30 pairs, 1 rater;" in alone and "| - |" in alone and "nan" not in alone
     assert kappa([1], [1]) != kappa([1], [1])
 
 
