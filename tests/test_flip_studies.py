@@ -408,12 +408,15 @@ def test_groups_are_probed_by_what_all_of_them_have_and_lack() -> None:
     right[old, 2] = True
     right[~old, 2] = yes[~old, 2]
     groups = {"old": old, "young": ~old, "few": np.arange(count) < 3}
-    found = Answers(yes, np.ones_like(yes), right).by_group(groups, 30)
-    assert found["old"].mean() == pytest.approx((0.5 + 1.0) / 2)
-    assert found["young"].mean() == pytest.approx((0.5 + 0.5) / 2)
+    rng = np.random.default_rng(0)
+    found = Answers(yes, np.ones_like(yes), right).by_group(groups, 30, rng)
+    assert found["old"][0] == pytest.approx((0.5 + 1.0) / 2)
+    assert found["young"][0] == pytest.approx((0.5 + 0.5) / 2)
+    for _, drawn in found.values():
+        assert drawn.max() <= 1 and drawn.shape == (2000,)
     assert "few" not in found, "all of three faces have the first attribute"
     only = Answers(yes[:, 1:2], np.ones_like(yes[:, 1:2]), right[:, 1:2])
-    assert only.by_group(groups, 30) == {}
+    assert only.by_group(groups, 30, rng) == {}
 
 
 # Ratings

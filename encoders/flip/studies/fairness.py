@@ -17,7 +17,7 @@ from scipy.stats import binomtest
 from encoders.flip.data import Captioned
 from encoders.flip.evaluation import see
 from encoders.flip.network import Flip
-from encoders.flip.studies.arms import found_in, interval, table
+from encoders.flip.studies.arms import found_in, table
 from encoders.flip.studies.facts import FaceFacts
 from encoders.flip.studies.probe import LEAST as FEW
 from encoders.flip.tokens import Tokens
@@ -25,6 +25,8 @@ from sfhq.errors import UsageError
 
 AT = 10
 RESAMPLES = 2000
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 UNKNOWN = "unknown"
 # Figure -> whether more is better.
 FIGURES = {
@@ -134,12 +136,13 @@ def fairness(
     """
     if not by:
         raise UsageError("no kind of groups; wanted such as --by sex --by age")
-    recall: npt.NDArray[np.float64] | None = None
+    recall: Floats | None = None
     told: Answers | None = None
     if network is not None and tokens is not None and data is not None:
         gallery = see(network, tokens, data)
         recall = found_in(gallery).by_image(AT)
         told = answers(gallery.whole.double().numpy(), facts, data)
+    rng = np.random.default_rng(0)
     groups: dict[str, dict[str, dict[str, Value]]] = {}
     worst: dict[str, dict[str, str]] = {}
     gaps: dict[str, dict[str, Value]] = {}
@@ -148,34 +151,36 @@ def fairness(
         names = sorted({_group(facts, face, kind) for face in facts.faces})
         places = {group: np.array([g == group for g in of], bool) for group in names}
         judged = {g: here for g, here in places.items() if g != UNKNOWN}
-        probes = {} if told is None else told.by_group(judged, least)
+        probes = {} if told is None else told.by_group(judged, least, rng)
         found: dict[str, dict[str, Value]] = {}
-        kept: dict[tuple[str, str], npt.NDArray[np.float64]] = {}
+        draws: dict[tuple[str, str], Floats] = {}
         for group in names:
+            figures = found[group] = {}
             members = [f for n, f in facts.faces.items() if _group(facts, n, kind) == group]
-            figures: dict[str, Value] = {}
-            if recall is not None and places[group].any():
-                own = recall[places[group]]
-                figures["recall"], kept[group, "recall"] = Value(*interval(own), len(own)), own
-            if group in probes:
-                own = probes[group]
-                figures["probe"], kept[group, "probe"] = Value(*interval(own), len(own)), own
-            lost = np.array([bool(f.lost) for f in members], float)
-            figures["lost"] = share(lost.sum(), len(lost))
-            kept[group, "lost"] = lost
             alive = [f for f in members if not f.lost]
-            if alive:
-                said = np.array([f.captioned for f in alive], float)
-                figures["captioned"] = share(said.sum(), len(said))
-                kept[group, "captioned"] = said
-            asked = [f for f in alive if f.asked]
-            if asked:
-                dropped = np.array([f.dropped / f.asked for f in asked])
-                figures["labels dropped"] = Value(*interval(dropped), len(dropped))
-                kept[group, "labels dropped"] = dropped
-            found[group] = figures
+            values = {
+                "recall": [] if recall is None else recall[places[group]],
+                "captioned": [f.captioned for f in alive],
+                "labels dropped": [f.dropped / f.asked for f in alive if f.asked],
+                "lost": [bool(f.lost) for f in members],
+            }
+            for name, some in values.items():
+                own = np.asarray(some, np.float64)
+                if not len(own):
+                    continue
+                drawn = draws[group, name] = own[
+                    rng.integers(len(own), size=(RESAMPLES, len(own)))
+                ].mean(1)
+                whole = name in ("captioned", "lost")
+                figures[name] = (
+                    share(own.sum(), len(own)) if whole else _value(own.mean(), drawn, len(own))
+                )
+            if group in probes:
+                value, drawn = probes[group]
+                figures["probe"] = _value(value, drawn, int(places[group].sum()))
+                draws[group, "probe"] = drawn
         groups[kind] = found
-        worst[kind], gaps[kind] = _worst(found, kept, least)
+        worst[kind], gaps[kind] = _worst(found, draws, least)
     return Fairness(groups, worst, gaps, least)
 
 
@@ -185,19 +190,23 @@ def _group(facts: FaceFacts, face: str, kind: str) -> str:
     return (known.groups.get(kind) if known else None) or UNKNOWN
 
 
+def _value(value: float, draws: Floats, count: int) -> Value:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Value(float(value), float(low), float(high), count)
+
+
 def _of(data: Captioned | None) -> tuple[str, ...]:
     return () if data is None else data.faces
 
 
 def _worst(
     found: Mapping[str, Mapping[str, Value]],
-    kept: Mapping[tuple[str, str], npt.NDArray[np.float64]],
+    draws: Mapping[tuple[str, str], Floats],
     least: int,
 ) -> tuple[dict[str, str], dict[str, Value]]:
     """The worst group of each figure, and how far it is from the best."""
     worst: dict[str, str] = {}
     gaps: dict[str, Value] = {}
-    rng = np.random.default_rng(0)
     for name, more in FIGURES.items():
         judged = {
             group: figures[name].value
@@ -211,16 +220,9 @@ def _worst(
         if judged[low] == judged[high]:
             continue
         worst[name] = low
-        a, b = kept[low, name], kept[high, name]
-        apart = [
-            a[rng.integers(len(a), size=len(a))].mean()
-            - b[rng.integers(len(b), size=len(b))].mean()
-            for _ in range(2000)
-        ]
-        ends = np.quantile(apart, [0.025, 0.975])
-        gaps[name] = Value(
-            float(a.mean() - b.mean()), float(ends[0]), float(ends[1]), min(len(a), len(b))
-        )
+        apart = draws[low, name] - draws[high, name]
+        a, b = found[low][name], found[high][name]
+        gaps[name] = _value(a.value - b.value, apart, min(a.count, b.count))
     return worst, gaps
 
 
@@ -234,14 +236,14 @@ class Answers:
         right: (N, K) bool, the answer is the truth.
     """
 
-    yes: npt.NDArray[np.bool_]
-    known: npt.NDArray[np.bool_]
-    right: npt.NDArray[np.bool_]
+    yes: Bools
+    known: Bools
+    right: Bools
 
     def by_group(
-        self, groups: Mapping[str, npt.NDArray[np.bool_]], least: int
-    ) -> dict[str, npt.NDArray[np.float64]]:
-        """For each group the values of its faces, whose mean is its balanced accuracy.
+        self, groups: Mapping[str, Bools], least: int, rng: np.random.Generator
+    ) -> dict[str, tuple[float, Floats]]:
+        """The mean balanced accuracy of each group, and that of resamples of its faces.
 
         Only attributes count that five faces have and five lack in every group of `least` faces or
         more: so all groups answer the same questions, and none of them by its sex or age alone.
@@ -249,26 +251,37 @@ class Answers:
         Args:
             groups: group -> (N,) bool, its faces.
             least: faces that a group needs to be judged.
+            rng: of the resamples.
 
         Returns:
-            group -> (n,) values of its faces; without groups that lack such faces.
+            group -> value and (2000,) values of resamples; without groups that lack such faces.
         """
-        counts = {
+        fewest = {
             group: np.minimum(
                 (self.known & self.yes)[here].sum(0), (self.known & ~self.yes)[here].sum(0)
             )
             for group, here in groups.items()
         }
-        judged = [counts[g] >= FEW for g, here in groups.items() if here.sum() >= least]
+        judged = [fewest[g] >= FEW for g, here in groups.items() if here.sum() >= least]
         asked = np.flatnonzero(np.all(judged, axis=0)) if judged else np.zeros(0, int)
         found = {}
         for group, here in groups.items():
-            if not len(asked) or counts[group][asked].min() < 1:
+            if not len(asked) or fewest[group][asked].min() < 1:
                 continue
             yes, known, right = (x[here][:, asked] for x in (self.yes, self.known, self.right))
-            share_of = np.where(yes, (known & yes).sum(0), (known & ~yes).sum(0)) / here.sum()
-            found[group] = np.where(known & right, 0.5 / share_of, 0.0).mean(1)
+            sides = np.concatenate([known & yes, known & ~yes], 1).astype(np.float64)  # (n, 2K)
+            hits = sides * np.concatenate([right, right], 1)
+            drawn = []
+            for _ in range(RESAMPLES):
+                times = np.bincount(rng.integers(len(yes), size=len(yes)), minlength=len(yes))
+                drawn.append(_balanced(times @ hits, times @ sides))
+            found[group] = _balanced(hits.sum(0), sides.sum(0)), np.array(drawn)
         return found
+
+
+def _balanced(hits: Floats, asked: Floats) -> float:
+    """The mean share of right answers over both sides of attributes that were asked."""
+    return float((hits[asked > 0] / asked[asked > 0]).mean())
 
 
 def answers(
