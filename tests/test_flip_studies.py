@@ -202,9 +202,10 @@ class Heads(SourceStage[Any]):
     images: ClassVar[tuple[str, ...]] = ("aligned",)
     count: int = 60
     lost: int = 0
+    first: int = 0
 
     def seeds(self, part: Part) -> Iterator[FaceRecord]:
-        for seed in range(self.count):
+        for seed in range(self.first, self.first + self.count):
             yield FaceRecord(f"h{seed:03d}", seed=seed)
 
     def settings(self) -> dict[str, Json]:
@@ -220,20 +221,20 @@ class Heads(SourceStage[Any]):
                 "attributes": {"Male": i % 2 == 0, "Bald": i % 3 == 0},
                 "details": {**details, "ancestry_asian": float(i % 4 == 0)},
             }
-            if i >= self.count - self.lost:
+            if i >= self.first + self.count - self.lost:
                 record = record.reject("render", "hidden", "no face")
             yield replace(record, params=params).with_image("aligned", pixels)
 
 
-def part_of_heads(root: Path, count: int = 60, lost: int = 0) -> Part:
+def part_of_heads(root: Path, count: int = 60, lost: int = 0, first: int = 0) -> Part:
     """A part of `Heads` with captions."""
     part = Part.create(root)
-    run_stage(Heads(count, lost), part, shard_size=1000)
+    run_stage(Heads(count, lost, first), part, shard_size=1000)
     said = [
         FaceRecord(f"h{i:03d}").with_columns(
             caption="a man ." if i % 2 == 0 else "a woman", captions=[]
         )
-        for i in range(count - lost)
+        for i in range(first, first + count - lost)
     ]
     finish_about(part, "caption", [said], {"caption": "text", "captions": "texts"})
     return part
@@ -582,6 +583,36 @@ def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
     assert "| mixed |" in result.stdout
     told = json.loads(sfhq(*ablate, "--json").stdout)
     assert [*told["recall_at_10"]] == ["grammar", "template", "mixed"]
+    # Other faces to test with, tables of one name, and an arm of two of three kinds.
+    other = part_of_heads(tmp_path / "other", 30, first=240)
+    more = tmp_path / "more.csv"
+    asked = [f"h{i:03d}" for i in range(240, 270)]
+    more.write_text("face,text\n" + "".join(f"{f},said of {f}\n" for f in asked))
+    third = tmp_path / "third.csv"
+    everyone = [f"h{i:03d}" for i in range(270)]
+    third.write_text("face,text\n" + "".join(f"{f},third of {f}\n" for f in everyone))
+    runs[1] = tmp_path / "tested"
+    apart = ["flip", "caption-ablate", part.root, "--test", other.root, *runs, "--json"]
+    apart += ["--captions", f"template={template}", "--captions", f"template={more}"]
+    apart += ["--captions", f"third={third}"]
+    result = sfhq(*apart, "--join", "both=grammar+third")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["train"], told["held_out"]) == (236, 30), "all faces of PARTS are trained on"
+    assert [*told["recall_at_10"]] == ["grammar", "template", "third", "both", "mixed"]
+    assert [*told["recall_at_10"]["both"]] == ["grammar", "template", "third"]
+    joined = json.loads((tmp_path / "tested" / "both-0" / "settings.json").read_text())
+    assert "third of h000" in str(joined) and "said of h000" not in str(joined)
+    for wrong, words in (
+        ("both=grammar", "wanted a name of its own and two or more"),
+        ("both=grammar+template+third", "but not all"),
+        ("both", "wanted NAME=KIND+KIND"),
+    ):
+        result = sfhq(*apart, "--join", wrong)
+        assert result.exit_code == 2 and words in result.stderr, result.stderr
+    apart[4] = part.root
+    result = sfhq(*apart)
+    assert result.exit_code == 2 and "are among those to train on" in result.stderr
     runs[1] = tmp_path / "sizes"
     result = sfhq("flip", "scaling", part.root, "--shares", "0.5,1", *runs)
     assert result.exit_code == 0, result.stderr
@@ -603,7 +634,7 @@ def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "22 pairs on" in result.stdout, result.stderr
     table = save(tmp_path / "a.csv", rated(read_key(rating / KEY), "ann", 0))
     result = sfhq("flip", "human-eval", "score", rating / KEY, table)
-    assert result.exit_code == 0 and "20 pairs, 1 raters" in result.stdout, result.stderr
+    assert result.exit_code == 0 and "20 pairs, 1 rater;" in result.stdout, result.stderr
 
 
 def test_commands_say_what_is_wrong(tmp_path: Path) -> None:

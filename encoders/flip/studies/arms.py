@@ -75,16 +75,21 @@ def read_texts(path: Path, column: str = "text", separator: str = "") -> dict[st
 def with_texts(data: Captioned, texts: Texts) -> Captioned:
     """The images of which there are texts, with these instead of their own.
 
-    A face goes by its name, with or without the folder before it and the suffix behind it.
+    An image goes by its name, else by its face's, with or without the folder before it and the
+    suffix behind it.
     """
     short = {Path(name).stem: said for name, said in texts.items()}
     rows, told = [], []
-    for i, face in enumerate(data.faces):
-        said = texts.get(face) or texts.get(Path(face).name) or short.get(Path(face).stem)
+    for i, names in enumerate(zip(data.names, data.faces, strict=True)):
+        said = next((t for n in names if (t := _told(n, texts, short))), None)
         if said:
             rows.append(i)
             told.append(said)
     return replace(data.select(rows), texts=tuple(told))
+
+
+def _told(face: str, texts: Texts, short: Texts) -> tuple[str, ...] | None:
+    return texts.get(face) or texts.get(Path(face).name) or short.get(Path(face).stem)
 
 
 def common(sets: Mapping[str, Captioned]) -> dict[str, Captioned]:

@@ -196,7 +196,7 @@ def _value(value: float, draws: Floats, count: int) -> Value:
 
 
 def _of(data: Captioned | None) -> tuple[str, ...]:
-    return () if data is None else data.faces
+    return () if data is None else data.names
 
 
 def _worst(
@@ -298,7 +298,7 @@ def answers(
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    truth = facts.matrix(data.faces, facts.names())
+    truth = facts.matrix(data.names, facts.names())
     yes = truth > 0.5
     known, right = np.zeros(truth.shape, bool), np.zeros(truth.shape, bool)
     seen = StandardScaler().fit_transform(seen)

@@ -151,7 +151,7 @@ def probe(
     told = vectors(network, test, features=asked_of)
     scale = StandardScaler().fit(seen)
     seen, told = scale.transform(seen), scale.transform(told)
-    truth, asked = facts.matrix(train.faces, wanted), facts.matrix(test.faces, wanted)
+    truth, asked = facts.matrix(train.names, wanted), facts.matrix(test.names, wanted)
     auc, balanced = {}, {}
     for k, name in enumerate(wanted):
         known, judged = ~np.isnan(truth[:, k]), ~np.isnan(asked[:, k])
@@ -181,7 +181,7 @@ def zero_shot(network: Flip, tokens: Tokens, facts: FaceFacts, test: Captioned) 
         UsageError: as `probe`.
     """
     names = [n for n in facts.names() if n in PROMPTS]
-    asked = facts.matrix(test.faces, names)
+    asked = facts.matrix(test.names, names)
     images = []
     for rows in torch.arange(len(test)).split(32):
         seen = network.image_tokens(test.images(rows).to(network.temp.device))

@@ -100,7 +100,7 @@ def draw(
         raise UsageError(f"{count} pairs wanted; there are {len(pairs)}: give a smaller --count")
     strata: dict[str, list[tuple[int, str]]] = {}
     for i, text in pairs:
-        strata.setdefault(stratum_of(data.faces[i], text, facts, by), []).append((i, text))
+        strata.setdefault(stratum_of(data.names[i], text, facts, by), []).append((i, text))
     for members in strata.values():
         rng.shuffle(members)
     chosen: list[tuple[str, int, str]] = []
