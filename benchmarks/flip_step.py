@@ -6,12 +6,14 @@ The straightforward step has attention written out, all tokens in every layer, t
 full length, positives and negatives found sample by sample, matching in two passes, a queue that is
 copied whole, and momentum and AdamW parameter by parameter. Both start from the same weights and
 see the same random batches; they take turns, and the medians are compared. With `--longest` the
-straightforward step, too, pads texts to the longest of the batch only.
+straightforward step, too, pads texts to the longest of the batch only. `--alone` times our step
+alone, also in seconds of the processor, and tells the memory of the process at its highest.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import time
 from typing import Any
@@ -148,6 +150,24 @@ class Plain(FlipTraining):
         return Keys(seen, said, batch.faces, batch.drawn, batch.captions)
 
 
+def alone(training: FlipTraining, options: argparse.Namespace) -> None:
+    """Time our step, and tell the memory that it took."""
+    training.step()  # the first warms up
+    times = []
+    for _ in range(options.steps):
+        started, used = time.perf_counter(), time.process_time()
+        training.step()
+        times.append((time.perf_counter() - started, time.process_time() - used))
+    wall, processor = (statistics.median(t) for t in zip(*times, strict=True))
+    numbers = sum(p.numel() for p in training.network.parameters())
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(
+        f"{options.config}, {numbers / 1e6:.0f} million numbers, batch {options.batch}, "
+        f"{options.precision}: {wall:.2f} s a step, {processor:.2f} s of the processor, "
+        f"{memory:.1f} GiB at most"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="tiny")
@@ -155,6 +175,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--queue", type=int, default=4096)
     parser.add_argument("--longest", action="store_true")
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options = parser.parse_args()
     tokens = load_tokens()
     config = flip_config(options.config, len(tokens))
@@ -164,7 +186,14 @@ def main() -> None:
     names = tuple(map(str, range(count)))
     texts = tuple((f"{CAPTIONS[i % 4]} {i}",) for i in range(count))
     data = Captioned(pixels, names, names, texts)
-    recipe = FlipRecipe(config, 10**6, options.batch, queue=options.queue, lr=1e-5)
+    recipe = FlipRecipe(
+        config, 10**6, options.batch, queue=options.queue, lr=1e-5, precision=options.precision
+    )
+    if options.alone:
+        alone(FlipTraining(recipe, data, tokens), options)
+        return
+    if options.precision != "fp32":
+        parser.error("--precision bf16 is for --alone: the straightforward step has 32 bits")
     both: dict[str, FlipTraining] = {
         "plain": Plain(recipe, data, tokens),
         "ours": FlipTraining(recipe, data, tokens),

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import finish_about
 from toy_stages import Sample
 
 from encoders.flip.data import Captioned, TableForm, load_captioned, mirrored
+from encoders.flip.studies.arms import with_texts
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.parts.part import Part
 from sfhq.parts.records import ColumnType, FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
-from sfhq.pipeline.stage import Stage
+from sfhq.pipeline.stage import SourceStage, Stage
 
 
 def picture(path: Path, shade: int) -> None:
@@ -52,6 +54,43 @@ def test_a_part_with_captions(tmp_path: Path) -> None:
     assert data.texts == (("text 0", "more"), ("face 2",), ("face 3",))
     assert data.skipped == {"no caption": 1}
     assert data.pixels[:, 0, 0, 0].tolist() == [0, 2, 3] and data.size == 8
+
+
+@dataclass(frozen=True)
+class Candidates(SourceStage[Any]):
+    """Two photos of each of forty faces."""
+
+    name: ClassVar[str] = "sample"
+    images: ClassVar[tuple[str, ...]] = ("images",)
+
+    def seeds(self, part: Part) -> Iterator[FaceRecord]:
+        for i in range(80):
+            kind = "low" if i % 2 else "strict"
+            yield FaceRecord(f"art{i // 2}-{kind}", parent_id=f"art{i // 2}", seed=i)
+
+    def settings(self) -> dict[str, Json]:
+        return {}
+
+    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
+        for record in records:
+            yield record.with_image("images", np.full((8, 8, 3), record.seed or 0, np.uint8))
+
+
+def test_candidates_of_one_face_are_held_out_together(tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part")
+    run_stage(Candidates(), part, shard_size=100)
+    rows = [*part.faces()]
+    finish_about(
+        part, "score", [[r.with_columns(caption=r.face_id) for r in rows]], {"caption": "text"}
+    )
+    data = load_captioned([part.root], 8)
+    assert len(data) == 80 and data.faces[:2] == ("art0", "art0")
+    train, held = data.split()
+    assert len(held) > 0 and not {*train.faces} & {*held.faces}
+    # Tables tell candidates apart all the same, or speak of the face they came from.
+    found = with_texts(data, {"art0-low": ("own",), "art1": ("of the face",)})
+    assert found.names == ("art0-low", "art1-strict", "art1-low")
+    assert found.texts == (("own",), ("of the face",), ("of the face",))
 
 
 def test_a_table(tmp_path: Path) -> None:

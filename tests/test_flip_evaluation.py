@@ -58,6 +58,7 @@ def gallery(
     nothing = torch.zeros(len(owners), 2, dtype=torch.int64)
     return Gallery(
         images,
+        images,
         None,
         torch.tensor(faces),
         texts,

@@ -35,7 +35,7 @@ from encoders.flip.studies.ablation import (
 )
 from encoders.flip.studies.arms import common, difference, read_texts, searched, with_texts
 from encoders.flip.studies.facts import Face, FaceFacts, facts_of
-from encoders.flip.studies.fairness import fairness
+from encoders.flip.studies.fairness import Answers, answers, fairness
 from encoders.flip.studies.probe import PROMPTS, probe, vectors, zero_shot
 from encoders.flip.studies.ratings import (
     COLUMNS,
@@ -59,6 +59,7 @@ from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
 from sfhq.pipeline.stage import SourceStage
+from sfhq.training.photos import is_held_out
 
 
 def sfhq(*arguments: object) -> Result:
@@ -201,9 +202,10 @@ class Heads(SourceStage[Any]):
     images: ClassVar[tuple[str, ...]] = ("aligned",)
     count: int = 60
     lost: int = 0
+    first: int = 0
 
     def seeds(self, part: Part) -> Iterator[FaceRecord]:
-        for seed in range(self.count):
+        for seed in range(self.first, self.first + self.count):
             yield FaceRecord(f"h{seed:03d}", seed=seed)
 
     def settings(self) -> dict[str, Json]:
@@ -219,20 +221,20 @@ class Heads(SourceStage[Any]):
                 "attributes": {"Male": i % 2 == 0, "Bald": i % 3 == 0},
                 "details": {**details, "ancestry_asian": float(i % 4 == 0)},
             }
-            if i >= self.count - self.lost:
+            if i >= self.first + self.count - self.lost:
                 record = record.reject("render", "hidden", "no face")
             yield replace(record, params=params).with_image("aligned", pixels)
 
 
-def part_of_heads(root: Path, count: int = 60, lost: int = 0) -> Part:
+def part_of_heads(root: Path, count: int = 60, lost: int = 0, first: int = 0) -> Part:
     """A part of `Heads` with captions."""
     part = Part.create(root)
-    run_stage(Heads(count, lost), part, shard_size=1000)
+    run_stage(Heads(count, lost, first), part, shard_size=1000)
     said = [
         FaceRecord(f"h{i:03d}").with_columns(
             caption="a man ." if i % 2 == 0 else "a woman", captions=[]
         )
-        for i in range(count - lost)
+        for i in range(first, first + count - lost)
     ]
     finish_about(part, "caption", [said], {"caption": "text", "captions": "texts"})
     return part
@@ -257,7 +259,11 @@ def test_facts_of_heads_with_groups_and_losses(tmp_path: Path) -> None:
 
 
 def test_what_is_not_present_is_absent_unless_both_were_asked(tmp_path: Path) -> None:
-    for absent, wanted in (("", {"Male": False, "Bald": True}), ("Young", {"Bald": True})):
+    # Where nobody asked for what is absent, nobody knows what was too unsure.
+    for absent, wanted, asked in (
+        ("", {"Male": False, "Bald": True}, (0, 0)),
+        ("Young", {"Bald": True}, (40, 39)),
+    ):
         part = Part.create(tmp_path / f"part{absent}")
         finish(part, "sample", [[FaceRecord("a"), FaceRecord("b")]])
         rows = [
@@ -267,7 +273,7 @@ def test_what_is_not_present_is_absent_unless_both_were_asked(tmp_path: Path) ->
         columns: Any = {"attributes_present": "text", "attributes_absent": "text"}
         finish_about(part, "attribute", [rows], columns)
         face = facts_of([part.root]).faces["a"]
-        assert face.attributes == wanted and (face.asked, face.dropped) == (40, 39)
+        assert face.attributes == wanted and (face.asked, face.dropped) == asked
 
 
 def test_a_linear_model_reads_what_an_image_shows_and_no_more() -> None:
@@ -380,6 +386,40 @@ def test_a_group_whose_texts_are_wrong_is_found_less() -> None:
     assert found.worst["who"]["recall"] == "b" and found.gaps["who"]["recall"].high < 0
 
 
+def test_held_out_faces_are_probed_with_models_of_other_faces() -> None:
+    """The keys of held-out faces have a common divisor, and still fall into several folds."""
+    names = tuple(n for n in (f"g{i}" for i in range(1500)) if is_held_out(n))
+    data = replace(many(len(names)), names=names, faces=names)
+    yes = np.arange(len(names)) % 2 == 0
+    facts = FaceFacts({n: Face({"Male": bool(y)}) for n, y in zip(names, yes, strict=True)})
+    seen = np.where(yes, 1.0, -1.0)[:, None] + np.linspace(0, 0.1, len(names))[:, None]
+    found = answers(seen, facts, data)
+    assert len(names) > 100 and found.known.all() and found.right.all()
+
+
+def test_groups_are_probed_by_what_all_of_them_have_and_lack() -> None:
+    """A model that always says no is right half of the time in every group, however rare a yes."""
+    count = 200
+    old = np.arange(count) < 100
+    yes = np.zeros((count, 3), bool)
+    yes[:50, 0] = yes[100:110, 0] = True  # half of the old, a tenth of the young
+    yes[:100, 1] = True  # what all of the old and none of the young have says nothing
+    yes[:, 2] = np.arange(count) % 2 == 0
+    right = ~yes
+    right[old, 2] = True
+    right[~old, 2] = yes[~old, 2]
+    groups = {"old": old, "young": ~old, "few": np.arange(count) < 3}
+    rng = np.random.default_rng(0)
+    found = Answers(yes, np.ones_like(yes), right).by_group(groups, 30, rng)
+    assert found["old"][0] == pytest.approx((0.5 + 1.0) / 2)
+    assert found["young"][0] == pytest.approx((0.5 + 0.5) / 2)
+    for _, drawn in found.values():
+        assert drawn.max() <= 1 and drawn.shape == (2000,)
+    assert "few" not in found, "all of three faces have the first attribute"
+    only = Answers(yes[:, 1:2], np.ones_like(yes[:, 1:2]), right[:, 1:2])
+    assert only.by_group(groups, 30, rng) == {}
+
+
 # Ratings
 
 
@@ -450,6 +490,8 @@ def test_ratings_are_scored(tmp_path: Path) -> None:
     apart = score(items, read_ratings([a, other], items))
     assert apart.agreement["fits"] < 0.2 and apart.agreement["natural"] == 1
     assert kappa([1, 5, 1, 5], [5, 1, 5, 1]) == -1
+    alone = score(items, read_ratings([a], items)).lines()
+    assert "30 pairs, 1 rater;" in alone and "| - |" in alone and "nan" not in alone
     assert kappa([1], [1]) != kappa([1], [1])
 
 
@@ -541,6 +583,36 @@ def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
     assert "| mixed |" in result.stdout
     told = json.loads(sfhq(*ablate, "--json").stdout)
     assert [*told["recall_at_10"]] == ["grammar", "template", "mixed"]
+    # Other faces to test with, tables of one name, and an arm of two of three kinds.
+    other = part_of_heads(tmp_path / "other", 30, first=240)
+    more = tmp_path / "more.csv"
+    asked = [f"h{i:03d}" for i in range(240, 270)]
+    more.write_text("face,text\n" + "".join(f"{f},said of {f}\n" for f in asked))
+    third = tmp_path / "third.csv"
+    everyone = [f"h{i:03d}" for i in range(270)]
+    third.write_text("face,text\n" + "".join(f"{f},third of {f}\n" for f in everyone))
+    runs[1] = tmp_path / "tested"
+    apart = ["flip", "caption-ablate", part.root, "--test", other.root, *runs, "--json"]
+    apart += ["--captions", f"template={template}", "--captions", f"template={more}"]
+    apart += ["--captions", f"third={third}"]
+    result = sfhq(*apart, "--join", "both=grammar+third")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["train"], told["held_out"]) == (236, 30), "all faces of PARTS are trained on"
+    assert [*told["recall_at_10"]] == ["grammar", "template", "third", "both", "mixed"]
+    assert [*told["recall_at_10"]["both"]] == ["grammar", "template", "third"]
+    joined = json.loads((tmp_path / "tested" / "both-0" / "settings.json").read_text())
+    assert "third of h000" in str(joined) and "said of h000" not in str(joined)
+    for wrong, words in (
+        ("both=grammar", "wanted a name of its own and two or more"),
+        ("both=grammar+template+third", "but not all"),
+        ("both", "wanted NAME=KIND+KIND"),
+    ):
+        result = sfhq(*apart, "--join", wrong)
+        assert result.exit_code == 2 and words in result.stderr, result.stderr
+    apart[4] = part.root
+    result = sfhq(*apart)
+    assert result.exit_code == 2 and "are among those to train on" in result.stderr
     runs[1] = tmp_path / "sizes"
     result = sfhq("flip", "scaling", part.root, "--shares", "0.5,1", *runs)
     assert result.exit_code == 0, result.stderr
@@ -562,7 +634,7 @@ def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "22 pairs on" in result.stdout, result.stderr
     table = save(tmp_path / "a.csv", rated(read_key(rating / KEY), "ann", 0))
     result = sfhq("flip", "human-eval", "score", rating / KEY, table)
-    assert result.exit_code == 0 and "20 pairs, 1 raters" in result.stdout, result.stderr
+    assert result.exit_code == 0 and "20 pairs, 1 rater;" in result.stdout, result.stderr
 
 
 def test_commands_say_what_is_wrong(tmp_path: Path) -> None:

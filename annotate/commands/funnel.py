@@ -46,7 +46,10 @@ def tell_funnel(part: Path, recipe: Recipe, tell: bool) -> None:
 
     texts, captions, without, quality = texts_of(part)
     if without:
-        say(f"{without} faces without a caption: too few attributes")
+        say(
+            f"{without} faces without a caption: too few attributes; --least asks for fewer, "
+            "--two-sided also counts those that are surely absent (both with --redo)"
+        )
     if quality:
         low, middle, high = np.quantile(quality, [0.1, 0.5, 0.9])
         say(

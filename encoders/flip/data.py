@@ -278,7 +278,9 @@ def _of_part(root: Path, skipped: Counter[str]) -> Iterator[_Entry]:
             skipped["no caption"] += 1
             continue
         pixels = Image.fromarray(read_photo(part, record))
-        yield _Entry(record.face_id, record.face_id, tuple(texts), pixels=pixels)
+        # Candidates of one face show one person: they are held out together.
+        face = record.parent_id or record.face_id
+        yield _Entry(record.face_id, face, tuple(texts), pixels=pixels)
     if not captioned:
         raise UsageError(f"{root}: has no captions; write them: sfhq caption {root}")
 

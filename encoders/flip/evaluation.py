@@ -53,6 +53,7 @@ class Gallery:
 
     Attributes:
         images: (N, D) unit vectors.
+        whole: (N, C) the tokens of the whole images, before they are projected.
         tokens: (N, 1 + P, C) image tokens, for matching; None where nobody matches.
         faces: (N,) keys of the images' faces.
         texts: (M, D) unit vectors.
@@ -62,6 +63,7 @@ class Gallery:
     """
 
     images: Tensor
+    whole: Tensor
     tokens: Tensor | None
     faces: Tensor
     texts: Tensor
@@ -142,7 +144,13 @@ def pool(data: Captioned, count: int | None) -> Captioned:
 
 @torch.inference_mode()
 def see(
-    network: Flip, tokens: Tokens, data: Captioned, *, matching: bool = False, batch: int = 32
+    network: Flip,
+    tokens: Tokens,
+    data: Captioned,
+    *,
+    matching: bool = False,
+    batch: int = 32,
+    features: Tensor | None = None,
 ) -> Gallery:
     """Run a network over images and all their texts.
 
@@ -153,12 +161,15 @@ def see(
         matching: keep the image tokens, which `rerank` needs: 50 KB an image at `tiny`, 600 KB at
             `paper`.
         batch: images or texts at a time.
+        features: (N, 1 + P, F) what a hybrid's stem sees of the images, where it is at hand.
     """
     device = network.temp.device
-    vectors, kept = [], []
+    vectors, whole, kept = [], [], []
     for rows in torch.arange(len(data)).split(batch):
-        seen = network.image_tokens(data.images(rows).to(device))
+        shown = data.images(rows) if features is None else features[rows].float()
+        seen = network.image_tokens(shown.to(device))
         vectors.append(network.image_vectors(seen).cpu())
+        whole.append(seen[:, 0].float().cpu())
         if matching:
             kept.append(seen.float().cpu())
     said = [(i, text) for i, texts in enumerate(data.texts) for text in texts]
@@ -169,6 +180,7 @@ def see(
     ]
     return Gallery(
         torch.cat(vectors),
+        torch.cat(whole),
         torch.cat(kept) if matching else None,
         data.face_keys(),
         torch.cat(texts),

@@ -59,10 +59,15 @@ class _Batch:
 
 
 @torch.inference_mode()
-def stem_features(network: Flip, data: Captioned, batch: int = 8) -> Tensor:
-    """(2, N, 1 + P, F) float16: what a hybrid's stem sees of images, and of their mirror images."""
+def stem_features(
+    network: Flip, data: Captioned, batch: int = 8, *, mirrors: bool = True
+) -> Tensor:
+    """(2, N, 1 + P, F) float16: what a hybrid's stem sees of images, and of their mirror images.
+
+    Without `mirrors` (1, N, 1 + P, F): of the images alone.
+    """
     device, found = network.temp.device, []
-    for mirror in (False, True):
+    for mirror in (False, True) if mirrors else (False,):
         rows = []
         for at in torch.arange(len(data)).split(batch):
             images = data.images(at, torch.full((len(at),), mirror)).to(device)

@@ -17,6 +17,7 @@ from sfhq.console import FOLDER, options, say
 from sfhq.errors import UsageError
 
 if TYPE_CHECKING:
+    from encoders.flip.data import Captioned
     from encoders.flip.network import Flip
     from encoders.flip.recipe import FlipRecipe
     from encoders.flip.studies.ablation import Comparison
@@ -110,27 +111,37 @@ def _setting(given: dict[str, Any]) -> _Setting:
     return _Setting(recipe, tokens, start, digest)
 
 
-def _named(values: Sequence[str], option: str) -> dict[str, str]:
+def _pairs(values: Sequence[str], option: str) -> list[tuple[str, str]]:
     """NAME=VALUE, several times."""
-    found: dict[str, str] = {}
+    found = []
     for value in values:
         name, _, rest = value.partition("=")
         if not name or not rest or "/" in name:
-            raise UsageError(f"{option} {value!r}: wanted NAME=FILE")
+            wanted = "KIND+KIND" if option == "--join" else "FILE"
+            raise UsageError(f"{option} {value!r}: wanted NAME={wanted}")
+        found.append((name, rest))
+    return found
+
+
+def _named(values: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE, several times; no name twice."""
+    found: dict[str, str] = {}
+    for name, rest in _pairs(values, option):
         if name in found:
             raise UsageError(f"{option}: {name} is named twice")
         found[name] = rest
     return found
 
 
-def _facts(parts: Sequence[Path], by: Sequence[str] = ()) -> Any:
+def _facts(*groups: Sequence[Path]) -> Any:
     """What is known of the faces; None where a source is no part or nothing is known."""
-    from encoders.flip.studies.facts import facts_of
+    from encoders.flip.studies.facts import FaceFacts, facts_of
 
     try:
-        return facts_of(parts, by)
+        found = [facts_of(parts) for parts in groups if parts]
     except UsageError:
         return None
+    return FaceFacts({name: face for facts in found for name, face in facts.faces.items()})
 
 
 def _tell(found: Comparison, as_json: bool) -> None:
@@ -147,8 +158,22 @@ def _progress(line: str) -> None:
     "--captions",
     "tables",
     multiple=True,
-    help="NAME=TABLE of another kind of captions of the same faces; may be repeated. TABLE is a "
-    ".csv or .tsv with face (or file) and text.",
+    help="NAME=TABLE of another kind of captions of the same faces; may be repeated, also with one "
+    "name for the tables of several parts. TABLE is a .csv or .tsv with face (or file) and text.",
+)
+@click.option(
+    "--join",
+    "joins",
+    multiple=True,
+    help="NAME=KIND+KIND: an arm of the captions of some kinds together; may be repeated.",
+)
+@click.option(
+    "--test",
+    "tested",
+    type=FOLDER,
+    multiple=True,
+    help="Part to test with, instead of the held-out tenth; may be repeated. All of PARTS is "
+    "trained on then. The tables tell its captions as well.",
 )
 @click.option("--column", default="text", show_default=True, help="Column of the texts.")
 @click.option("--separator", default="", help="What stands between several texts of one cell.")
@@ -159,6 +184,8 @@ def _progress(line: str) -> None:
 def caption_ablate(
     parts: tuple[Path, ...],
     tables: tuple[str, ...],
+    joins: tuple[str, ...],
+    tested: tuple[Path, ...],
     column: str,
     separator: str,
     own: str,
@@ -169,28 +196,44 @@ def caption_ablate(
 ) -> None:
     """Which captions train best: train on each kind, and on all, and test with every kind.
 
-    `sfhq annotations captions` writes tables of templates and paraphrases.
+    `sfhq annotations captions` writes tables of templates and paraphrases; a table may as well hold
+    what people wrote.
 
     \b
     Example:
       sfhq annotations captions part-05 template.csv --form template
       sfhq annotations captions part-05 paraphrase.csv --form paraphrase
       sfhq flip caption-ablate part-05 --captions template=template.csv \\
-        --captions paraphrase=paraphrase.csv --out runs/ablate
+        --captions paraphrase=paraphrase.csv --join both=grammar+paraphrase --out runs/ablate
     """
     from encoders.flip.data import load_captioned
     from encoders.flip.studies.ablation import caption_arms, compare
     from encoders.flip.studies.arms import read_texts, with_texts
 
-    named = _named(tables, "--captions")
-    texts = {name: read_texts(Path(path), column, separator) for name, path in named.items()}
-    setting = _setting(given)
-    data = load_captioned(parts, setting.recipe.config.vision.size)
+    texts: dict[str, dict[str, tuple[str, ...]]] = {}
+    for name, path in _pairs(tables, "--captions"):
+        told = texts.setdefault(name, {})
+        for face, said in read_texts(Path(path), column, separator).items():
+            told[face] = told.get(face, ()) + said
     if own in texts:
         raise UsageError(f"--own {own}: is the name of a table as well")
-    sets = {own: data, **{name: with_texts(data, told) for name, told in texts.items()}}
-    arms, tests = caption_arms(sets, setting.recipe, setting.start, setting.digest)
-    found = compare(arms, tests, range(seeds), setting.tokens, out, _facts(parts), _progress)
+    joined = {name: kinds.split("+") for name, kinds in _named(joins, "--join").items()}
+    setting = _setting(given)
+
+    def kinds_of(sources: tuple[Path, ...]) -> dict[str, Captioned]:
+        data = load_captioned(sources, setting.recipe.config.vision.size)
+        return {own: data, **{name: with_texts(data, told) for name, told in texts.items()}}
+
+    arms, tests = caption_arms(
+        kinds_of(parts),
+        setting.recipe,
+        setting.start,
+        setting.digest,
+        kinds_of(tested) if tested else None,
+        joined,
+    )
+    facts = _facts(parts, tested)
+    found = compare(arms, tests, range(seeds), setting.tokens, out, facts, _progress)
     _tell(found, as_json)
 
 

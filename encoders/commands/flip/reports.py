@@ -172,8 +172,11 @@ def fairness_report(
 ) -> None:
     """Whom data and network serve worse: figures by group, intervals, and the worst group.
 
-    Groups are how synthetic faces look, as rendered or predicted. `labels dropped` is the share of
-    attributes that were too unsure to count, `lost` that of faces which a stage rejected.
+    Groups are how synthetic faces look, as rendered or predicted. `recall` is found among the
+    images that are searched, `probe` the mean balanced accuracy of linear models of the attributes
+    that all judged groups have and lack; where attributes are predicted it says how well the
+    predictions are repeated. `labels dropped` is the share of attributes that were too unsure to
+    count (sfhq attribute --two-sided), `lost` that of faces which a stage rejected.
 
     \b
     Examples:

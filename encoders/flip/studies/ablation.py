@@ -7,11 +7,12 @@ all styles tells the style from the content.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from encoders.flip.data import Captioned
 from encoders.flip.network import Flip
@@ -26,6 +27,7 @@ from encoders.flip.studies.arms import (
     interval,
     searched,
     table,
+    together,
     trained,
 )
 from encoders.flip.studies.facts import FaceFacts
@@ -140,25 +142,22 @@ def compare(
     by_seed: dict[tuple[str, str], tuple[float, ...]] = {}
     probes: dict[str, tuple[float, ...]] = {}
     first = next(iter(tests.values()))
-    cached: dict[tuple[int, str], Any] = {}
+    stems = _Stems()
     for arm in arms:
         found: dict[str, list[Floats]] = {test: [] for test in tests}
         auc: list[float] = []
+        features, shown = stems.of(arm, arm.data, True), stems.of(arm, first, False)
+        asked_of = None if shown is None else shown[0]
         for seed in seeds:
-            features = None
-            if arm.recipe.keep_stem and arm.start is not None:
-                key = (hash(arm.data.names), arm.start_digest)
-                if key not in cached:
-                    cached.clear()  # those of one arm are large enough
-                    cached[key] = stem_features(arm.start, arm.data)
-                features = cached[key]
             say(f"{arm.name}, seed {seed}: {len(arm.data)} images")
             network = trained(arm, seed, tokens, folder, features, say)
             for test, data in tests.items():
-                found[test].append(searched(network, tokens, data).by_image(AT))
+                found[test].append(searched(network, tokens, data, asked_of).by_image(AT))
             if facts is not None:
                 try:
-                    auc.append(probe(network, facts, arm.data, first).mean_auc)
+                    seen = (None if features is None else features[0], asked_of)
+                    told = probe(network, facts, arm.data, first, features=seen)
+                    auc.append(told.mean_auc)
                 except UsageError as error:  # too few faces have any attribute
                     say(f"no probe: {error}")
                     facts = None
@@ -173,33 +172,80 @@ def compare(
     )
 
 
+@dataclass
+class _Stems:
+    """What kept stems see of images; the last set to train on and the last to test with stay."""
+
+    _held: dict[bool, tuple[tuple[int, str], Tensor]] = field(default_factory=dict)
+
+    def of(self, arm: Arm, data: Captioned, mirrors: bool) -> Tensor | None:
+        """See `stem_features`; None where an arm has no kept stem."""
+        if not arm.recipe.keep_stem or arm.start is None:
+            return None
+        key = (hash(data.names), arm.start_digest)
+        if mirrors not in self._held or self._held[mirrors][0] != key:
+            self._held.pop(mirrors, None)  # those of one arm are large enough
+            self._held[mirrors] = key, stem_features(arm.start, data, mirrors=mirrors)
+        return self._held[mirrors][1]
+
+
 def caption_arms(
-    sets: Mapping[str, Captioned], recipe: FlipRecipe, start: Flip | None, digest: str = ""
+    sets: Mapping[str, Captioned],
+    recipe: FlipRecipe,
+    start: Flip | None,
+    digest: str = "",
+    tested: Mapping[str, Captioned] | None = None,
+    joined: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Arm], dict[str, Captioned]]:
-    """An arm for each kind of captions and one for all together, and the held-out tests.
+    """An arm for each kind of captions and one for all together, and the tests.
 
     Args:
         sets: kind -> images with captions of that kind; images that one lacks are left out.
         recipe: of all arms.
         start: the network that all start from, or None.
         digest: sha256 of its file.
+        tested: kind -> images to test with; None for the held-out tenth of `sets`. All of `sets` is
+            trained on then.
+        joined: arm -> kinds whose texts it has together, besides the arm of all of them.
 
     Raises:
-        UsageError: fewer than two kinds, no common image, or none that is held out.
+        UsageError: fewer than two kinds, no common image, none that is held out, a face to train on
+            among those of the test, or a joined arm of kinds that are unknown or all of them.
     """
     if len(sets) < 2:
         raise UsageError(f"{len(sets)} kind of captions; wanted two or more to compare")
-    arms, tests = [], {}
-    for name, data in common(sets).items():
-        train, held = data.split()
-        if not len(train) or not len(held):
+    train = {name: data for name, data in common(sets).items() if name != MIXED}
+    if tested is None:
+        tests = {name: data.split()[1] for name, data in train.items()}
+        train = {name: data.split()[0] for name, data in train.items()}
+    else:
+        tests = {name: data for name, data in common(tested).items() if name != MIXED}
+    first, asked = next(iter(train.values())), next(iter(tests.values()))
+    _apart(first, asked)
+    if not len(first) or not len(asked):
+        raise UsageError(
+            f"{len(first)} images to train on, {len(asked)} held out; give more of them"
+        )
+    for name, kinds in (joined or {}).items():
+        if name in (*sets, MIXED) or not 2 <= len({*kinds} & {*sets}) == len(kinds) < len(sets):
             raise UsageError(
-                f"{len(train)} images to train on, {len(held)} held out; give more of them"
+                f"arm {name} of {' + '.join(kinds)}: wanted a name of its own and two or more of "
+                f"{', '.join(sets)}, but not all, which are the arm {MIXED}"
             )
-        arms.append(Arm(name, recipe, train, start, digest))
-        if name != MIXED:
-            tests[name] = held
-    return arms, tests
+        train[name] = together([train[kind] for kind in kinds])
+    train[MIXED] = together([train[kind] for kind in sets])
+    return [Arm(name, recipe, data, start, digest) for name, data in train.items()], tests
+
+
+def _apart(train: Captioned, test: Captioned) -> None:
+    """Refuse faces that are in both."""
+    ours = {face.rpartition("/")[2] for face in train.faces}
+    both = sorted(ours & {face.rpartition("/")[2] for face in test.faces})
+    if both:
+        raise UsageError(
+            f"{len(both)} faces to test with, such as {both[0]}, are among those to train on; give "
+            "--test other faces"
+        )
 
 
 def start_arms(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from encoders.flip.data import MOST_TEXT, TABLES, Captioned
-from encoders.flip.evaluation import ranks, see
+from encoders.flip.evaluation import Gallery, ranks, see
 from encoders.flip.network import Flip, load_flip, save_flip
 from encoders.flip.recipe import FlipRecipe
 from encoders.flip.tokens import Tokens
@@ -75,16 +75,21 @@ def read_texts(path: Path, column: str = "text", separator: str = "") -> dict[st
 def with_texts(data: Captioned, texts: Texts) -> Captioned:
     """The images of which there are texts, with these instead of their own.
 
-    A face goes by its name, with or without the folder before it and the suffix behind it.
+    An image goes by its name, else by its face's, with or without the folder before it and the
+    suffix behind it.
     """
     short = {Path(name).stem: said for name, said in texts.items()}
     rows, told = [], []
-    for i, face in enumerate(data.faces):
-        said = texts.get(face) or texts.get(Path(face).name) or short.get(Path(face).stem)
+    for i, names in enumerate(zip(data.names, data.faces, strict=True)):
+        said = next((t for n in names if (t := _told(n, texts, short))), None)
         if said:
             rows.append(i)
             told.append(said)
     return replace(data.select(rows), texts=tuple(told))
+
+
+def _told(face: str, texts: Texts, short: Texts) -> tuple[str, ...] | None:
+    return texts.get(face) or texts.get(Path(face).name) or short.get(Path(face).stem)
 
 
 def common(sets: Mapping[str, Captioned]) -> dict[str, Captioned]:
@@ -106,11 +111,15 @@ def common(sets: Mapping[str, Captioned]) -> dict[str, Captioned]:
         place = {n: i for i, n in enumerate(data.names)}
         found[name] = data.select(place[n] for n in order)
     if len(found) > 1:
-        first = next(iter(found.values()))
-        several = zip(*(s.texts for s in found.values()), strict=True)
-        every = tuple(tuple(dict.fromkeys(t for said in row for t in said)) for row in several)
-        found[MIXED] = replace(first, texts=every)
+        found[MIXED] = together([*found.values()])
     return found
+
+
+def together(sets: Sequence[Captioned]) -> Captioned:
+    """Sets of the same images in the same order as one with all their texts."""
+    several = zip(*(s.texts for s in sets), strict=True)
+    every = tuple(tuple(dict.fromkeys(t for said in row for t in said)) for row in several)
+    return replace(sets[0], texts=every)
 
 
 @dataclass(frozen=True)
@@ -190,15 +199,25 @@ class Found:
         return sums / np.maximum(np.bincount(self.owners, minlength=self.gallery), 1)
 
 
-def searched(network: Flip, tokens: Tokens, data: Captioned) -> Found:
-    """Search images by each of their texts; equal texts and images of one face are hits."""
-    gallery = see(network, tokens, data)
-    hits = gallery.hits(0, len(data)).T
+def searched(
+    network: Flip, tokens: Tokens, data: Captioned, features: Tensor | None = None
+) -> Found:
+    """Search images by each of their texts; equal texts and images of one face are hits.
+
+    `features` as of `encoders.flip.evaluation.see`.
+    """
+    return found_in(see(network, tokens, data, features=features))
+
+
+def found_in(gallery: Gallery) -> Found:
+    """Search images by each of their texts; see `searched`."""
+    count = len(gallery.images)
+    hits = gallery.hits(0, count).T
     found = [
         ranks(t @ gallery.images.T, h)
         for t, h in zip(gallery.texts.split(256), hits.split(256), strict=True)
     ]
-    return Found(torch.cat(found).numpy(), gallery.owners.numpy(), len(data))
+    return Found(torch.cat(found).numpy(), gallery.owners.numpy(), count)
 
 
 def difference(

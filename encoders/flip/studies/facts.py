@@ -141,10 +141,18 @@ def facts_of(parts: Iterable[Path], by: Sequence[str] = ()) -> FaceFacts:
 
 
 def _absent_is_false(faces: Mapping[str, Face]) -> dict[str, Face]:
-    """Faces of which only present attributes are told: what others have, they lack."""
+    """Faces of which only present attributes are told: what others have, they lack.
+
+    How many of the absent ones were unsure is unknown then: nobody asked.
+    """
     every = {n for face in faces.values() if face.dropped for n in face.attributes}
     return {
-        name: replace(face, attributes=dict.fromkeys(every, False) | dict(face.attributes))
+        name: replace(
+            face,
+            attributes=dict.fromkeys(every, False) | dict(face.attributes),
+            dropped=0,
+            asked=0,
+        )
         if face.dropped
         else face
         for name, face in faces.items()

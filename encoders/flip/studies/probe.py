@@ -17,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from encoders.flip.data import Captioned
 from encoders.flip.network import Flip
@@ -102,11 +103,17 @@ class Probe:
 
 
 @torch.inference_mode()
-def vectors(network: Flip, data: Captioned, batch: int = 32) -> Floats:
-    """(N, C) what the image network says of whole images, before it is projected."""
+def vectors(
+    network: Flip, data: Captioned, batch: int = 32, features: Tensor | None = None
+) -> Floats:
+    """(N, C) what the image network says of whole images, before it is projected.
+
+    `features` as of `encoders.flip.evaluation.see`.
+    """
     device, found = network.temp.device, []
     for rows in torch.arange(len(data)).split(batch):
-        tokens = network.image_tokens(data.images(rows).to(device))
+        shown = data.images(rows) if features is None else features[rows].float()
+        tokens = network.image_tokens(shown.to(device))
         found.append(tokens[:, 0].float().cpu())
     return torch.cat(found).double().numpy()
 
@@ -118,6 +125,7 @@ def probe(
     test: Captioned,
     share: float = 1.0,
     names: Sequence[str] | None = None,
+    features: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Probe:
     """A linear model of each attribute on a network's vectors.
 
@@ -127,18 +135,23 @@ def probe(
         train, test: images of different faces.
         share: of the images to train on; which ones follows from their names.
         names: of attributes; None for all that are known.
+        features: of all images to train on, and of those of the test, as of
+            `encoders.flip.evaluation.see`.
 
     Raises:
         UsageError: no attribute has five faces with and without it on both sides.
     """
+    learnt, asked_of = features
     if share < 1:
         order = train.face_keys().argsort().tolist()
-        train = train.select(sorted(order[: max(round(share * len(train)), 1)]))
+        rows = sorted(order[: max(round(share * len(train)), 1)])
+        train, learnt = train.select(rows), None if learnt is None else learnt[rows]
     wanted = facts.names() if names is None else names
-    seen, told = vectors(network, train), vectors(network, test)
+    seen = vectors(network, train, features=learnt)
+    told = vectors(network, test, features=asked_of)
     scale = StandardScaler().fit(seen)
     seen, told = scale.transform(seen), scale.transform(told)
-    truth, asked = facts.matrix(train.faces, wanted), facts.matrix(test.faces, wanted)
+    truth, asked = facts.matrix(train.names, wanted), facts.matrix(test.names, wanted)
     auc, balanced = {}, {}
     for k, name in enumerate(wanted):
         known, judged = ~np.isnan(truth[:, k]), ~np.isnan(asked[:, k])
@@ -168,7 +181,7 @@ def zero_shot(network: Flip, tokens: Tokens, facts: FaceFacts, test: Captioned) 
         UsageError: as `probe`.
     """
     names = [n for n in facts.names() if n in PROMPTS]
-    asked = facts.matrix(test.faces, names)
+    asked = facts.matrix(test.names, names)
     images = []
     for rows in torch.arange(len(test)).split(32):
         seen = network.image_tokens(test.images(rows).to(network.temp.device))

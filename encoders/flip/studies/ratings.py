@@ -100,7 +100,7 @@ def draw(
         raise UsageError(f"{count} pairs wanted; there are {len(pairs)}: give a smaller --count")
     strata: dict[str, list[tuple[int, str]]] = {}
     for i, text in pairs:
-        strata.setdefault(stratum_of(data.faces[i], text, facts, by), []).append((i, text))
+        strata.setdefault(stratum_of(data.names[i], text, facts, by), []).append((i, text))
     for members in strata.values():
         rng.shuffle(members)
     chosen: list[tuple[str, int, str]] = []
@@ -266,8 +266,11 @@ class Score:
         def mean(value: Value) -> str:
             return f"{value.value:.2f} ({value.low:.2f} to {value.high:.2f})"
 
+        def agreed(value: float) -> str:
+            return f"{value:.2f}" if value == value else "-"  # NaN: nothing to compare
+
         rows = [
-            [q, mean(self.means[q]), f"{self.agreement[q]:.2f}", f"{self.steadiness[q]:.2f}"]
+            [q, mean(self.means[q]), agreed(self.agreement[q]), agreed(self.steadiness[q])]
             for q in QUESTIONS
         ]
         whole = table(["question", "mean of 1 to 5", "kappa of raters", "kappa of repeats"], rows)
@@ -291,7 +294,7 @@ class Score:
             else f"captions of other faces that were noticed: {100 * self.noticed.value:.0f} % of "
             f"{self.noticed.count}"
         )
-        head = f"{self.pairs} pairs, {self.raters} raters; {looked}"
+        head = f"{self.pairs} pairs, {self.raters} rater{'s' * (self.raters != 1)}; {looked}"
         return "\n\n".join([head, whole, strata, wrong])
 
 
