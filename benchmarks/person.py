@@ -1,7 +1,7 @@
 """Measure how much of a person candidates keep, on rendered portraits whose truth is known.
 
     sfhq render heads --count 200 --seed 700000 --style oil,cel,watercolour,pencil,...
-    python benchmarks/person.py heads --candidates strict,low,close-40 --faces 100 --sheet keep.png
+    python benchmarks/person.py heads --candidates strict,low,psi-0.6 --faces 100 --sheet keep.png
 
 The art of each head is inverted and brought to life by each candidate. Nobody was trained on these
 people. Prints, a candidate a row:
@@ -37,9 +37,7 @@ from sfhq.faces.classes import ID
 from sfhq.parts.records import Pixels
 from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis.candidates import CandidateMaker, render
-from sfhq.synthesis.close import Closer
 from sfhq.synthesis.latents import LatentPrior
-from sfhq.synthesis.networks import label_network
 from sfhq.tensors import to_pixels
 from sfhq.training.pairs import load_pairs
 
@@ -91,7 +89,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("heads", type=Path)
-    parser.add_argument("--candidates", default="strict,low,close-40")
+    parser.add_argument("--candidates", default="strict,low,psi-0.6")
     parser.add_argument("--faces", type=int, default=100)
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--e4e", type=Path)
@@ -103,12 +101,8 @@ def main() -> None:
     data = load_pairs(given.heads, size)
     rows = torch.linspace(0, len(data) - 1, min(given.faces, len(data))).long().unique()
     art, truth = data.batch(rows, torch.zeros(len(rows), dtype=torch.bool))
-    labels, _ = label_network()
     prior = LatentPrior.of(pair.generator)
-    maker = CandidateMaker(
-        *(pair.generator, pair.encoder, prior, 0, pair.precision),
-        Closer(pair.generator.synthesis, labels, prior),
-    )
+    maker = CandidateMaker(pair.generator, pair.encoder, prior, 0, pair.precision)
     labeller = annotate.Labeller.load()
     true = to_pixels(truth)
     wanted = [read(labeller, photo) for photo in true]

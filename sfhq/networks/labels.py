@@ -149,7 +149,7 @@ class LabelNetwork(nn.Module):
                 in maps of half the side; None gives all pixels. For training: neighbours say
                 nearly the same, and four in four take as long as the rest of the decoder.
         """
-        return self.read(images, phase)[0]
+        return self._read(images, phase)[0]
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What it sees before it says anything, for networks that stand on it.
@@ -158,12 +158,11 @@ class LabelNetwork(nn.Module):
             (N, C, S / 16, S / 16) and (N, D, S / 32, S / 32) of the backbone, and (N, hidden) about
             the whole face, 0 or more.
         """
-        return self.read(images, 0)[1]  # of the pixels only what areas need, and a quarter
+        return self._read(images, 0)[1]  # of the pixels only what areas need, and a quarter
 
-    def read(
+    def _read(
         self, images: Tensor, phase: int | None
     ) -> tuple[Outputs, tuple[Tensor, Tensor, Tensor]]:
-        """What it says, as `forward`, and what it saw, as `features`, of one pass."""
         fine, quarter, eighth, sixteenth, deep = self.backbone(images)
         d32 = self.at32(deep)
         d16 = self.at16(torch.cat([_twice(d32), sixteenth], 1))

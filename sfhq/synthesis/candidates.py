@@ -4,8 +4,6 @@ Each way is a word on the command line and in the record:
 
     strict        pulled to the mean face, fine layers most, and bounded: the most realistic
     low           refined until the picture is nearest to the art in colour, and no blurrier
-    close-40      refined for 40 steps until what the label network reads of the picture is what it
-                  reads of the art: shapes, classes, age, expression, beard, glasses
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
@@ -21,7 +19,6 @@ from torch import Tensor
 
 from sfhq.errors import UsageError
 from sfhq.parts.records import Json, Pixels
-from sfhq.synthesis.close import Closer
 from sfhq.synthesis.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
 from sfhq.synthesis.likeness import Likeness, Seen
 from sfhq.synthesis.names import DONORS, PATTERN
@@ -74,8 +71,6 @@ class CandidateMaker:
         encoder: images (N, 3, H, W) to w_plus (N, L, w_dim).
         prior: of the generator.
         seed: of the donors.
-        precision: of the convolutions of pictures.
-        closer: refines `close`; None where that is not asked for.
     """
 
     generator: Generator
@@ -83,7 +78,6 @@ class CandidateMaker:
     prior: LatentPrior
     seed: int
     precision: Precision = "fp32"
-    closer: Closer | None = None
 
     def _render(self, w_plus: Tensor, stop_at: int | None = None) -> Tensor:
         network = self.generator.synthesis
@@ -104,8 +98,6 @@ class CandidateMaker:
             return self._strict(inverted)
         if name == "low":
             return self._low(inverted, images)
-        if match["close"]:
-            return self._close(name, inverted, images, int(match["close"]))
         if match["psi"]:
             psi = float(match["psi"])
             moved = truncate(inverted, self.generator.latent_avg, psi)
@@ -160,20 +152,6 @@ class CandidateMaker:
             for r, e, a in zip(rounds, seen.l1, seen.apart, strict=True)
         ]
         return Candidate("low", best, None, params)
-
-    def _close(self, name: str, inverted: Tensor, images: Tensor, steps: int) -> Candidate:
-        """The picture that is read as the inspiration is; see `sfhq.synthesis.close`."""
-        assert self.closer is not None
-        strict = self._strict(inverted).w_plus
-        # One face at a time: what comes out may not depend on its neighbours.
-        done = [
-            self.closer.refine(inverted[i : i + 1], strict[i : i + 1], images[i : i + 1], steps)
-            for i in range(len(inverted))
-        ]
-        params: list[dict[str, Json]] = [
-            {"apart_before": round(r.before, 4), "apart": round(r.after, 4)} for r in done
-        ]
-        return Candidate(name, torch.cat([r.w_plus for r in done]), None, params)
 
     def _see(self, w_plus: Tensor, likeness: Likeness, rows: Tensor) -> Seen:
         """Render latents, a few at a time, and look at them beside the inspirations of `rows`."""

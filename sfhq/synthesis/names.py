@@ -4,8 +4,6 @@ Each way is a word on the command line and in the record:
 
     strict        pulled to the mean face, fine layers most, and bounded: the most realistic
     low           refined until the picture is nearest to the art in colour, and no blurrier
-    close-40      refined for 40 steps until what the label network reads of the picture is what it
-                  reads of the art: shapes, classes, age, expression, beard, glasses
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
@@ -19,12 +17,11 @@ from sfhq.errors import UsageError
 
 DEFAULT_CANDIDATES = ("strict", "low", "psi-0.6", "donor-7")
 PATTERN = re.compile(
-    r"strict|low|close-(?P<close>\d+)|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
+    r"strict|low|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
     r"|sefa-(?P<axis>\d+)(?P<step>[+-]\d+(?:\.\d+)?)"
 )
 DONORS = 64  # faces that a donor is chosen from
 SEFA_LIMIT = 4.0
-MOST_STEPS = 1000
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -37,11 +34,9 @@ def check_names(names: tuple[str, ...]) -> None:
         match = PATTERN.fullmatch(name)
         if match is None:
             raise UsageError(
-                f"unknown candidate {name!r}; wanted strict, low, close-<steps>, "
-                "psi-<strength>, donor-<layer> or sefa-<direction><+step or -step>"
+                f"unknown candidate {name!r}; wanted strict, low, psi-<strength>, "
+                "donor-<layer> or sefa-<direction><+step or -step>"
             )
-        if match["close"] and not 1 <= int(match["close"]) <= MOST_STEPS:
-            raise UsageError(f"{name}: steps are out of range; wanted 1 to {MOST_STEPS:,}")
         if match["psi"] and not 0.0 <= float(match["psi"]) <= 2.0:
             raise UsageError(f"{name}: psi is out of range; wanted 0 to 2")
         if match["donor"] and float(match["donor"]) > 18.0:
@@ -50,11 +45,6 @@ def check_names(names: tuple[str, ...]) -> None:
             raise UsageError(f"{name}: the step is out of range; wanted at most {SEFA_LIMIT}")
     if len(set(names)) != len(names):
         raise UsageError(f"candidates {', '.join(names)} repeat a name; give each once")
-
-
-def needs_labels(names: tuple[str, ...]) -> bool:
-    """Whether a candidate of these is refined with the label network."""
-    return any(name.startswith("close-") for name in names)
 
 
 def check_directions(names: tuple[str, ...], width: int) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from sfhq import stages
 
 if TYPE_CHECKING:
-    from sfhq.networks.labels import LabelNetwork
     from sfhq.pipeline.recipe import ModelSettings
 
 
@@ -32,9 +31,3 @@ def photo_networks(models: ModelSettings) -> dict[str, Any]:
         "prior": LatentPrior.of(pair.generator),
         "precision": pair.precision,
     }
-
-
-def label_network() -> tuple[LabelNetwork, str]:
-    """The embedded label network, and the sha256 of its weights."""
-    reader, digest = stages.network("label reader")(None)
-    return reader.network, digest

@@ -17,17 +17,10 @@ from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
 from sfhq.synthesis.marking import as_settings, marks_of, photo_marks
-from sfhq.synthesis.names import (
-    DEFAULT_CANDIDATES,
-    DONORS,
-    check_directions,
-    check_names,
-    needs_labels,
-)
-from sfhq.synthesis.networks import label_network, photo_networks
+from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, check_names
+from sfhq.synthesis.networks import photo_networks
 
 if TYPE_CHECKING:
-    from sfhq.networks.labels import LabelNetwork
     from sfhq.pipeline.recipe import Recipe
     from sfhq.synthesis.candidates import Candidate, CandidateMaker, Encoder
     from sfhq.synthesis.latents import LatentPrior
@@ -41,9 +34,7 @@ class SynthesizeSettings:
 
     candidates: Annotated[
         tuple[str, ...],
-        option(
-            "Ways to a photo: strict, low, close-40, psi-0.6, donor-7, sefa-0+1.5.", metavar="NAMES"
-        ),
+        option("Ways to a photo: strict, low, psi-0.6, donor-7, sefa-0+1.5.", metavar="NAMES"),
     ] = DEFAULT_CANDIDATES
     keep: Annotated[
         int | None,
@@ -73,7 +64,6 @@ class Synthesize(Stage[SynthesizeSettings]):
         batch: faces at a time; bounds the memory.
         precision: of the generator's convolutions, "fp32" or "bf16".
         marks: what the photos say of the AI, and their watermark; None for neither.
-        labels, labels_digest: the label network, for `close`, and the sha256 of its weights.
     """
 
     name: ClassVar[str] = "synthesize"
@@ -85,10 +75,8 @@ class Synthesize(Stage[SynthesizeSettings]):
     shares: ClassVar[tuple[str, ...]] = ("seed", "models", "marks")
     about: ClassVar[str] = (
         "strict stays near the prior and is the most realistic; low is refined until its picture "
-        "is the closest to the art and no blurrier; close-N takes N steps to a picture that is "
-        "read as the art is (shape, age, beard, glasses), some seconds each face; psi-P pulls to "
-        "the mean face; donor-L takes fine layers from a drawn face; sefa-D+S moves along a "
-        "direction of the weights."
+        "is the closest to the art and no blurrier; psi-P pulls to the mean face; donor-L takes "
+        "fine layers from a drawn face; sefa-D+S moves along a direction of the weights."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "sfhq synthesize part-05 --candidates strict,low,sefa-0+1.5 --keep 2",
@@ -106,8 +94,6 @@ class Synthesize(Stage[SynthesizeSettings]):
     batch: int = 8
     precision: Precision = "fp32"
     marks: Marks | None = None
-    labels: LabelNetwork | None = None
-    labels_digest: str = ""
 
     def __post_init__(self) -> None:
         check_names(self.candidates)
@@ -132,12 +118,9 @@ class Synthesize(Stage[SynthesizeSettings]):
             networks["generator_digest"],
             networks["encoder_digest"],
         )
-        labels = label_network() if needs_labels(settings.candidates) else (None, "")
         return cls(
             **networks,
             marks=marks,
-            labels=labels[0],
-            labels_digest=labels[1],
             candidates=settings.candidates,
             keep=settings.keep,
             max_prior_distance=settings.max_prior_distance,
@@ -166,7 +149,6 @@ class Synthesize(Stage[SynthesizeSettings]):
             "max_prior_distance": self.max_prior_distance,
             "seed": self.seed,
             "precision": self.precision,
-            **({"labels": self.labels_digest} if self.labels is not None else {}),
             **as_settings(self.marks),
         }
 
@@ -175,14 +157,8 @@ class Synthesize(Stage[SynthesizeSettings]):
         import torch
 
         from sfhq.synthesis.candidates import CandidateMaker
-        from sfhq.synthesis.close import Closer
 
-        closer = None
-        if self.labels is not None:
-            closer = Closer(self.generator.synthesis, self.labels, self.prior)
-        maker = CandidateMaker(
-            self.generator, self.encoder, self.prior, self.seed, self.precision, closer
-        )
+        maker = CandidateMaker(self.generator, self.encoder, self.prior, self.seed, self.precision)
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
             with torch.inference_mode():
