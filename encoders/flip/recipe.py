@@ -45,6 +45,8 @@ class FlipRecipe:
         alpha: share of the momentum networks in the targets.
         alpha_images: images over which `alpha` rises from 0.
         matching: weight of the matching loss; 0 leaves it out.
+        only_matching: train the matching head and its cross-attention; all vectors stay as they are.
+            The contrastive loss is told, but not trained; negatives are easier at first.
         left_out: share of an image's places, and of a stem's numbers of the whole face, that a step
             does not look at; others each time.
         keep_stem: leave the stem of a hybrid as it is, and compute its features once.
@@ -72,6 +74,7 @@ class FlipRecipe:
     alpha: float = 0.4
     alpha_images: int = 20_000
     matching: float = 1.0
+    only_matching: bool = False
     left_out: float = 0.0
     keep_stem: bool = False
     flip: float = 0.5
@@ -88,6 +91,8 @@ class FlipRecipe:
             raise UsageError(
                 f"{self.slices} slices without momentum; wanted a momentum above 0, such as 0.995"
             )
+        if self.only_matching and not self.matching:
+            raise UsageError("only_matching without matching: nothing would be trained")
         if not 0 <= self.left_out < 1:
             raise UsageError(f"left_out is {self.left_out}; wanted 0 or more, below 1")
         if self.keep_stem and self.config.vision.stem is None:

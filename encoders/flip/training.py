@@ -41,6 +41,7 @@ from encoders.flip.vision import Kept
 from sfhq.errors import SfhqError, UsageError
 
 ONE = Processes()
+EASIER = 3.0  # times the temperature that negatives of a new matching head are warmer at first
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -149,6 +150,9 @@ class FlipTraining:
         self.network.use_checkpointing(recipe.checkpointing)
         if recipe.keep_stem:
             self.network.stem.requires_grad_(False)
+        if recipe.only_matching:
+            for name, value in self.network.named_parameters():
+                value.requires_grad_(".crossattention." in name or name.startswith("itm_head."))
         self.slow = Momentum(self.network).to(self.device)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         plain = [p for p in trained if p.ndim < 2]
@@ -309,9 +313,10 @@ class FlipTraining:
         own = self._mine(rows)
         ids, mask = batch.ids.to(self.device), batch.mask.to(self.device)
         kept = None if batch.kept is None else batch.kept.rows(own, self.device)
-        tokens = network.image_tokens(self._pixels(batch, own), kept)
-        images = network.image_vectors(tokens)
-        texts = network.text_vectors(ids[own], mask[own])
+        with torch.set_grad_enabled(not recipe.only_matching):
+            tokens = network.image_tokens(self._pixels(batch, own), kept)
+            images = network.image_vectors(tokens)
+            texts = network.text_vectors(ids[own], mask[own])
         if keys is None:
             both = processes.rows_with_gradients(images), processes.rows_with_gradients(texts)
             keys = self._named(batch, *both)
@@ -328,7 +333,7 @@ class FlipTraining:
             processes.rows(images),
             processes.rows(texts),
             same(those, those),
-            network.temp.detach(),
+            network.temp.detach() * self._ease(),
             self.rng,
         )
         place = (own - rows[0]).to(self.device)  # of this process's rows in the slice
@@ -350,6 +355,12 @@ class FlipTraining:
         )
         matching = matching_loss(logits, wrong.exist[place], wrong.decisions, processes.count)
         return contrast, matching, keys
+
+    def _ease(self) -> float:
+        """How many times warmer than the temperature negatives are drawn."""
+        if not self.recipe.only_matching:
+            return 1.0
+        return 1 + EASIER * max(0.0, 1 - 2 * self.images / self.total)
 
     def _validate(self) -> None:
         """At times: retrieval on the held-out images; the best network is kept. Process 0 only."""

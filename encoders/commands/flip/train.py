@@ -80,6 +80,11 @@ DEFAULT = "flip.safetensors"
     "--matching/--no-matching", default=True, show_default=True, help="With the matching loss."
 )
 @click.option(
+    "--only-matching",
+    is_flag=True,
+    help="Train the matching head alone, and leave the vectors of --from as they are.",
+)
+@click.option(
     "--momentum",
     type=Finite(0, 1),
     show_default="0; small, paper: 0.995",
@@ -141,6 +146,7 @@ def flip_train(
     warm_up: int,
     schedule: str,
     matching: bool,
+    only_matching: bool,
     momentum: float | None,
     alpha: float | None,
     validate: int,
@@ -185,6 +191,8 @@ def flip_train(
     check_device(device)
     if start is not None and (vision or text):
         raise UsageError("--from gives both networks; leave --vision and --text out")
+    if only_matching and (start is None or not matching):
+        raise UsageError("--only-matching needs --from, whose vectors stay, and --matching")
     if stem is not None and (size != "hybrid" or start or vision):
         raise UsageError("--stem is for --config hybrid, without --from and --vision")
     first: Flip | None = None
@@ -221,6 +229,7 @@ def flip_train(
         warm_up=warm_up,
         schedule=schedule,
         matching=float(matching),
+        only_matching=only_matching,
         alpha_images=2 * len(train),
         validate=validate,
         keep_stem=config.vision.stem is not None and not train_stem,
