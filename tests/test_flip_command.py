@@ -126,6 +126,7 @@ def test_a_published_checkpoint_is_exported(tmp_path: Path) -> None:
         (("train", "faces", "--out", "r", "--device", "tpu"), 2, "wanted cpu, cuda"),
         (("train", "faces", "--out", "r", "--from", "x", "--text", "y"), 2, "gives both networks"),
         (("train", "faces", "--out", "r", "--from", "none"), 2, "no such weights"),
+        (("train", "faces", "--out", "r", "--only-matching"), 2, "--only-matching needs --from"),
         (("train", "faces", "--out", "r", "--vision", "faces/0.png"), 4, "0.png: "),
         (("evaluate", "faces", "--flip", "none"), 2, "no such weights"),
         (("evaluate", "faces", "--flip", "other"), 2, "wants|vocabulary of"),

@@ -160,6 +160,23 @@ def test_without_momentum_it_is_the_loss_of_clip() -> None:
         replace(recipe, slices=2)
 
 
+def test_only_the_matching_head_learns_where_that_was_asked() -> None:
+    recipe = replace(RECIPE, only_matching=True, momentum=0.0, queue=0, alpha=0.0, images=64)
+    training = FlipTraining(recipe, captioned(), tokens())
+    before = {n: v.clone() for n, v in training.network.state_dict().items()}
+    easier = []
+    for _ in range(6):
+        easier.append(training._ease())
+        assert training.step()["matching"] > 0
+    changed = {n for n, v in training.network.state_dict().items() if not torch.equal(v, before[n])}
+    assert {"itm_head.weight", "itm_head.bias"} <= changed
+    assert any(".crossattention." in n for n in changed)
+    assert all(".crossattention." in n or n.startswith("itm_head.") for n in changed)
+    assert easier[0] == 4 and easier[-1] == 1 and sorted(easier, reverse=True) == easier
+    with pytest.raises(UsageError, match="nothing would be trained"):
+        replace(recipe, matching=0.0)
+
+
 def test_checkpointing_changes_nothing() -> None:
     one, losses = trained(steps=2)
     other, found = trained(replace(RECIPE, checkpointing=True), steps=2)

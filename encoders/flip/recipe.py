@@ -45,7 +45,7 @@ class FlipRecipe:
         alpha: share of the momentum networks in the targets.
         alpha_images: images over which `alpha` rises from 0.
         matching: weight of the matching loss; 0 leaves it out.
-        only_matching: train the matching head and its cross-attention; all vectors stay as they are.
+        only_matching: train the matching head and its cross-attention; all vectors stay the same.
             The contrastive loss is told, but not trained; negatives are easier at first.
         left_out: share of an image's places, and of a stem's numbers of the whole face, that a step
             does not look at; others each time.
