@@ -28,7 +28,7 @@ from sfhq.pipeline.workers import engine_in_use
 
 # A threshold means nothing without its encoder. 0.92 is what SFHQ states for CLIP ViT-L/14@336;
 # dlib's was set where augmented copies of a face end and other people begin (docs/dedup.md).
-THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985, "flip": 0.995}
+THRESHOLDS = {"clip": 0.92, "dlib-face": 0.985, "flip": 0.991}
 WORST = float("inf")
 PROOF = "dedup.tiles.json"  # of a search by tiles
 

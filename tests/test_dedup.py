@@ -438,7 +438,7 @@ def test_an_unknown_encoder_needs_a_threshold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "threshold"), [("clip", 0.92), ("dlib-face", 0.985), ("flip", 0.995)]
+    ("encoder", "threshold"), [("clip", 0.92), ("dlib-face", 0.985), ("flip", 0.991)]
 )
 def test_known_encoders_have_one(tmp_path: Path, encoder: str, threshold: float) -> None:
     part = embedded_part(tmp_path / "part", SAME, encoder=encoder)
