@@ -1,4 +1,4 @@
-"""Labels in other programs' formats, read back by those; labels judged against the truth; pages."""
+"""Labels judged against the truth; overlays and pages."""
 
 from __future__ import annotations
 
@@ -6,276 +6,31 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from annotated import exact_points, heads, read_part
+from command import sfhq
 from PIL import Image
-from reading import TinyReader, TinyReading, face_points
+from reading import TinyReader, TinyReading
 from test_label_stages import aligned_part, attribute, landmark, parse
-from test_masks import face_map
 from tiny import finish, finish_about, tiny_pixels
 
-import cli
 from annotate.exchange.faces import Labelled, labelled
-from annotate.exchange.pts import from_pts, to_pts
 from annotate.judge.consistency import consistency
 from annotate.judge.figures import figures
 from annotate.judge.overlay import INFERRED, SEEN, overlay, sheet
 from annotate.judge.pairs import pairs
 from annotate.judge.report import _histogram, report
-from annotate.labels.names import DEFINITIONS, NAMES, SKELETON
 from annotate.labels.quality import FORMULAS
-from annotate.labels.sides import assign_sides
 from annotate.labels.views import whole_view
-from sfhq.errors import IntegrityError, UsageError
-from sfhq.faces.classes import CLASSES, HEAD, ID
-from sfhq.faces.points import ARRAY, COUNT, mirror
+from sfhq.errors import UsageError
+from sfhq.faces.classes import ID
+from sfhq.faces.points import ARRAY, COUNT
 from sfhq.images import CLASS_COLOURS
-from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord, Pixels
 from sfhq.pipeline.engine import run_stage
-
-SIDE = 61
-
-
-def sfhq(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-def exact_points() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(110, 3) of a drawn head: two hidden, one outside."""
-    out = np.ones((COUNT, 3), np.float32) * 2
-    out[:, :2] = face_points() * SIDE - 0.5
-    out[[3, 4], 2], out[5, 2] = 1, 0
-    return out
-
-
-def heads(root: Path, count: int = 4) -> Part:
-    """A part as `render` leaves it, of drawn heads."""
-    part = Part.create(root)
-    records = []
-    for i, photo in enumerate(tiny_pixels(count, SIDE)):
-        truth = assign_sides(face_map(SIDE))
-        truth[: 2 * i] = 0  # no two alike
-        known = {name: bool((i + k) % 2) for k, name in enumerate(ATTRIBUTES[:40])}
-        known["Attractive"] = None  # type: ignore[assignment]
-        details = {
-            "yaw": 3.0 * i,
-            "pitch": 0.0,
-            "roll": 0.0,
-            "years": 30.0,
-            "male": i % 2,
-            "ita": 40,
-        }
-        details |= {"gaze_yaw": 0.0, "gaze_pitch": 1.0}
-        record = FaceRecord(
-            f"head{i}",
-            source_sha256=f"{i:064d}",
-            params={"attributes": known, "details": details},
-        )
-        record = record.with_image("renders", photo).with_image("segmentations", truth)
-        records.append(record.with_array("render_landmarks", exact_points()))
-    finish(part, "render", [records])
-    return part
-
-
-def read_part(root: Path, truth: Part, wrong: int = 0) -> Part:
-    """What stages would have read of those heads: the truth, in the first `wrong` moved by 3 px."""
-    part = Part.create(root)
-    rows: list[FaceRecord] = []
-    said: list[FaceRecord] = []
-    for i, face in enumerate(labelled(truth)):
-        record = FaceRecord(f"read{i}", source_sha256=face.record.source_sha256)
-        rows.append(record.with_image("aligned", face.photo))
-        mask, points = face.mask, face.points
-        assert mask is not None and points is not None
-        points = points.copy()
-        if i < wrong:
-            mask = np.roll(mask, 3, 1)
-            points[:, 0] += 3
-        known = face.record.params["attributes"]
-        told = np.array([0.9 if known.get(name) else 0.1 for name in ATTRIBUTES], np.float32)
-        yaw = float(face.record.params["details"]["yaw"]) + 2
-        about = FaceRecord(record.face_id).with_columns(
-            parse_flags="", parse_certainty=1.0 - 0.1 * i, class_shares=[0.0] * 19
-        )
-        about = about.with_columns(yaw=yaw, pitch=0.0, roll=0.0, gaze_yaw=0.0, gaze_pitch=0.0)
-        about = about.with_columns(
-            years=33.0, landmark_flags="hat" if i else "", landmark_error=0.01
-        )
-        about = about.with_image("segmentations", mask).with_array(ARRAY, points.astype(np.float32))
-        said.append(about.with_array("attribute_probabilities", told))
-    finish(part, "align", [rows])
-    kinds: dict[str, Any] = {"parse_certainty": "number", "class_shares": "numbers"}
-    kinds |= dict.fromkeys(("parse_flags", "landmark_flags"), "text")
-    kinds |= dict.fromkeys(("yaw", "pitch", "roll", "gaze_yaw", "gaze_pitch"), "number")
-    finish_about(part, "parse", [said], kinds | {"years": "number", "landmark_error": "number"})
-    return part
-
-
-def test_every_point_has_a_name_and_a_definition() -> None:
-    assert len({*NAMES}) == len(DEFINITIONS) == COUNT
-    for i, name in enumerate(NAMES[:80]):
-        other = NAMES[mirror(i)]
-        swapped = name.replace("right", "#").replace("left", "right").replace("#", "left")
-        assert other == swapped
-    for word in ("trichion, tr", "vertex, v", "euryon, eu", "tragion, t", "pronasale, prn"):
-        assert any(word in text for text in DEFINITIONS), word
-    assert {i for line in SKELETON for i in line} == {*range(COUNT)}
-
-
-def test_docs_list_the_points_as_they_are_named() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "landmarks.md").read_text(encoding="utf-8")
-    for i, (name, words) in enumerate(zip(NAMES, DEFINITIONS, strict=True)):
-        assert f"| {i} | `{name}` | {words} |" in text, "run: python -m benchmarks.landmark_picture"
-
-
-def test_pts_count_from_one_and_lead_back() -> None:
-    points = np.random.default_rng(0).uniform(-3, 500, (68, 2))
-    text = to_pts(points)
-    assert text.splitlines()[:3] == ["version: 1", "n_points: 68", "{"]
-    first = [float(v) for v in text.splitlines()[3].split()]
-    assert first == pytest.approx(points[0] + 1, abs=1e-3)
-    assert np.allclose(from_pts(text), points, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "version: 1\nn_points: 3\n{\n1 2\n}\n", "n_points: 1\n{\n1 x\n}", "{\n}\n", "}\n{"]
-)
-def test_damaged_pts_are_refused(text: str) -> None:
-    with pytest.raises(IntegrityError, match=r"no \.pts file"):
-        from_pts(text)
-
-
-# pycocotools 2.0 was written for numpy 1
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_coco_is_read_back_by_its_own_library(tmp_path: Path) -> None:
-    pytest.importorskip("pycocotools")
-    from pycocotools.coco import COCO
-
-    part = heads(tmp_path / "heads")
-    sfhq("annotations", "export", part.root, tmp_path / "coco", "--format", "coco")
-    coco = COCO(tmp_path / "coco" / "annotations.coco.json")
-    assert len(coco.getImgIds()) == 4
-    (face_category,) = coco.loadCats(coco.getCatIds(catNms=["face"]))
-    assert tuple(face_category["keypoints"]) == NAMES
-    for number, face in enumerate(labelled(part), 1):
-        (image,) = coco.loadImgs(number)
-        with Image.open(tmp_path / "coco" / image["file_name"]) as photo:
-            assert photo.size == (image["width"], image["height"])
-            assert np.array_equal(np.asarray(photo), face.photo)
-        mask, points = face.mask, face.points
-        assert mask is not None and points is not None
-        (whole,) = coco.loadAnns(coco.getAnnIds(imgIds=number, catIds=face_category["id"]))
-        assert np.array_equal(coco.annToMask(whole), np.isin(mask, HEAD))
-        keypoints = np.array(whole["keypoints"]).reshape(-1, 3)
-        assert np.array_equal(keypoints[:, 2], points[:, 2])
-        there = points[:, 2] > 0
-        assert np.allclose(keypoints[there, :2], points[there, :2], atol=1e-3)
-        assert (keypoints[~there] == 0).all() and whole["num_keypoints"] == there.sum()
-        rest = coco.loadAnns(coco.getAnnIds(imgIds=number))
-        names = {c["id"]: c["name"] for c in coco.loadCats(coco.getCatIds())}
-        classes = {names[a["category_id"]]: coco.annToMask(a) for a in rest if a is not whole}
-        classes.pop("face", None)
-        assert {*classes} == {CLASSES[i] for i in np.unique(mask) if i}
-        for name, found in classes.items():
-            assert np.array_equal(found, mask == ID[name])
-
-
-def test_label_studio_has_places_in_percent(tmp_path: Path) -> None:
-    part = heads(tmp_path / "heads", 1)
-    sfhq("annotations", "export", part.root, tmp_path / "out", "--format", "label-studio")
-    (task,) = json.loads((tmp_path / "out" / "tasks.json").read_bytes())
-    results = task["predictions"][0]["result"]
-    assert len(results) == COUNT - 1, "a missing point is not drawn"
-    labels = ElementTree.fromstring((tmp_path / "out" / "config.xml").read_text()).iter("Label")
-    known = [label.get("value") for label in labels]
-    assert tuple(known) == NAMES
-    exact = exact_points()
-    for result in results:
-        (name,) = result["value"]["keypointlabels"]
-        x, y, _ = exact[NAMES.index(name)]
-        assert result["value"]["x"] / 100 * SIDE - 0.5 == pytest.approx(x, abs=1e-3)
-        assert result["value"]["y"] / 100 * SIDE - 0.5 == pytest.approx(y, abs=1e-3)
-    assert (tmp_path / "out" / task["data"]["image"]).is_file()
-
-
-def test_cvat_maps_have_the_colours_of_their_list(tmp_path: Path) -> None:
-    part = heads(tmp_path / "heads")
-    sfhq("annotations", "export", part.root, tmp_path / "out", "--format", "cvat")
-    lines = (tmp_path / "out" / "labelmap.txt").read_text().splitlines()[1:]
-    colours = {}
-    for line in lines:
-        name, colour, _, _ = line.split(":")
-        colours[name] = tuple(int(v) for v in colour.split(","))
-    assert colours == dict(zip(CLASSES, CLASS_COLOURS, strict=True))
-    names = (tmp_path / "out" / "ImageSets" / "Segmentation" / "default.txt").read_text().split()
-    assert names == [face.name for face in labelled(part)]
-    for face in labelled(part):
-        with Image.open(tmp_path / "out" / "SegmentationClass" / f"{face.name}.png") as image:
-            mask = face.mask
-            assert mask is not None
-            assert image.mode == "P" and np.array_equal(np.asarray(image), mask)
-            shown = np.asarray(image.convert("RGB"))
-        assert np.array_equal(shown, np.asarray(CLASS_COLOURS, np.uint8)[mask])
-        assert (tmp_path / "out" / "JPEGImages" / f"{face.name}.png").is_file()
-
-
-@pytest.mark.parametrize("points", [68, 110])
-def test_npz_and_pts_hold_the_points(tmp_path: Path, points: int) -> None:
-    part = heads(tmp_path / "heads", 2)
-    sfhq(
-        *("annotations", "export", part.root, tmp_path / "npz", "--format", "npz"),
-        *("--points", points, "--no-images"),
-    )
-    sfhq("annotations", "export", part.root, tmp_path / "pts", "--format", "pts", "--no-images")
-    for face in labelled(part):
-        rows = face.points
-        assert rows is not None
-        with np.load(tmp_path / "npz" / f"{face.name}.npz") as archive:
-            assert np.allclose(archive["landmarks"], rows[:points, :2], atol=1e-4)
-            assert ("visibility" in archive) == (points == 110)
-        text = (tmp_path / "pts" / f"{face.name}.pts").read_text()
-        assert np.allclose(from_pts(text), rows[:68, :2], atol=1e-3)
-    assert not (tmp_path / "npz" / "images").exists()
-
-
-def test_an_export_goes_nowhere_else(tmp_path: Path) -> None:
-    part = heads(tmp_path / "heads", 1)
-    words = ("annotations", "export", part.root)
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine.txt").touch()
-    said = sfhq(*words, tmp_path / "full", "--format", "cvat", code=2).stderr
-    assert "holds something else; give a new folder" in said
-    sfhq(*words, tmp_path / "cvat", "--format", "cvat")
-    sfhq(*words, tmp_path / "cvat", "--format", "cvat")
-    assert "holds cvat" in sfhq(*words, tmp_path / "cvat", "--format", "pts", code=2).stderr
-    (tmp_path / "file").touch()
-    assert "a file; give" in sfhq(*words, tmp_path / "file", "--format", "pts", code=2).stderr
-    bare = aligned_part(tmp_path / "bare", tiny_pixels(1))
-    said = sfhq(
-        "annotations", "export", bare.root, tmp_path / "x", "--format", "pts", code=2
-    ).stderr
-    assert f"run: sfhq parse {bare.root}" in said
-
-
-def test_missing_pycocotools_names_the_extra(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pycocotools", None)
-    part = heads(tmp_path / "heads", 1)
-    said = sfhq(
-        "annotations", "export", part.root, tmp_path / "c", "--format", "coco", code=1
-    ).stderr
-    assert "pip install 'sfhq[coco]'" in said
 
 
 def test_the_truth_itself_is_perfect(tmp_path: Path) -> None:

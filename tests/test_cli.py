@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command import told as sfhq
 from tiny import tree, write_squares
 
 from cli import main
@@ -26,14 +26,6 @@ PIPELINE = ["ingest", "align", "invert", "synthesize", "detect", "embed", "dedup
 PIPELINE += ["parse", "landmark", "attribute", "caption"]
 COUNT = 5
 Networks = tuple[Path, Path]
-
-
-def sfhq(*arguments: object) -> Result:
-    """Run the command in this process; an exception that is no exit fails the test."""
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def works(*arguments: object) -> str:

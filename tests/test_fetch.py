@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from command import told as sfhq
 
 import cli
 from sfhq import doctor
@@ -660,13 +660,6 @@ def test_kill_9_and_go_on(site: Site) -> None:
     starts = [int(r[6:-1]) if r else 0 for r, _ in site.asked]
     assert len(starts) == 3 and starts[0] == 0 < 270_000 <= starts[1] < starts[2]
     is_whole(row)
-
-
-def sfhq(*arguments: object) -> Result:
-    result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

@@ -8,25 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 from test_flip_network import TINY, network, published
 
 pytest.importorskip("tokenizers")
 
-from cli import main
+from command import told as sfhq
+
 from encoders.flip.network import Momentum, flip_config, load_flip, save_flip
 from encoders.flip.text import TextConfig, TextTower
 from encoders.flip.tokens import SPECIAL, load_tokens, vocabulary_of
 from encoders.flip.vision import VisionConfig, VisionTower
-
-
-def sfhq(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def captioned_folder(folder: Path, count: int = 14) -> Path:

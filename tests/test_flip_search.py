@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
 from tiny import ToyEncoder, finish, tiny_pixels
 
 pytest.importorskip("tokenizers")
 
-from cli import main
+from command import told as sfhq
+
 from encoders.embed import Embed, image_encoder
 from encoders.features.flip import FlipEncoder
 from encoders.flip.network import Flip, FlipConfig, load_flip, save_flip
@@ -46,13 +46,6 @@ def photos(root: Path, count: int) -> Part:
     faces = [FaceRecord(f"f{i}").with_image("images", p) for i, p in enumerate(pixels)]
     finish(part, "synthesize", [faces])
     return part
-
-
-def sfhq(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_vectors_are_those_of_the_network(tmp_path: Path) -> None:

@@ -1,30 +1,24 @@
-"""Experiments with FLIP: arms, probes, fairness, ratings, sketches."""
+"""Experiments with FLIP: arms, sketches, commands."""
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
 from PIL import Image
-from tiny import finish, finish_about
 
 pytest.importorskip("tokenizers")
 
+from command import told as sfhq
+from studied import known, many, part_of_heads, rated, save
 from test_flip_training import CONFIG, RECIPE, captioned, tokens
 
-from cli import main
-from encoders.flip.data import Captioned
-from encoders.flip.network import Flip, FlipConfig, flip_config, save_flip
+from encoders.flip.network import Flip, flip_config, save_flip
 from encoders.flip.strokes import edges, progress, trace
 from encoders.flip.studies.ablation import (
     caption_arms,
@@ -34,59 +28,15 @@ from encoders.flip.studies.ablation import (
     start_arms,
 )
 from encoders.flip.studies.arms import common, difference, read_texts, searched, with_texts
-from encoders.flip.studies.facts import Face, FaceFacts, facts_of
-from encoders.flip.studies.fairness import Answers, answers, fairness
-from encoders.flip.studies.probe import PROMPTS, probe, vectors, zero_shot
 from encoders.flip.studies.ratings import (
-    COLUMNS,
     KEY,
-    PAGE,
-    QUESTIONS,
-    draw,
-    kappa,
     read_key,
-    read_ratings,
-    score,
-    write_page,
 )
 from encoders.flip.studies.sketching import by_sketches, sketch_sheet
 from encoders.flip.text import TextConfig
 from encoders.flip.tokens import load_tokens
-from encoders.flip.training import FlipTraining
 from encoders.flip.vision import VisionConfig
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.parts.part import Part
-from sfhq.parts.records import FaceRecord, Json
-from sfhq.pipeline.engine import run_stage
-from sfhq.pipeline.stage import SourceStage
-from sfhq.training.photos import is_held_out
-
-
-def sfhq(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def many(count: int = 40) -> Captioned:
-    """Images of which the red channel is bright in every second one, with captions."""
-    rng = torch.Generator().manual_seed(5)
-    pixels = torch.randint(100, (count, 3, 16, 16), generator=rng, dtype=torch.uint8)
-    pixels[::2, 0] += 150
-    names = tuple(f"f{i}" for i in range(count))
-    texts = tuple(("a man .", "old man") if i % 2 == 0 else ("a woman",) for i in range(count))
-    return Captioned(pixels, names, names, texts)
-
-
-def known(count: int = 40) -> FaceFacts:
-    return FaceFacts(
-        {
-            f"f{i}": Face({"Male": i % 2 == 0, "Bald": i % 3 == 0}, groups={"side": "ab"[i % 2]})
-            for i in range(count)
-        }
-    )
-
 
 # Arms
 
@@ -189,334 +139,6 @@ def test_a_paired_difference_is_surer_than_its_parts() -> None:
     mean, low, high = difference(base + 0.02 + rng.normal(0, 0.01, 300), base)
     assert low > 0.015 and high < 0.025 and mean == pytest.approx(0.02, abs=0.003)
     assert difference(base, base) == (0.0, 0.0, 0.0)
-
-
-# Facts and probes
-
-
-@dataclass(frozen=True)
-class Heads(SourceStage[Any]):
-    """Heads whose truth is known, with an image each; some are lost on the way."""
-
-    name: ClassVar[str] = "render"
-    images: ClassVar[tuple[str, ...]] = ("aligned",)
-    count: int = 60
-    lost: int = 0
-    first: int = 0
-
-    def seeds(self, part: Part) -> Iterator[FaceRecord]:
-        for seed in range(self.first, self.first + self.count):
-            yield FaceRecord(f"h{seed:03d}", seed=seed)
-
-    def settings(self) -> dict[str, Json]:
-        return {"count": self.count}
-
-    def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
-        for record in records:
-            i = record.seed or 0
-            pixels = np.random.default_rng(i).integers(60, size=(16, 16, 3), dtype=np.uint8)
-            pixels[..., 0] += 150 * (i % 2 == 0)
-            details = {"male": float(i % 2 == 0), "years": 15.0 + i}
-            params = {
-                "attributes": {"Male": i % 2 == 0, "Bald": i % 3 == 0},
-                "details": {**details, "ancestry_asian": float(i % 4 == 0)},
-            }
-            if i >= self.first + self.count - self.lost:
-                record = record.reject("render", "hidden", "no face")
-            yield replace(record, params=params).with_image("aligned", pixels)
-
-
-def part_of_heads(root: Path, count: int = 60, lost: int = 0, first: int = 0) -> Part:
-    """A part of `Heads` with captions."""
-    part = Part.create(root)
-    run_stage(Heads(count, lost, first), part, shard_size=1000)
-    said = [
-        FaceRecord(f"h{i:03d}").with_columns(
-            caption="a man ." if i % 2 == 0 else "a woman", captions=[]
-        )
-        for i in range(first, first + count - lost)
-    ]
-    finish_about(part, "caption", [said], {"caption": "text", "captions": "texts"})
-    return part
-
-
-def test_facts_of_heads_with_groups_and_losses(tmp_path: Path) -> None:
-    part = part_of_heads(tmp_path / "heads", 12, lost=2)
-    facts = facts_of([part.root], ["sex", "age", "ancestry", "sex x ancestry"])
-    assert len(facts.faces) == 12 and facts.names() == ("Bald", "Male")
-    first = facts.faces["h000"]
-    assert first.attributes == {"Male": True, "Bald": True} and first.captioned and not first.lost
-    assert first.groups == {
-        **{"sex": "male", "age": "13 to 19", "ancestry": "asian"},
-        "sex x ancestry": "male x asian",
-    }
-    assert facts.faces["h001"].groups["ancestry"] == ""
-    assert facts.faces["h011"].lost == "render"
-    matrix = facts.matrix(["h000", "nobody"], ["Male", "Bald"])
-    assert matrix[0].tolist() == [1, 1] and np.isnan(matrix[1]).all()
-    with pytest.raises(UsageError, match="--by shoes: no face has such a group"):
-        facts_of([part.root], ["shoes"])
-
-
-def test_what_is_not_present_is_absent_unless_both_were_asked(tmp_path: Path) -> None:
-    # Where nobody asked for what is absent, nobody knows what was too unsure.
-    for absent, wanted, asked in (
-        ("", {"Male": False, "Bald": True}, (0, 0)),
-        ("Young", {"Bald": True}, (40, 39)),
-    ):
-        part = Part.create(tmp_path / f"part{absent}")
-        finish(part, "sample", [[FaceRecord("a"), FaceRecord("b")]])
-        rows = [
-            FaceRecord("a").with_columns(attributes_present="Bald", attributes_absent=""),
-            FaceRecord("b").with_columns(attributes_present="Male", attributes_absent=absent),
-        ]
-        columns: Any = {"attributes_present": "text", "attributes_absent": "text"}
-        finish_about(part, "attribute", [rows], columns)
-        face = facts_of([part.root]).faces["a"]
-        assert face.attributes == wanted and (face.asked, face.dropped) == asked
-
-
-def test_a_linear_model_reads_what_an_image_shows_and_no_more() -> None:
-    torch.manual_seed(0)
-    network, data = Flip(CONFIG).eval(), many(120)
-    train, test = data.split()
-    test = data.select(i for i in range(120) if data.names[i] in {*test.names} or i % 4 < 2)
-    found = probe(network, known(120), train, test)
-    assert found.auc["Male"] > 0.95 > 0.75 > found.auc["Bald"]
-    less = probe(network, known(120), train, test, share=0.5)
-    assert less.trained == round(0.5 * len(train)) and found.trained == len(train)
-    assert vectors(network, data).shape == (120, 16)
-    with pytest.raises(UsageError, match="no attribute has 5 faces with it"):
-        probe(network, known(120), train.select(range(4)), test)
-
-
-def test_words_alone_tell_an_attribute_that_they_were_trained_on() -> None:
-    words = load_tokens()
-    config = FlipConfig(
-        VisionConfig(16, 8, 16, 1, 2, 16), TextConfig(len(words), 12, 16, 1, 2, 16, 16), 8, 12, True
-    )
-    data = many(40)
-    said = tuple((PROMPTS["Male"][i % 2],) for i in range(40))
-    recipe = replace(
-        RECIPE, config=config, images=1600, batch=16, lr=3e-3, flip=0.0, matching=0.0, queue=0
-    )
-    training = FlipTraining(recipe, replace(data, texts=said), words)
-    while training.images < training.total:
-        training.step()
-    found = zero_shot(training.chosen(), words, known(), data)
-    assert found.auc["Male"] > 0.95 and found.balanced["Male"] > 0.9 and found.trained == 0
-
-
-# Fairness
-
-
-def test_a_bias_that_was_put_in_is_found() -> None:
-    """Texts of one group are those of others, it lacks captions, and it is lost more often."""
-    count = 240
-    rng = torch.Generator().manual_seed(2)
-    pixels = torch.randint(256, (count, 3, 16, 16), generator=rng, dtype=torch.uint8)
-    pixels[::2, 0] = 250
-    names = tuple(f"f{i}" for i in range(count))
-    right = ["a man ." if i % 2 == 0 else "a woman" for i in range(count)]
-    served = replace(many(2), pixels=pixels, names=names, faces=names, texts=())
-    data = replace(served, texts=tuple((t,) for t in right))
-    recipe = replace(RECIPE, images=1600, batch=16, lr=3e-3, flip=0.0, matching=0.0, queue=0)
-    training = FlipTraining(recipe, data, tokens())
-    while training.images < training.total:
-        training.step()
-    swapped = {"a man .": "a woman", "a woman": "a man ."}
-    # A face of group b is described as its opposite.
-    biased = tuple((t if i % 4 < 2 else swapped[t],) for i, t in enumerate(right))
-    facts = FaceFacts(
-        {
-            f"f{i}": Face(
-                {"Male": i % 2 == 0},
-                dropped=2 if i % 4 < 2 else 12,
-                asked=40,
-                groups={"who": "a" if i % 4 < 2 else "b", "few": "x" if i < 3 else "y"},
-                captioned=i % 4 < 2 or i % 8 == 2,
-                lost="dedup" if i % 4 == 3 and i % 3 == 0 else "",
-            )
-            for i in range(count)
-        }
-    )
-    # One image of each kind answers: with more, equal captions are hits of each other.
-    some = replace(data, texts=biased).select(range(40))
-    found = fairness(training.chosen(), tokens(), some, facts, ["who", "few"], least=10)
-    assert found.worst["who"] == {
-        **dict.fromkeys(("captioned", "labels dropped", "lost"), "b"),
-        **({"recall": "b"} if "recall" in found.worst["who"] else {}),
-        **({"probe": found.worst["who"]["probe"]} if "probe" in found.worst["who"] else {}),
-    }
-    for name in ("captioned", "labels dropped", "lost"):
-        gap = found.gaps["who"][name]
-        assert gap.low > 0 or gap.high < 0, name
-    assert found.gaps["who"]["labels dropped"].value == pytest.approx(0.25)
-    assert found.worst["few"] == {} and found.groups["few"]["x"]["lost"].count == 3
-    lines = found.lines()
-    assert "(few)" in lines and "b | 120 |" in lines and " !" in lines
-    fair = fairness(None, None, None, known(), ["side"], least=10)
-    assert fair.worst["side"] == {}, "nobody is worse off where all are alike"
-    with pytest.raises(UsageError, match="no kind of groups"):
-        fairness(None, None, None, facts, [])
-
-
-def test_a_group_whose_texts_are_wrong_is_found_less() -> None:
-    """Every face has a caption of its own; those of group b belong to other faces."""
-    count = 24
-    rng = torch.Generator().manual_seed(4)
-    pixels = torch.randint(256, (count, 3, 16, 16), generator=rng, dtype=torch.uint8)
-    words = ("man", "woman", "bald", "old", "looks", "left", "right")
-    said = [f"{a} {b} {c}" for a in words for b in words for c in words if len({a, b, c}) == 3]
-    names = tuple(f"f{i}" for i in range(count))
-    data = Captioned(pixels, names, names, tuple((said[7 * i],) for i in range(count)))
-    recipe = replace(RECIPE, images=6000, batch=24, lr=4e-3, flip=0.0, matching=0.0, queue=0)
-    training = FlipTraining(recipe, data, tokens())
-    while training.images < training.total:
-        training.step()
-    half = count // 2
-    moved = (*data.texts[:half], *data.texts[half + 1 :], data.texts[half])
-    facts = FaceFacts(
-        {n: Face({"Male": True}, groups={"who": "ab"[i >= half]}) for i, n in enumerate(names)}
-    )
-    network = training.chosen()
-    before = searched(network, tokens(), data)
-    found = fairness(network, tokens(), replace(data, texts=moved), facts, ["who"], least=10)
-    assert (before.ranks[:half] <= 10).mean() > 0.9
-    assert found.worst["who"]["recall"] == "b" and found.gaps["who"]["recall"].high < 0
-
-
-def test_held_out_faces_are_probed_with_models_of_other_faces() -> None:
-    """The keys of held-out faces have a common divisor, and still fall into several folds."""
-    names = tuple(n for n in (f"g{i}" for i in range(1500)) if is_held_out(n))
-    data = replace(many(len(names)), names=names, faces=names)
-    yes = np.arange(len(names)) % 2 == 0
-    facts = FaceFacts({n: Face({"Male": bool(y)}) for n, y in zip(names, yes, strict=True)})
-    seen = np.where(yes, 1.0, -1.0)[:, None] + np.linspace(0, 0.1, len(names))[:, None]
-    found = answers(seen, facts, data)
-    assert len(names) > 100 and found.known.all() and found.right.all()
-
-
-def test_groups_are_probed_by_what_all_of_them_have_and_lack() -> None:
-    """A model that always says no is right half of the time in every group, however rare a yes."""
-    count = 200
-    old = np.arange(count) < 100
-    yes = np.zeros((count, 3), bool)
-    yes[:50, 0] = yes[100:110, 0] = True  # half of the old, a tenth of the young
-    yes[:100, 1] = True  # what all of the old and none of the young have says nothing
-    yes[:, 2] = np.arange(count) % 2 == 0
-    right = ~yes
-    right[old, 2] = True
-    right[~old, 2] = yes[~old, 2]
-    groups = {"old": old, "young": ~old, "few": np.arange(count) < 3}
-    rng = np.random.default_rng(0)
-    found = Answers(yes, np.ones_like(yes), right).by_group(groups, 30, rng)
-    assert found["old"][0] == pytest.approx((0.5 + 1.0) / 2)
-    assert found["young"][0] == pytest.approx((0.5 + 0.5) / 2)
-    for _, drawn in found.values():
-        assert drawn.max() <= 1 and drawn.shape == (2000,)
-    assert "few" not in found, "all of three faces have the first attribute"
-    only = Answers(yes[:, 1:2], np.ones_like(yes[:, 1:2]), right[:, 1:2])
-    assert only.by_group(groups, 30, rng) == {}
-
-
-# Ratings
-
-
-def rated(items: Sequence[Any], rater: str, noise: int) -> list[dict[str, Any]]:
-    rows = []
-    for n, item in enumerate(items):
-        fits = 1 if item.foreign else 5 - (n + noise) % 2
-        rows.append({"rater": rater, "item": item.item, "natural": 4, "grammar": 5, "fits": fits})
-        rows[-1]["mistakes"] = "hair;face" if item.foreign or n % 5 == 0 else ""
-        rows[-1]["natural"] = 3 + len(item.text.split()) % 3
-    return rows
-
-
-def save(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def test_pairs_are_drawn_evenly_with_repeats_and_foreign_captions(tmp_path: Path) -> None:
-    data = many(40)
-    long = tuple((" ".join(["word"] * 20),) if i < 4 else t for i, t in enumerate(data.texts))
-    data = replace(data, texts=long)
-    items = draw(data, 20, seed=3, repeats=0.2, foreign=0.1)
-    assert items == draw(data, 20, seed=3, repeats=0.2, foreign=0.1)
-    assert items != draw(data, 20, seed=4, repeats=0.2, foreign=0.1)
-    plain = [i for i in items if not i.repeats and not i.foreign]
-    assert (len(items), len(plain)) == (26, 20)
-    assert len({(i.face, i.text) for i in plain}) == 20
-    assert sum("16-30 words" in i.stratum for i in plain) == 4, "all of the rare stratum"
-    place = {i.item: n for n, i in enumerate(items)}
-    said = dict(zip(data.names, data.texts, strict=True))
-    for item in items:
-        if item.repeats:
-            first = items[place[item.repeats]]
-            assert (first.face, first.text) == (item.face, item.text)
-        assert (item.text in said[item.face]) != item.foreign
-    assert [i.item for i in items] == [f"i{n:05d}" for n in range(26)], "names tell nothing"
-    with pytest.raises(UsageError, match=r"99 pairs wanted; there are \d+"):
-        draw(data, 99)
-    write_page(items, data, tmp_path / "out", "Rate")
-    assert read_key(tmp_path / "out" / KEY) == items
-    page = (tmp_path / "out" / PAGE).read_text()
-    assert page.count("data:image/jpeg") == 26
-    shown = re.search(r'<script id="items" type="application/json">(.*?)</script>', page, re.DOTALL)
-    assert shown is not None
-    assert all(row.keys() == {"item", "text", "image"} for row in json.loads(shown[1]))
-    with pytest.raises(UsageError, match="exists; ratings may belong to it"):
-        write_page(items, data, tmp_path / "out", "Rate")
-
-
-def test_ratings_are_scored(tmp_path: Path) -> None:
-    items = draw(many(40), 30, repeats=0.2, foreign=0.1)
-    a = save(tmp_path / "a.csv", rated(items, "ann", 0))
-    b = save(tmp_path / "b.csv", rated(items, "bob", 0))
-    found = score(items, read_ratings([a, b], items))
-    assert (found.raters, found.pairs) == (2, 30)
-    assert found.agreement["fits"] == 1 and found.steadiness["natural"] == 1
-    assert found.noticed is not None and found.noticed.value == 1 and found.noticed.count == 6
-    assert 4 < found.means["fits"].low < found.means["fits"].value < found.means["fits"].high < 5
-    assert found.mistakes["hair"].value == found.mistakes["any"].value > 0
-    assert found.mistakes["worn things"].value == 0
-    assert sum(v["fits"].count for v in found.strata.values()) == 30
-    assert "captions of other faces that were noticed: 100 % of 6" in found.lines()
-    other = save(tmp_path / "c.csv", rated(items, "cid", 1))
-    apart = score(items, read_ratings([a, other], items))
-    assert apart.agreement["fits"] < 0.2 and apart.agreement["natural"] == 1
-    assert kappa([1, 5, 1, 5], [5, 1, 5, 1]) == -1
-    alone = score(items, read_ratings([a], items)).lines()
-    assert "30 pairs, 1 rater;" in alone and "| - |" in alone and "nan" not in alone
-    assert kappa([1], [1]) != kappa([1], [1])
-
-
-def test_ratings_that_do_not_belong_are_refused(tmp_path: Path) -> None:
-    items = draw(many(40), 10)
-    rows = rated(items, "ann", 0)
-    bad = save(tmp_path / "bad.csv", [{**rows[0], "item": "i99999"}])
-    with pytest.raises(UsageError, match="line 2: item 'i99999' is not in the key"):
-        read_ratings([bad], items)
-    for value in ("6", "", "x"):
-        bad = save(tmp_path / "bad.csv", [{**rows[0], "fits": value}])
-        with pytest.raises(UsageError, match="line 2: wanted 1 to 5"):
-            read_ratings([bad], items)
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UsageError, match="has the columns a, b; wanted rater"):
-        read_ratings([tmp_path / "other.csv"], items)
-    with pytest.raises(UsageError, match="no such table of ratings"):
-        read_ratings([tmp_path / "none.csv"], items)
-    (tmp_path / KEY).write_text("{}")
-    with pytest.raises(IntegrityError, match="damaged"):
-        read_key(tmp_path / KEY)
-    again = [i for i in draw(many(40), 10, repeats=0.2) if i.repeats]
-    only = {"ann": {i.item: {**dict.fromkeys(QUESTIONS, 3), "mistakes": ()} for i in again}}
-    with pytest.raises(UsageError, match="no pair that counts was rated"):
-        score(draw(many(40), 10, repeats=0.2), only)
 
 
 # Sketches

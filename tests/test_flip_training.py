@@ -74,14 +74,14 @@ def assert_close(a: dict[str, Tensor], b: dict[str, Tensor], limit: float) -> No
     assert worst <= limit
 
 
-def worker(rank: int, folder: str, slices: int, momentum: float) -> None:
+def worker(rank: int, folder: str, slices: int, momentum: float, alone: bool) -> None:
     """A process of two; at top level, so that it can be started anew."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
     )
     training = FlipTraining(
-        replace(RECIPE, slices=slices, momentum=momentum),
+        replace(RECIPE, slices=slices, momentum=momentum, only_matching=alone),
         captioned(),
         tokens(),
         processes=Processes(rank, 2),
@@ -101,15 +101,22 @@ def worker(rank: int, folder: str, slices: int, momentum: float) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize(("slices", "momentum"), [(1, 0.9), (2, 0.9), (1, 0.0)])
-def test_two_processes_train_as_one(tmp_path: Path, slices: int, momentum: float) -> None:
+@pytest.mark.parametrize(
+    ("slices", "momentum", "alone"),
+    [(1, 0.9, False), (2, 0.9, False), (1, 0.0, False), (1, 0.0, True)],
+)
+def test_two_processes_train_as_one(
+    tmp_path: Path, slices: int, momentum: float, alone: bool
+) -> None:
     spawn = multiprocessing.get_context("spawn")
     both = [
-        spawn.Process(target=worker, args=(r, str(tmp_path), slices, momentum)) for r in range(2)
+        spawn.Process(target=worker, args=(r, str(tmp_path), slices, momentum, alone))
+        for r in range(2)
     ]
     for process in both:
         process.start()
-    alone, losses = trained(replace(RECIPE, slices=slices, momentum=momentum))
+    recipe = replace(RECIPE, slices=slices, momentum=momentum, only_matching=alone)
+    one, losses = trained(recipe)
     for process in both:
         process.join()
         assert process.exitcode == 0
@@ -117,9 +124,9 @@ def test_two_processes_train_as_one(tmp_path: Path, slices: int, momentum: float
     torch.testing.assert_close(torch.stack(found["losses"]), torch.stack(losses), atol=1e-5, rtol=0)
     for rank in range(2):
         assert_close(
-            torch.load(tmp_path / f"weights-{rank}", weights_only=True), weights(alone), 1e-5
+            torch.load(tmp_path / f"weights-{rank}", weights_only=True), weights(one), 1e-5
         )
-    assert torch.equal(found["captions"], alone.queue.keys().captions)
+    assert torch.equal(found["captions"], one.queue.keys().captions)
 
 
 def test_slices_have_the_contrastive_loss_of_the_whole() -> None:

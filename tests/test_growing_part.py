@@ -7,24 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from command import sfhq
 from PIL import Image
 from tiny import write_squares
 
-import cli
 from sfhq.parts.part import Part
 from sfhq.parts.table import part_table
 from sfhq.pipeline.counts import funnel
 
 Networks = tuple[Path, Path]
-
-
-def sfhq(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def run(networks: Networks, art: Path, part: Path, code: int = 0) -> Result:

@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from command import sfhq
 from curating import faces_to_judge
 from tiny import embedded_part, finish, finish_about, tree, unit, write_squares
 from toy_halo import Halo
 
-import cli
 from curation.dedup import Dedup
 from sfhq import stages
 from sfhq.errors import IntegrityError, UsageError
@@ -37,14 +36,6 @@ def row(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage about photos that reads no other stage, after dedup: as parse will be."""
     halo = stages.StageRow("halo", "toy_halo:Halo", "Measure the rim of every photo.")
     monkeypatch.setattr(stages, "STAGES", (*stages.STAGES, halo))
-
-
-def sfhq(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from command import sfhq
 from tiny import embedded_part, finish_about, tree, unit
 
-import cli
 from annotate.probing.fit import fit, pair
 from annotate.probing.probe import Probe
 from encoders.features.clip import ClipEncoder, ClipWords
@@ -33,14 +32,6 @@ def told(seed: int = 0, count: int = COUNT) -> tuple[Array, Array]:
 def part(root: Path, seed: int = 0, **more: object) -> Part:
     vectors, score = told(seed)
     return embedded_part(root, vectors, score=score.tolist(), **more)  # type: ignore[arg-type]
-
-
-def sfhq(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def names(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.str_]]:

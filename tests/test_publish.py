@@ -25,6 +25,7 @@ from sfhq.parts.part import Part
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.recipe import MarkSettings
 from sfhq.publish import card as cards
+from sfhq.publish import card_form, card_words, networks
 from sfhq.publish.facts import KEYS, NOT_STATED, Facts, template
 from sfhq.publish.licences import SPDX, licence_terms, roll_up
 from sfhq.publish.lineage import as_text, lineage
@@ -433,12 +434,12 @@ class TestCard:
 
     def test_facts_fill_it_in_and_are_escaped(self, sound: Path, facts: Facts) -> None:
         card = cards.make_card(Part.open(sound), facts)
-        text = cards.as_markdown(card)
+        text = card_form.as_markdown(card)
         assert card.missing == ()
         assert NOT_STATED not in text.split("## Not stated")[0].replace("| not stated |", "")
         assert "the takedown \\| \\<b\\> of \\*us\\*" in text
         assert "<b>" not in text.replace("\\<b\\>", "")
-        page = cards.as_page(card)
+        page = card_form.as_page(card)
         assert "<b> of" not in page
         assert "&lt;b&gt; of *us*" in page
 
@@ -527,3 +528,10 @@ def test_replaced_results_do_not_touch_the_report(sound: Path) -> None:
     report = validate(Part.open(sound), only=["sizes"])
     assert report.result("sizes").figures["sizes"] == {f"{SIDE} x {SIDE}": 24}
     assert replace(report, part="x").part == "x"
+
+
+def test_the_card_knows_what_every_embedded_network_was_trained_on() -> None:
+    assert {name for name, _, _ in networks._PACK.values()} <= card_words.TRAINED_ON.keys()
+    assert {*networks._PACK} == {
+        p.name for p in (Path(cards.__file__).parents[1] / "models").glob("*.safetensors")
+    }

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from command import told as sfhq
 from tiny import finish, finish_about
 
-from cli import main
 from curation.missing import recipe_of
 from curation.select import Target, Targets, choose, select
 from sfhq.errors import UsageError
@@ -132,13 +131,6 @@ def test_what_is_missing_is_told_by_target(tmp_path: Path) -> None:
 def targets_file(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
-
-
-def sfhq(*arguments: object) -> Result:
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_the_command(tmp_path: Path) -> None:

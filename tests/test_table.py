@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
+from command import sfhq
 from tiny import embedded_part, finish_about, unit
 from torch.utils.data import DataLoader
 
@@ -33,14 +34,6 @@ def part(tmp_path: Path) -> Part:
     said[2] = said[2].reject("detect", "no face", 'none, "really"')
     finish_about(part, "detect", [said[:4], said[4:]], {"boxes": "numbers"})
     return part
-
-
-def sfhq(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_one_row_a_face_with_all_that_is_said_of_it(part: Part) -> None:

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from command import sfhq
 from tiny import tree, write_squares
 from toy_halo import Halo
 
-import cli
 from sfhq import stages
 from sfhq.parts.lineage import readers
 from sfhq.parts.part import Part
@@ -37,14 +36,6 @@ def art(tmp_path: Path) -> Path:
 def part(art: Path, tmp_path: Path) -> Path:
     sfhq("ingest", art, tmp_path / "part")
     return tmp_path / "part"
-
-
-def sfhq(*words: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli.main, [str(w) for w in words])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 def test_it_is_listed_and_explains_itself() -> None:

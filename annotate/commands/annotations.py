@@ -258,6 +258,8 @@ def sheet_command(
         cells += [(overlay(face.photo, None, None, cell), face.name)] if beside else []
         cells.append((drawn, said))
     if not cells:
+        if where is None:
+            raise UsageError(f"{part}: no face is labelled; run: sfhq parse {part}")
         raise UsageError(f"{part}: no labelled face meets --where {where}; see: sfhq table {part}")
     write_image(picture, np.asarray(sheet(cells, across)), COMPOSITE, 90)
     say(f"{len(cells)} photos in {picture}")

@@ -319,7 +319,8 @@ def card(
     from sfhq.images import write_atomic
     from sfhq.parts.part import Part
     from sfhq.publish import facts as stated
-    from sfhq.publish.card import as_markdown, as_page, make_card
+    from sfhq.publish.card import make_card
+    from sfhq.publish.card_form import as_markdown, as_page
     from sfhq.publish.checks.context import Options
     from sfhq.publish.networks import read_networks
     from sfhq.publish.validate import validate as run

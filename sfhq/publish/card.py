@@ -2,114 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sfhq.images import RENDERED, TRAINED
 from sfhq.parts.folders import IMPORTED, RENDER_FOLDER, SOURCE_TYPE, SYNTHETIC_FOLDER
 from sfhq.parts.lineage import about_stages, faces_stage
 from sfhq.parts.part import Part
-from sfhq.parts.records import FaceRecord, Json
+from sfhq.parts.records import FaceRecord
+from sfhq.publish.card_form import Card, Section, Table, as_markdown
+from sfhq.publish.card_words import INTENDED, LIMITS, OUT_OF_SCOPE, TRAINED_ON
 from sfhq.publish.checks import balance
 from sfhq.publish.facts import KEYS, NOT_STATED, Facts
 from sfhq.publish.licences import RollUp, roll_up
 from sfhq.publish.networks import Network, identify, noted
 from sfhq.publish.validate import Report
 
-FFHQ = (
-    "FFHQ: 70,000 photographs of people from Flickr, each under a licence of its own (CC BY, CC "
-    "BY-NC, public domain, US government works), the dataset under CC BY-NC-SA 4.0. The people "
-    "in the photographs were not asked; its authors take photographs down on request"
-)
 STATED = (TRAINED, RENDERED)  # digital source types of synthetic media
-# Network -> what it was trained on.
-TRAINED_ON = {
-    "stylegan2-ffhq-1024": FFHQ,
-    "stylegan2-ffhq-1024-tf": FFHQ,
-    "stylegan2-ffhq-1024-pt": FFHQ,
-    "e4e-ffhq": FFHQ,
-    "sfhq's embedded generator": (
-        "696 photos of people who do not exist, under MIT: curated StyleGAN2 photographs of SFHQ, "
-        "whose generator was trained on FFHQ, and text-to-image portraits"
-    ),
-    "sfhq's embedded e4e": "the same photos as the embedded generator",
-    "sfhq's label network": (
-        "640 rendered heads (CC0-1.0) and 2,264 photos of people who do not exist (MIT); "
-        "MediaPipe's networks (Apache-2.0) were its teachers"
-    ),
-    "dlib-68": "iBUG 300-W: photographs of people, for research only",
-    "dlib's CNN detector": "photographs of faces that dlib's author collected",
-    "dlib-face": "about 3 million photographs of faces that dlib's author collected",
-    "bisenet": "CelebAMask-HQ: photographs of celebrities, for non-commercial research only",
-    "clip-vit-l-14-336": "400 million pictures and texts of the web, which were not published",
-}
-INTENDED = (
-    "Training and testing of face detection, landmarks, parsing and attribute models on synthetic "
-    "photos; study of generators, of their biases and of the detection of synthetic media."
-)
-OUT_OF_SCOPE = (
-    "Identification or verification of real people.",
-    "Categorisation of real people by sex, age, skin tone, ancestry or emotion. Who uses emotion "
-    "recognition or biometric categorisation on people has to tell them so (EU AI Act, Article "
-    "50(3)).",
-    "Passing the photos off as photographs of people who exist, or removing the marks that say "
-    "that they are synthetic.",
-    "Conclusions about groups of people: labels are how pictures look to a network.",
-)
-LIMITS = (
-    "All labels are predictions of networks, or numbers of a renderer; the section on label errors "
-    "says what people checked.",
-    "Age, sex and skin tone are predicted looks of synthetic pictures. No one of these persons has "
-    "them.",
-    "Biases of the generator's and of the label networks' training data remain; see the counts.",
-    "That nobody in particular is shown is not proven: generators can come close to people in "
-    "their training data. The audit of nearest real faces says how close, where one was made.",
-)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Heads and rows of texts."""
-
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the card.
-
-    Attributes:
-        title: its heading.
-        texts: paragraphs.
-        points: a list below them.
-        tables: with captions.
-    """
-
-    title: str
-    texts: tuple[str, ...] = ()
-    points: tuple[str, ...] = ()
-    tables: tuple[tuple[str, Table], ...] = ()
-
-
-@dataclass(frozen=True)
-class Card:
-    """A data card.
-
-    Attributes:
-        title: of the dataset.
-        sections: in order.
-        missing: keys of `KEYS` that nobody stated.
-        data: the same as values that a program can read.
-    """
-
-    title: str
-    sections: tuple[Section, ...]
-    missing: tuple[str, ...]
-    data: dict[str, Json] = field(default_factory=dict)
 
 
 def card_body(
@@ -414,43 +324,3 @@ def _unstated(facts: Facts) -> Section:
         ("The publisher did not say; sfhq cannot know it:",),
         tuple(f"{KEYS[key]} ({key})" for key in missing),
     )
-
-
-def as_markdown(card: Card) -> str:
-    """The card as Markdown; names that others chose are escaped."""
-    lines = [f"# {_md(card.title)}", ""]
-    for section in card.sections:
-        lines += [f"## {_md(section.title)}", ""]
-        for text in section.texts:
-            lines += [_md(text), ""]
-        lines += [f"- {_md(point)}" for point in section.points]
-        lines += [""] if section.points else []
-        for caption, table in section.tables:
-            lines += [f"**{_md(caption)}**", ""] if caption else []
-            lines.append(_row(table.heads))
-            lines.append("|" + "---|" * len(table.heads))
-            lines += [_row(row) for row in table.rows]
-            lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_md(cell) for cell in cells) + " |"
-
-
-def _md(text: str) -> str:
-    """Text that Markdown shows as it is; code between backticks stays code."""
-    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    return "".join(
-        part.replace("|", "\\|")
-        if part.startswith("`")
-        else re.sub(r"([\\|<>\[\]*_])", r"\\\1", part)
-        for part in parts
-    )
-
-
-def as_page(card: Card) -> str:
-    """The card as a page that needs no other file."""
-    from sfhq.web.shell import render
-
-    return render("sfhq.publish", "card.html", card=card)
