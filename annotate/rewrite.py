@@ -97,11 +97,17 @@ class Rewrite(Stage[RewriteSettings]):
         """Rewrite the captions of one shard, some at a time."""
         faces = list(records)
         ended = threading.Event()
+        errors: list[Exception] = []
 
         def ask(messages: list[dict[str, str]], seed: int) -> str:
             if ended.is_set():
-                raise SfhqError("the run has ended")
-            return self.ask(messages, seed)
+                raise errors[0] if errors else SfhqError("the run has ended")
+            try:
+                return self.ask(messages, seed)
+            except Exception as error:
+                errors.append(error)  # before its turn comes: faces are waited for in their order
+                ended.set()
+                raise
 
         # A run that ends early waits for the answers that are under way, and asks nothing more.
         with ThreadPoolExecutor(self.parallel) as pool, _set_at_end(ended):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -183,18 +184,25 @@ def test_a_run_that_ends_early_asks_nothing_more(tmp_path: Path) -> None:
     caption = Grammar().caption(FACTS, 1)
     about = {"caption": caption.text, "caption_facts": json.dumps(caption.said)}
     faces = [FaceRecord(str(i), about=about) for i in range(12)]
-    asked: list[int] = []
+    numbers, asked = count(), []
+    failed, others = threading.Event(), threading.Barrier(4)
 
     def ask(messages: list[dict[str, str]], seed: int) -> str:
-        asked.append(seed)
-        if len(asked) == 5:
+        number = next(numbers)
+        asked.append(number)
+        if number < 4:
+            others.wait(30)  # all four are under way
+        if number == 4:
+            failed.set()
             raise SfhqError("no answer")
-        time.sleep(0.05)
+        if number > 4:  # beside the one that fails; the first face is among those, or waits longer
+            assert failed.wait(30)
+            time.sleep(0.2)
         return "This is no caption."
 
     with pytest.raises(SfhqError, match="no answer"):
         list(Rewrite(ask, "toy", parallel=4)(faces, Part.create(tmp_path / "part")))
-    assert len(asked) <= 10, "of each face under way one question more at most"
+    assert len(asked) <= 8, "four, the one that failed, and three that were under way"
 
 
 def test_paraphrases_keep_the_facts() -> None:
