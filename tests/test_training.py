@@ -348,6 +348,25 @@ class TestGeneratorTraining:
         assert all(torch.equal(wanted[k], found[k]) for k in wanted)
         assert torch.equal(straight.codes.table.weight, second.codes.table.weight)
 
+    def test_longer_phase_goes_back_to_its_resolution(self) -> None:
+        """A run whose first phase became longer drops the last block, and keeps the others."""
+        photos = make_photos(12, 64)
+        first = GeneratorTraining(tiny_recipe(), photos, load_feature_pyramid())
+        while first.images < first.total:
+            first.step()
+        longer = tiny_recipe(phases=((32, first.total + 8), (64, 8)))
+        second = GeneratorTraining(longer, photos, load_feature_pyramid())
+        second.load_state_dict(first.state_dict())
+        second._enter(0)
+        assert second.generator.config.resolution == 32
+        kept = first.averaged.state_dict()
+        assert all(torch.equal(kept[k], v) for k, v in second.averaged.state_dict().items())
+        second.step()
+        assert second.phase == 0 and second.grid().shape[-1] == 32
+        while second.images < second.total:
+            second.step()
+        assert second.generator.config.resolution == 64
+
     def test_run_logs_grids_and_refuses_other_settings(self, tmp_path: Path) -> None:
         recipe, photos = tiny_recipe(), make_photos(12, 64)
         said: list[str] = []
@@ -360,8 +379,14 @@ class TestGeneratorTraining:
         line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
         assert line["images"] == again.total and {"pixel", "feature", "d", "g"} <= line.keys()
         assert (tmp_path / "run" / "grid-00000024.png").is_file()
-        with pytest.raises(UsageError, match="other settings"):
-            run_training(again, tmp_path / "run", {**settings, "seed": 9})
+        other = {**settings, "seed": 9}
+        with pytest.raises(UsageError, match=r"other settings \(seed\)"):
+            run_training(again, tmp_path / "run", other, may_change=frozenset({"phases"}))
+        for _ in range(2):  # the second time nothing is new
+            run_training(again, tmp_path / "run", other, may_change=frozenset({"seed"}))
+        kept = json.loads((tmp_path / "run" / "settings.json").read_text())
+        assert kept == {**other, "before": [{"until": again.total, "seed": settings["seed"]}]}
+        settings = other
         held = folder_lock(tmp_path / "run")
         with held, pytest.raises(SfhqError, match="another sfhq run is writing here"):
             run_training(again, tmp_path / "run", settings)

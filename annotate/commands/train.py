@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sfhq.commands.train import batch_option, run_of_training
+from sfhq.commands.train import batch_option, reschedule_option, run_of_training
 from sfhq.console import FOLDER, say
 
 
@@ -42,6 +42,7 @@ from sfhq.console import FOLDER, say
     show_default=True,
     help="Number of pictures to see in all.",
 )
+@reschedule_option("images")
 def train_labels(
     heads: tuple[Path, ...],
     photos: tuple[Path, ...],
@@ -54,6 +55,7 @@ def train_labels(
     images: int,
     batch: int,
     precision: str,
+    may_change: frozenset[str],
 ) -> None:
     """Train the label network on HEADS, parts of sfhq render; ends with OUT/labels.safetensors.
 
@@ -102,7 +104,9 @@ def train_labels(
     training = LabelTraining(recipe, network, used)
     settings = asdict(recipe)  # not the data: a resumed run may have more heads
     limit = None if minutes is None else minutes * 60
-    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+    if not run_training(
+        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
+    ):
         tell(f"stopped at {training.images} pictures; run again to go on")
         return
     finished = training.averaged.fold()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import check_device, train_options
+from sfhq.commands.train import check_device, reschedule_option, train_options
 from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
@@ -57,6 +57,7 @@ from sfhq.errors import UsageError
     type=FOLDER,
     help="Part of sfhq render with styles: its pictures must be inverted to their photographs.",
 )
+@reschedule_option("images")
 def train_e4e(
     folders: tuple[Path, ...],
     out: Path,
@@ -74,6 +75,7 @@ def train_e4e(
     input_size: str | None,
     start: Path | None,
     people: Path | None,
+    may_change: frozenset[str],
 ) -> None:
     """Train an encoder for a generator on FOLDERS of aligned faces; writes OUT/e4e.safetensors.
 
@@ -127,7 +129,9 @@ def train_e4e(
         "pairs": list(pairs.art.names) if pairs else [],
     }
     limit = None if minutes is None else minutes * 60
-    if not run_training(training, out, settings, limit_seconds=limit, say=click.echo):
+    if not run_training(
+        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
+    ):
         click.echo(f"stopped at {training.images} images; run again to go on", err=True)
     notes = {"images": str(training.images), "generator": digest}
     save_e4e(out / "e4e.safetensors", training.averaged, notes)

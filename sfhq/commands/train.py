@@ -71,6 +71,22 @@ def batch_option(default: int, what: str) -> Callable[[F], F]:
     )
 
 
+def reschedule_option(*settings: str) -> Callable[[F], F]:
+    """The flag --reschedule, which gives `may_change`: settings that may change in a resumed run.
+
+    Args:
+        settings: their names, which are those of options.
+    """
+    named = " or ".join("--" + name.replace("_", "-") for name in settings)
+    return click.option(
+        "--reschedule",
+        "may_change",
+        is_flag=True,
+        callback=lambda _context, _option, given: frozenset(settings if given else ()),
+        help=f"Go on with the run in OUT with other {named} than it had.",
+    )
+
+
 # What trainings on photos take.
 train_options = options(
     click.argument("folders", type=FOLDER, nargs=-1, required=True),
@@ -140,6 +156,7 @@ def check_device(device: str) -> None:
     help="Weights of a generator that this command trained, to go on from; --phases begin with "
     "its resolution.",
 )
+@reschedule_option("phases", "adversarial_from")
 def train_generator(
     folders: tuple[Path, ...],
     out: Path,
@@ -155,6 +172,7 @@ def train_generator(
     adversarial_from: int,
     code_dim: int,
     start: Path | None,
+    may_change: frozenset[str],
 ) -> None:
     """Train a generator on FOLDERS of aligned faces; writes OUT/generator.safetensors.
 
@@ -182,6 +200,7 @@ def train_generator(
     )
     from sfhq.training.photos import load_photos
     from sfhq.training.run import run_training
+    from sfhq.training.state import INDEX
     from sfhq.weights.checkpoints import load_generator, save_generator
     from stylegan2_ops.generator import GeneratorConfig
 
@@ -210,10 +229,14 @@ def train_generator(
     first, digest = load_generator(start) if start else (None, "")
     photos, held_out = load_photos(folders, resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    if (out / INDEX).is_file():
+        first = None  # the state has what would be estimated from it
     training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device, first)
     settings = {**asdict(recipe), "from": digest, "photos": list(photos.names)}
     limit = None if minutes is None else minutes * 60
-    ended = run_training(training, out, settings, limit_seconds=limit, say=click.echo)
+    ended = run_training(
+        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
+    )
     if not ended:
         click.echo(f"stopped at {training.images} images; run again to go on", err=True)
     codes = {"codes": training.latents(), "names": list(photos.names)}

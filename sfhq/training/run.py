@@ -50,6 +50,7 @@ def run_training(
     log_seconds: float = 30.0,
     save_seconds: float = 300.0,
     limit_seconds: float | None = None,
+    may_change: frozenset[str] = frozenset(),
     say: Callable[[str], None] = print,
 ) -> bool:
     """Train to the end or to a time limit; start where an earlier run stopped.
@@ -65,6 +66,8 @@ def run_training(
         log_seconds: time between log lines.
         save_seconds: time between states and grids.
         limit_seconds: stop after this time; the run can be resumed. None for no limit.
+        may_change: settings, such as the length, that may differ from those of the run in the folder;
+            `settings.json` keeps the earlier ones under "before".
         say: takes each log line.
 
     Returns:
@@ -77,7 +80,7 @@ def run_training(
     """
     out.mkdir(parents=True, exist_ok=True)
     with folder_lock(out):
-        _claim(out, settings)
+        _claim(out, settings, may_change)
         return _run(training, out, log_seconds, save_seconds, limit_seconds, say)
 
 
@@ -141,13 +144,22 @@ def save_run(training: Training, out: Path) -> None:
     write_image(out / f"grid-{training.images:08d}.png", np.ascontiguousarray(to_pixels(flat)[0]))
 
 
-def _claim(out: Path, settings: dict[str, Json]) -> None:
+def _claim(out: Path, settings: dict[str, Json], may_change: frozenset[str]) -> None:
     path = out / "settings.json"
-    text = canonical_json(settings)
+    before: list[Json] = []
     if path.is_file():
-        if path.read_text() != text:
+        found = json.loads(path.read_text())
+        before = found.pop("before", [])
+        wanted = json.loads(canonical_json(settings))
+        if found == wanted:
+            return
+        others = sorted(k for k in found | wanted if found.get(k) != wanted.get(k))
+        if not may_change.issuperset(others):
             raise UsageError(
-                f"{out}: holds a run of other settings; give the same settings or another --out"
+                f"{out}: holds a run of other settings ({', '.join(others)}); give the same "
+                "settings or another --out"
             )
-        return
-    write_atomic(path, text.encode())
+        state = load_state(out)
+        images = 0 if state is None else state["images"]
+        before.append({"until": images, **{k: found.get(k) for k in others}})
+    write_atomic(path, canonical_json(settings | ({"before": before} if before else {})).encode())

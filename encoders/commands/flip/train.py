@@ -11,7 +11,7 @@ import click
 from encoders.commands.flip.group import SOURCES
 from encoders.commands.flip.start import joined, started_on_files, started_on_stem
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import DEVICE, batch_option, check_device, run_of
+from sfhq.commands.train import DEVICE, batch_option, check_device, reschedule_option, run_of
 from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
@@ -132,6 +132,7 @@ DEFAULT = "flip.safetensors"
 @click.option(
     "--checkpointing", is_flag=True, help="Compute layers twice: slower, with less memory."
 )
+@reschedule_option("images")
 def flip_train(
     sources: tuple[Path, ...],
     column: str,
@@ -163,6 +164,7 @@ def flip_train(
     minutes: float | None,
     device: str,
     precision: str,
+    may_change: frozenset[str],
 ) -> None:
     """Train a FLIP on SOURCES of images with captions; writes OUT/flip.safetensors.
 
@@ -257,7 +259,9 @@ def flip_train(
         },
     }
     limit = None if minutes is None else minutes * 60
-    ended = run_training(training, out, settings, limit_seconds=limit, say=click.echo)
+    ended = run_training(
+        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
+    )
     processes.goes_on(False, training.device)
     processes.leave()
     if not ended:

@@ -159,12 +159,15 @@ class GeneratorTraining:
                 network.load_state_dict(start.state_dict())
 
     def _enter(self, phase: int) -> None:
-        """Start a phase: build the generator of its resolution from that of the phase before."""
+        """Start a phase: build the generator of its resolution from that of the phase before.
+
+        A run whose phases were changed may go back to a resolution: the last block is dropped then.
+        """
         resolution = self.recipe.phases[phase][0]
-        if phase == 0 or resolution != self.recipe.phases[self.phase][0]:
+        if self.phase < 0 or resolution != self.recipe.phases[self.phase][0]:
             grown = Generator(_at_resolution(self.recipe.config, resolution)).to(self.device)
             averaged = copy.deepcopy(grown)
-            if phase > 0:
+            if self.phase >= 0:
                 grow_into(self.generator, grown)
                 averaged.load_state_dict(grown.state_dict())
                 grow_into(self.averaged, averaged)
@@ -421,7 +424,8 @@ def _at_resolution(config: GeneratorConfig, resolution: int) -> GeneratorConfig:
 def grow_into(small: Generator, large: Generator) -> None:
     """Copy a generator into one of twice its resolution, which then gives the same image.
 
-    The new block keeps its own initial weights, except that its image branch is set to zero.
+    The new block keeps its own initial weights, except that its image branch is set to zero. Into
+    one of half its resolution, all but the last block is copied.
     """
     state = large.state_dict()
     state.update({k: v for k, v in small.state_dict().items() if k in state})
