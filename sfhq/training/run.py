@@ -66,7 +66,7 @@ def run_training(
         log_seconds: time between log lines.
         save_seconds: time between states and grids.
         limit_seconds: stop after this time; the run can be resumed. None for no limit.
-        may_change: settings, such as the length, that may differ from those of the run in the folder;
+        may_change: settings, such as the length, that may differ from those of the run in `out`;
             `settings.json` keeps the earlier ones under "before".
         say: takes each log line.
 
