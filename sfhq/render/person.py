@@ -13,7 +13,7 @@ HAIR_STYLES = (
 )
 BEARDS = ("none", "stubble", "goatee", "moustache", "full", "sideburns")
 GLASSES = ("none", "round", "square", "sunglasses")
-HATS = ("none", "beanie", "cap", "brim")
+HATS = ("none", "beanie", "cap", "brim", "headscarf")
 CLOTHES = ("bare", "tee", "v-neck", "turtleneck", "shirt", "suit", "hoodie")
 
 

@@ -128,8 +128,9 @@ def attributes(person: Person, found: Mapping[str, float]) -> dict[str, bool | N
         Attributes in the order of `ATTRIBUTES`; None for those in `UNKNOWN`.
     """
     hair, kind, skin, wear = person.hair, person.beard.kind, person.skin, person.wear
-    bald = hair.style == "bald" or hair.receding > 0.85
-    natural = hair.dye is None and not bald
+    covered = wear.hat == "headscarf"
+    bald = not covered and (hair.style == "bald" or hair.receding > 0.85)
+    natural = hair.dye is None and not bald and not covered
     grey = natural and hair.grey >= 0.5
     coloured = natural and not grey
     depth = hair.eumelanin + 0.4 * hair.pheomelanin
@@ -145,13 +146,16 @@ def attributes(person: Person, found: Mapping[str, float]) -> dict[str, bool | N
         "Gray_Hair": grey,
         "Male": person.male >= 0.5,
         "Oval_Face": _oval(found),
-        "Receding_Hairline": hair.receding > 0.35 and not bald,
-        "Straight_Hair": not bald and not textured and hair.style != "buzz",
-        "Wavy_Hair": not bald and textured,
-        "Wearing_Earrings": wear.earrings and ears_free(hair),
-        "Wearing_Hat": wear.hat != "none",
+        "Receding_Hairline": hair.receding > 0.35 and not bald and not covered,
+        "Straight_Hair": not bald and not covered and not textured and hair.style != "buzz",
+        "Wavy_Hair": not bald and not covered and textured,
+        "Wearing_Earrings": wear.earrings and not covered and ears_free(hair),
+        "Wearing_Hat": wear.hat not in ("none", "headscarf"),
         "Wearing_Lipstick": person.make_up.lipstick > 0.35,
-        "Wearing_Necklace": wear.necklace and wear.clothes in OPEN and neck_free(hair),
+        "Wearing_Necklace": wear.necklace
+        and not covered
+        and wear.clothes in OPEN
+        and neck_free(hair),
         "Wearing_Necktie": wear.necktie and wear.clothes in COLLARED,
         "Young": person.years < YOUNG,
         **{name: kind in kinds for name, kinds in BEARD_KINDS.items()},
@@ -181,7 +185,9 @@ def details(person: Person, found: Mapping[str, float]) -> dict[str, Json]:
         "roll": view.roll,
         "gaze_yaw": view.gaze_yaw,
         "gaze_pitch": view.gaze_pitch,
-        "hair_length": hair.length if hair.style != "bald" else 0.0,
+        "hair_length": 0.0
+        if hair.style == "bald" or person.wear.hat == "headscarf"
+        else hair.length,
         "hair_eumelanin": hair.eumelanin,
         "hair_pheomelanin": hair.pheomelanin,
         "hair_grey": hair.grey,

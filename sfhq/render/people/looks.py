@@ -219,12 +219,18 @@ def wear(d: Draw, recipe: RenderRecipe, male: bool, scalp: Hair) -> Wear:
         "metal": (0.45, 0.42, 0.36),
         "bright": _cloth(d),
     }
+    glasses = d.pick(recipe.glasses, d.even("glasses"))
+    hat = d.pick(recipe.hat)
+    hat = "none" if hat == "headscarf" and male else hat
+    bare = bare and hat != "headscarf"
     return Wear(
-        glasses=d.pick(recipe.glasses, d.even("glasses")),
+        glasses=glasses,
         frame_colour=frames[frame],
-        hat=d.pick(recipe.hat),
+        hat=hat,
         hat_colour=_cloth(d),
-        earrings=d.chance(0.06 if male else recipe.earrings) and ears_free(scalp),
+        earrings=d.chance(0.06 if male else recipe.earrings)
+        and ears_free(scalp)
+        and hat != "headscarf",
         necklace=d.chance(0.06 if male else recipe.necklace) and bare,
         necktie=d.chance(0.75 if male else 0.08) and clothes in COLLARED,
         metal=(0.9, 0.7, 0.32) if d.chance(0.55) else (0.75, 0.76, 0.78),

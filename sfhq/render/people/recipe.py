@@ -101,7 +101,9 @@ class RenderRecipe:
         default_factory=lambda: {"none": 0.82, "round": 0.07, "square": 0.08, "sunglasses": 0.03}
     )
     hat: Shares = field(
-        default_factory=lambda: {"none": 0.91, "beanie": 0.03, "cap": 0.04, "brim": 0.02}
+        default_factory=lambda: {
+            **{"none": 0.9, "beanie": 0.03, "cap": 0.04, "brim": 0.02, "headscarf": 0.01}
+        }
     )
     clothes: Shares = field(
         default_factory=lambda: {

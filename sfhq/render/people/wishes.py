@@ -68,6 +68,7 @@ def narrowed(recipe: RenderRecipe, wished: Wishes) -> RenderRecipe:
         return kinds if wish is None else tuple(k for k in kinds if (k != "none") == wish)
 
     hatless = False if wished.get("Bangs") else wished.get("Wearing_Hat")
+    hats = HATS if hatless is None else tuple(kind for kind in HATS if kind != "headscarf")
     dressed: tuple[str, ...] = COLLARED if wished.get("Wearing_Necktie") else CLOTHES
     dressed = OPEN if wished.get("Wearing_Necklace") else dressed
     made = any(wished.get(n) for n in ("Heavy_Makeup", "Wearing_Lipstick"))
@@ -81,7 +82,7 @@ def narrowed(recipe: RenderRecipe, wished: Wishes) -> RenderRecipe:
         hair_colour=_colours(recipe, wished),
         beard=cut("beard", beards(wished)),
         glasses=cut("glasses", worn(GLASSES, wished.get("Eyeglasses"))),
-        hat=cut("hat", worn(HATS, hatless)),
+        hat=cut("hat", worn(hats, hatless)),
         clothes=cut("clothes", dressed),
         expression=cut("expression", _expressions(wished)),
         make_up=1.0 if made else recipe.make_up,

@@ -14,6 +14,7 @@ from sfhq.render.head.meshes import ball, cut, level_ring, loft, tube
 from sfhq.render.head.skin import Surface
 from sfhq.render.person import Person
 from sfhq.render.wear.clothes import AXIS, Named, clothes, low, outwards, piece, ring_field
+from sfhq.render.wear.headscarf import headscarf
 
 CLASS_OF = {  # first word of a solid's name -> its class
     "frame": "eye_g",
@@ -40,13 +41,15 @@ def under_hat(person: Person, density: Floats) -> Floats:
     """(F,) the density of scalp hair, set to 0 under a hat."""
     if person.wear.hat == "none":
         return density
+    if person.wear.hat == "headscarf":
+        return np.zeros_like(density)
     out: Floats = density * (hat_height(person, topology().rest) < 0.05)
     return out
 
 
 def press(person: Person, strands: list[Strands]) -> list[Strands]:
     """Strands with all points above the edge of the hat moved down to it."""
-    if person.wear.hat == "none":
+    if person.wear.hat in ("none", "headscarf"):
         return strands
     out = []
     for each in strands:
@@ -127,6 +130,8 @@ def _hat(person: Person, surface: Surface, rng: np.random.Generator) -> list[Nam
     wear = person.wear
     if wear.hat == "none":
         return []
+    if wear.hat == "headscarf":
+        return [("hat-scarf", "cloth", headscarf(person, surface, rng))]
     shared = topology()
     height = hat_height(person, shared.rest)
     field = np.where(shared.fields["ears"] > 0.3, -1.0, height).astype(np.float32)
