@@ -201,6 +201,28 @@ def test_hair_behind_shows_ears_and_what_is_worn(style: str) -> None:
     assert (behind == ID["ear_r"]).sum() > 3 and (behind == ID["neck_l"]).sum() > 3
 
 
+@pytest.mark.parametrize(("years", "yaw"), [(30.0, 0.0), (30.0, 35.0), (8.0, -20.0)])
+def test_headscarf_covers_hair_ears_and_neck_and_leaves_the_face(years: float, yaw: float) -> None:
+    from sfhq.render.labels.classes import ID, read
+    from sfhq.render.person import Hair, Person, View, Wear
+    from sfhq.render.scene.model import make
+
+    bare = Person(
+        seed=6, years=years, male=0.0, hair=Hair(style="long", length=1.8), view=View(yaw=yaw)
+    )
+    plain = read(make(bare), 128).classes
+    found = read(make(replace(bare, wear=Wear(hat="headscarf"))), 128)
+    count = {name: int((found.classes == number).sum()) for name, number in ID.items()}
+    assert count["l_ear"] + count["r_ear"] == 0
+    assert count["hair"] < 0.02 * (plain == ID["hair"]).sum()
+    assert count["neck"] < 0.3 * (plain == ID["neck"]).sum()
+    assert count["hat"] > 2000
+    inner = ("l_eye", "r_eye", "l_brow", "r_brow", "nose", "u_lip", "l_lip")
+    features = np.isin(plain, [ID[n] for n in inner])
+    assert (found.classes == plain)[features].mean() > 0.97
+    assert count["skin"] > 0.55 * (plain == ID["skin"]).sum()
+
+
 def test_there_is_light_in_the_mouth() -> None:
     from sfhq.render.develop import FACE, IN_MOUTH, _through_lips
     from sfhq.render.labels.classes import ID, read

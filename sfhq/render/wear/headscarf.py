@@ -95,7 +95,7 @@ def _reach(points: Floats, height: float, ways: Floats) -> Floats:
 
 
 def _folds(rng: np.random.Generator, angle: Floats, heights: Floats) -> Floats:
-    """(R, N) height of the folds in decimetres: around the head, steeper and deeper below the chin."""
+    """(R, N) height of the folds in decimetres: around the head, deeper below the chin."""
     turn, high = angle[None], heights[:, None]
     deep = 0.012 + 0.03 * np.clip((6.7 - high) / 0.8, 0, 1)
     out = np.zeros((len(heights), len(angle)))
