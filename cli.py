@@ -13,7 +13,7 @@ import click
 
 from annotate.commands.annotations import group as annotations_group
 from annotate.commands.funnel import FUNNEL, tell_funnel
-from annotate.commands.train import train_labels
+from annotate.commands.train import train_attribute, train_labels
 from curation.commands.dedup import dedup_command
 from curation.commands.explore import explore
 from curation.commands.labels import curate, labels
@@ -98,7 +98,7 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 
 
 models.add_command(models_convert)
-for command in (train_e4e, train_labels, train_pack, train_evaluate):
+for command in (train_e4e, train_labels, train_attribute, train_pack, train_evaluate):
     train.add_command(command)
 for command in (
     *(flip_train, flip_evaluate, flip_export, caption_ablate, compare_pretraining, scaling),

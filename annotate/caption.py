@@ -142,7 +142,7 @@ class Caption(Stage[CaptionSettings]):
         if PROBABILITIES not in record.rows:
             return {}, [], NOTHING
         row = part.row(PROBABILITIES, record).tolist()
-        found, certain = from_looks(record.about, dict(zip(self.names, row, strict=True)))
+        found, certain = from_looks(record.about, dict(zip(self.names, row, strict=False)))
         facts, dropped = without_contradictions(found, certain)
         return facts, dropped, ""
 

@@ -104,7 +104,7 @@ def faces_of(source: Path, split: str | None = None) -> Iterator[tuple[str, Fact
             facts, certain = from_truth(record.params), dict[str, float]()
         elif PROBABILITIES in record.rows:
             row = part.row(PROBABILITIES, record).tolist()
-            facts, certain = from_looks(record.about, dict(zip(ATTRIBUTES, row, strict=True)))
+            facts, certain = from_looks(record.about, dict(zip(ATTRIBUTES, row, strict=False)))
         else:
             facts, certain = {}, {}
         yield record.face_id, without_contradictions(facts, certain)[0]

@@ -16,7 +16,10 @@ _WORD = re.compile(r"\(?\s*(glasses|hat|facial_hair|hair_colour)\s*(<>|!=|=)\s*'
 YOUNGEST, OLDEST = 5, 85  # years that the renderer is asked for
 WORN: dict[str, dict[str, tuple[str, ...]]] = {
     "glasses": {"clear": ("round", "square"), "sunglasses": ("sunglasses",)},
-    "hat": {"beanie": ("beanie",), "cap": ("cap",), "brim": ("brim",)},
+    "hat": {
+        **{"beanie": ("beanie",), "cap": ("cap",), "brimmed hat": ("brim",)},
+        "headscarf": ("headscarf",),
+    },
     "facial_hair": {
         **{"full beard": ("full",), "goatee": ("goatee",), "moustache": ("moustache",)},
         **{"sideburns": ("sideburns",), "stubble": ("stubble",)},

@@ -46,7 +46,8 @@ from sfhq.weights.checkpoints import pack_path
 DIGEST = "0" * 64
 KNOWN = (
     *(name for _, name in (*FACIAL_HAIR, *HATS)),
-    *("Sunglasses", "Eyeglasses", "Wearing_Hat", "Smiling", "Male", "Wearing_Earrings"),
+    *("Sunglasses", "Eyeglasses", "Wearing_Hat", "Headscarf", "Smiling", "Male"),
+    "Wearing_Earrings",
 )
 NAMES = (*KNOWN, *(f"other_{i}" for i in range(ATTRIBUTES - len(KNOWN))))
 

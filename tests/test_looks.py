@@ -95,7 +95,7 @@ def test_facecaptions_rule() -> None:
 def probabilities(**more: float) -> dict[str, float]:
     names = (
         *(name for _, name in (*looks.FACIAL_HAIR, *looks.HATS)),
-        *("Sunglasses", "Eyeglasses", "Wearing_Hat", "Smiling"),
+        *("Sunglasses", "Eyeglasses", "Wearing_Hat", "Headscarf", "Smiling"),
     )
     return {name: more.get(name, 0.1) for name in names}
 
@@ -107,6 +107,9 @@ def test_kinds_of_what_is_worn() -> None:
     assert looks.hat(probabilities(Cap=0.9)) == "none", "no hat, no cap"
     assert looks.hat(probabilities(Wearing_Hat=0.9, Cap=0.9)) == "cap"
     assert looks.hat(probabilities(Wearing_Hat=0.9)) == "other"
+    assert looks.hat(probabilities(Headscarf=0.8, Wearing_Hat=0.7, Cap=0.6)) == "headscarf"
+    assert looks.hat(probabilities(Headscarf=0.6, Wearing_Hat=0.7, Cap=0.6)) == "cap"
+    assert looks.hat(probabilities(Headscarf=0.5)) == "none", "what was never taught"
     assert looks.facial_hair(probabilities()) == "none"
     assert looks.facial_hair(probabilities(Goatee=0.7, Mustache=0.6)) == "goatee"
     assert looks.likeliest(looks.HATS, probabilities(Beanie=0.4)) == "beanie"

@@ -6,12 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from annotate.grammar.facts import AGES, GROUP_OF, VALUES, Facts, Statement, Value
+from annotate.grammar.facts import AGES, GROUP_OF, GROUPS, VALUES, Facts, Statement, Value
 
 # Years until which an age lasts; the last one is open.
 UNTIL = (2.0, 13.0, 20.0, 35.0, 55.0, 70.0)
 SKIN = {"very light": "light", "light": "light", "tan": "tan", "brown": "brown", "dark": "dark"}
-HATS = ("Beanie", "Cap", "Brimmed_Hat")  # of the label network; captions say "a hat"
+SAID = {  # attributes of the label network by other names; captions say "a hat"
+    **dict.fromkeys(("Beanie", "Cap", "Brimmed_Hat"), "Wearing_Hat"),
+    **{"Headscarf": "Wearing_Headscarf", "Full_Beard": "No_Beard"},
+}
 COLOURS = {
     **{"black": "Black_Hair", "blond": "Blond_Hair", "brown": "Brown_Hair"},
     **{"grey": "Gray_Hair", "red": "Red_Hair"},
@@ -63,7 +66,7 @@ def from_looks(
             facts[name], certain[name] = value, certainty
 
     for name in _names(about.get("attributes_present")):
-        said = "Wearing_Hat" if name in HATS else "No_Beard" if name == "Full_Beard" else name
+        said = SAID.get(name, name)
         say(said, name != "Full_Beard", probabilities.get(name, threshold))
     for name in _names(about.get("attributes_absent")):
         say(name, False, 1.0 - probabilities.get(name, 1.0 - threshold))
@@ -88,7 +91,11 @@ def from_looks(
     if about.get("glasses") in ("clear", "sunglasses"):
         name = "Sunglasses" if about["glasses"] == "sunglasses" else "Eyeglasses"
         say(name, True, max(probabilities.get(name, 0.5), 0.5))
-    if about.get("hat") not in (None, "", "none"):
+    if about.get("hat") == "headscarf":
+        for name in [n for n in facts if n in GROUPS["hairstyle"]]:
+            del facts[name], certain[name]  # nobody sees it
+        say("Wearing_Headscarf", True, max(probabilities.get("Headscarf", 0.5), 0.5))
+    elif about.get("hat") not in (None, "", "none"):
         say("Wearing_Hat", True, max(probabilities.get("Wearing_Hat", 0.5), 0.5))
     if about.get("facial_hair") in BEARDS:
         say(*BEARDS[about["facial_hair"]], 0.5)
@@ -118,6 +125,8 @@ def from_truth(params: Mapping[str, Any]) -> Facts:
         if tone:
             facts["skin"] = tone
     style, hat = details.get("hair_style"), details.get("hat", "none")
+    if hat == "headscarf":
+        facts["Wearing_Headscarf"] = True
     if hair is not None and hair > 0 and style not in ("bald", "tied"):
         word = "long" if hair >= LONG else "medium" if hair >= SHORT else "short"
         word = "short" if style in ("swept-back", "afro") else word

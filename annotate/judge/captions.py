@@ -50,5 +50,5 @@ def _known(record: FaceRecord, probabilities: Any) -> Facts:
         return without_contradictions(from_truth(record.params), {})[0]
     if probabilities is None or "years" not in record.about:
         return {}
-    row = dict(zip(ATTRIBUTES, map(float, probabilities), strict=True))
+    row = dict(zip(ATTRIBUTES, map(float, probabilities), strict=False))
     return without_contradictions(*from_looks(record.about, row))[0]

@@ -55,7 +55,9 @@ def glasses(probabilities: Mapping[str, float]) -> str:
 
 
 def hat(probabilities: Mapping[str, float]) -> str:
-    """The kind of hat: "none", "beanie", "cap", "brimmed hat", or "other" where none is likely."""
+    """The kind of hat: "none", "beanie", "cap", "brimmed hat", "headscarf", or "other"."""
+    if probabilities["Headscarf"] > max(0.5, probabilities["Wearing_Hat"]):
+        return "headscarf"
     if probabilities["Wearing_Hat"] <= 0.5:
         return "none"
     kind = likeliest(HATS, probabilities)

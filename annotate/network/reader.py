@@ -17,6 +17,7 @@ from sfhq.faces.classes import FLIPPED
 from sfhq.networks.labels import YEARS, LabelConfig, LabelNetwork, Outputs
 from sfhq.networks.names import (
     ATTRIBUTES,
+    LEARNED,
     POINTS,
     TRACKED,
     UNTAUGHT,
@@ -233,12 +234,18 @@ def load_labels(path: Path | None = None) -> tuple[LabelReader, str]:
     checkpoint = read_checkpoint(path or pack_path(KIND), KIND)
     state = dict(checkpoint.state)
     try:
-        if json.loads(checkpoint.notes.get("attributes", "[]")) != list(ATTRIBUTES):
+        told = json.loads(checkpoint.notes.get("attributes", "[]"))
+        if told not in (list(ATTRIBUTES), list(LEARNED)):
             raise ValueError("it predicts other attributes than this version; train it again")
-        state.setdefault("calibration.rates", Calibration.plain().rates)  # 0.2.0 wrote none
+        plain = Calibration.plain()
+        state.setdefault("calibration.rates", plain.rates)  # 0.2.0 wrote none
+        if told == list(LEARNED):
+            for name in ("scale", "bias", "rates"):
+                more = getattr(plain, name)[len(LEARNED) :]
+                state[f"calibration.{name}"] = torch.cat([state[f"calibration.{name}"], more])
         found = {f.name: state.pop(f"calibration.{f.name}") for f in fields(Calibration)}
         for name, value in found.items():
-            if value.shape != getattr(Calibration.plain(), name).shape:
+            if value.shape != getattr(plain, name).shape:
                 raise ValueError(f"calibration.{name} has shape {tuple(value.shape)}")
     except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise IntegrityError(

@@ -23,7 +23,7 @@ from sfhq.render.people.attributes import ATTRIBUTES as CELEBA
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 ANGLES = ("yaw", "pitch", "roll", "gaze_yaw", "gaze_pitch")
-HATS = {"Beanie": "beanie", "Cap": "cap", "Brimmed_Hat": "brim"}
+HATS = {"Beanie": "beanie", "Cap": "cap", "Brimmed_Hat": "brim", "Headscarf": "headscarf"}
 LONG = 1.3  # decimetres: hair that is longer reaches the shoulders
 SHUT = 0.02  # eye_opening below which eyes are closed
 ADULT = 13.0

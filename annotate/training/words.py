@@ -47,6 +47,8 @@ RULES: tuple[Rule, ...] = (
     (r"\bbeanie\b", "+Beanie -Cap -Brimmed_Hat"),
     (r"\bbaseball cap\b", "+Cap -Beanie -Brimmed_Hat"),
     (r"\b(fedora|sun hat|cowboy hat|top hat)\b", "+Brimmed_Hat -Beanie -Cap"),
+    (r"\b(?<!no )(headscarf|hijab)\b", "+Headscarf -Wearing_Hat -Bald"),
+    (r"\bno headscarf\b", "-Headscarf"),
     (r"\b(full|long white|fashionable) beard\b", "+Full_Beard -No_Beard +Mustache +Male"),
     (r"\bgoatee\b", "+Goatee -No_Beard +Male"),
     (r"\bmustache\b", "+Mustache -No_Beard +Male"),

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfhq.networks.backbone import Backbone, BackboneShape
-from sfhq.networks.names import ATTRIBUTES, CLASS_COUNT, POINTS, TRACKED
+from sfhq.networks.names import ADDED, CLASS_COUNT, LEARNED, POINTS, TRACKED
 
 # Points whose mean is a place at which features are read: eyes, brows, nose, mouth, chin, cheeks.
 PLACES = (
@@ -39,6 +39,7 @@ class LabelConfig:
         widths: channels of the decoder at 1/32, 1/16, 1/8, 1/4 and 1/2 of the side.
         looks: channels of the features that are read at `PLACES`.
         hidden: width of the layer before the numbers about the whole face.
+        added: how many of `names.ADDED` it was taught; the logits of the others are 0.
     """
 
     size: int = 256
@@ -46,10 +47,13 @@ class LabelConfig:
     widths: tuple[int, ...] = (128, 96, 64, 64, 32)
     looks: int = 32
     hidden: int = 256
+    added: int = 0
 
     def __post_init__(self) -> None:
         if self.size < 64 or self.size % 32:
             raise ValueError(f"size is {self.size}; wanted a multiple of 32 from 64 on")
+        if not 0 <= self.added <= len(ADDED):
+            raise ValueError(f"added is {self.added}; wanted 0 to {len(ADDED)}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON can hold it; `from_dict` leads back."""
@@ -136,9 +140,10 @@ class LabelNetwork(nn.Module):
         pooled = deep + sixteenth + w16 + w4
         read = pooled + config.looks * len(PLACES) + 2 * TRACKED + CLASS_COUNT + 1
         self.hidden = nn.Linear(read, config.hidden)
-        sizes = (TRACKED, POINTS, 3, 2, len(ATTRIBUTES), 1)
+        sizes = (TRACKED, POINTS, 3, 2, len(LEARNED), 1)
         self.sizes = sizes
         self.face = nn.Linear(config.hidden, sum(sizes))
+        self.added = nn.Linear(read, config.added) if config.added else None
 
     def forward(self, images: Tensor, phase: int | None = None) -> Outputs:
         """See `Outputs`.
@@ -149,7 +154,7 @@ class LabelNetwork(nn.Module):
                 in maps of half the side; None gives all pixels. For training: neighbours say
                 nearly the same, and four in four take as long as the rest of the decoder.
         """
-        return self._read(images, phase)[0]
+        return self._said(images, phase)[0]
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What it sees before it says anything, for networks that stand on it.
@@ -158,11 +163,15 @@ class LabelNetwork(nn.Module):
             (N, C, S / 16, S / 16) and (N, D, S / 32, S / 32) of the backbone, and (N, hidden) about
             the whole face, 0 or more.
         """
-        return self._read(images, 0)[1]  # of the pixels only what areas need, and a quarter
+        return self._said(images, 0)[1]  # of the pixels only what areas need, and a quarter
 
-    def _read(
+    def read(self, images: Tensor) -> Tensor:
+        """(N, R) what numbers about the whole face are read from: features, places, areas."""
+        return self._said(images, 0)[2]
+
+    def _said(
         self, images: Tensor, phase: int | None
-    ) -> tuple[Outputs, tuple[Tensor, Tensor, Tensor]]:
+    ) -> tuple[Outputs, tuple[Tensor, Tensor, Tensor], Tensor]:
         fine, quarter, eighth, sixteenth, deep = self.backbone(images)
         d32 = self.at32(deep)
         d16 = self.at16(torch.cat([_twice(d32), sixteenth], 1))
@@ -184,11 +193,15 @@ class LabelNetwork(nn.Module):
         whole = F.relu(self.hidden(read))
         face = self.face(whole).float()
         spread, seen, pose, gaze, attributes, years = face.split(self.sizes, 1)
+        more = attributes.new_zeros(len(attributes), len(ADDED))
+        if self.added is not None:
+            more[:, : self.config.added] = self.added(read).float()
+        attributes = torch.cat([attributes, more], 1)
         said = Outputs(
             *(classes, hair, heat, places, spread, seen, pose, gaze, attributes),
             years=years[:, 0],
         )
-        return said, (sixteenth, deep, whole)
+        return said, (sixteenth, deep, whole), read
 
     def _pixels(self, d2: Tensor, phase: int | None) -> tuple[Tensor, Tensor]:
         """Logits of classes and hair, of all pixels or a quarter of them, and of each 16th pixel.

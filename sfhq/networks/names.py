@@ -10,7 +10,9 @@ EXTRAS = (
     *("Sunglasses", "Beanie", "Cap", "Brimmed_Hat", "Full_Beard", "Long_Hair", "Curly_Hair"),
     *("Red_Hair", "Dyed_Hair", "Eyes_Closed", "Child"),
 )
-ATTRIBUTES = (*CELEBA, *EXTRAS)
+LEARNED = (*CELEBA, *EXTRAS)
+ADDED = ("Headscarf",)  # taught to a finished network, see `annotate.training.added`
+ATTRIBUTES = (*LEARNED, *ADDED)
 UNTAUGHT = ("Attractive",)  # nothing here can judge it: its probability is always 0.5
 CLASS_COUNT = len(CLASSES)
 POINTS = COUNT
