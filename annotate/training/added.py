@@ -33,6 +33,7 @@ from sfhq.training.photos import load_photos
 
 Floats = npt.NDArray[np.float64]
 LEAST = 10  # samples of each answer to learn from
+FOLDS = 4
 STRENGTH = 0.01  # inverse of the regularisation, on standardised numbers
 
 
@@ -145,7 +146,8 @@ def fit_added(
 def teach_added(reader: LabelReader, name: str, known: Known) -> tuple[LabelReader, Floats]:
     """A reader that says one more attribute; all else that it says stays to the bit.
 
-    A tenth of the names is not learned from and another tenth calibrates, by `part_of`.
+    A tenth of the names is not learned from and another tenth calibrates, by `part_of`. Where
+    enough photos are known, they calibrate, each by a model that has not seen it.
 
     Args:
         reader: is not changed.
@@ -178,13 +180,38 @@ def teach_added(reader: LabelReader, name: str, known: Known) -> tuple[LabelRead
         layer.bias[at] = bias
     network.load_state_dict(state | {"added.weight": layer.weight, "added.bias": layer.bias})
     logits = numbers @ slope + bias
-    tuned = parts == "calibration"
     column = ATTRIBUTES.index(name)
     found = Calibration(*(v.clone() for v in vars(reader.calibration).values()))
-    if min(known.answers[tuned].sum(), (1 - known.answers[tuned]).sum()) >= LEAST / 2:
-        scale, shift = platt(logits[tuned], known.answers[tuned])
+    tuned, apart = parts == "calibration", logits
+    photos = ~known.rendered & (parts != "test")
+    if _both(known.answers[photos]) >= LEAST / 2:  # photos say what photos are like
+        tuned, apart = photos, _apart(numbers, known, parts != "test", photos)
+    if _both(known.answers[tuned]) >= LEAST / 2:
+        scale, shift = platt(apart[tuned], known.answers[tuned])
         found.scale[column], found.bias[column] = scale, shift
         found.rates[column] = float(known.answers[tuned].mean())
     network.to(memory_format=torch.channels_last)
     logits = logits * float(found.scale[column]) + float(found.bias[column])
     return LabelReader(network, found), 1 / (1 + np.exp(-logits))
+
+
+def _both(answers: Floats) -> int:
+    """How many samples the rarer answer has."""
+    return int(min(answers.sum(), len(answers) - answers.sum()))
+
+
+def _apart(
+    numbers: Floats, known: Known, used: npt.NDArray[np.bool_], photos: npt.NDArray[np.bool_]
+) -> Floats:
+    """(N,) logits of photos by models that learned from all `used` crops but a quarter of them."""
+    out = np.zeros(len(numbers))
+    for answer in (0, 1):
+        rows = np.flatnonzero(photos & (known.answers == answer))
+        out[rows] = np.arange(len(rows)) % FOLDS
+    folds = out.copy()
+    for fold in range(FOLDS):
+        left = photos & (folds == fold)
+        rest = used & ~left
+        slope, bias = fit_added(numbers[rest], known.answers[rest], known.rendered[rest])
+        out[left] = numbers[left] @ slope + bias
+    return out
