@@ -33,8 +33,9 @@ WORST = float("inf")
 PROOF = "dedup.tiles.json"  # of a search by tiles
 
 Order = npt.NDArray[np.int64]
-# -score, prior distance, -pixels, `Detail` turned round, length of the source's path, face id
-Rank = tuple[float, float, int, tuple[int, ...], int, str]
+# -score, -resemblance, prior distance, -pixels, `Detail` turned round, length of the source's path,
+# face id
+Rank = tuple[float, float, float, int, tuple[int, ...], int, str]
 
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ class DedupSettings:
 class Dedup(Stage[DedupSettings]):
     """Keeps the best of every group of near-duplicates.
 
-    Best is the highest `score`; without scores, the smallest `prior_distance`; without both, the
-    source of most pixels, and of equally large ones the photo of most detail (`Detail`).
+    Best is the highest `score`; without scores, the highest `resemblance` to the art; without both,
+    the smallest `prior_distance`; without all of them, the source of most pixels, and of equally
+    large ones the photo of most detail (`Detail`).
     Ties go by the length of the source's path, because names of copies are mostly longer, then by
     face id.
     The audit table, `audit/dedup.parquet` with `dropped`, `kept`, `similarity` and, where the
@@ -97,7 +99,7 @@ class Dedup(Stage[DedupSettings]):
     name: ClassVar[str] = "dedup"
     scope: ClassVar[Scope] = "part"
     reads: ClassVar[tuple[str, ...]] = ("embedding",)
-    wants: ClassVar[tuple[str, ...]] = ("score",)
+    wants: ClassVar[tuple[str, ...]] = ("score", "resemblance")
     columns: ClassVar[Mapping[str, ColumnType]] = {
         "duplicate_of": "text",
         "duplicate_similarity": "number",
@@ -177,7 +179,7 @@ class Dedup(Stage[DedupSettings]):
             vectors.add(record.shard, _row(part, record))
             names.append(("", record.face_id))
             ranks.append(rank(record))
-            if ranks[-1][:2] == (WORST, WORST):
+            if ranks[-1][:3] == (WORST, WORST, WORST):
                 unjudged[frozen + len(ranks) - 1] = _photo_only(record)
             shards.append(record.shard)
 
@@ -232,19 +234,23 @@ def rank(record: FaceRecord) -> Rank:
         IntegrityError: a score or distance that is not finite; it would break the order.
     """
     score = record.about.get("score")
-    distance = record.prior_distance
-    for name, value in (("score", score), ("prior_distance", distance)):
+    kept, distance = record.about.get("resemblance"), record.prior_distance
+    for name, value in (("score", score), ("resemblance", kept), ("prior_distance", distance)):
         if value is not None and not math.isfinite(value):
             raise IntegrityError(f"{record.face_id}: {name} is {value}; wanted a finite number")
-    known = (WORST if score is None else -score, WORST if distance is None else distance)
-    if known != (WORST, WORST):
+    known = (
+        WORST if score is None else -score,
+        WORST if kept is None else -kept,
+        WORST if distance is None else distance,
+    )
+    if known != (WORST, WORST, WORST):
         return (*known, 0, (), 0, record.face_id)
     return (*known, -record.width * record.height, (), len(record.source), record.face_id)
 
 
 def with_detail(known: Rank, detail: Detail) -> Rank:
     """A rank whose photo has been looked at."""
-    return (*known[:3], tuple(-number for number in detail), *known[4:])
+    return (*known[:4], tuple(-number for number in detail), *known[5:])
 
 
 def _photo_only(record: FaceRecord) -> FaceRecord:

@@ -85,6 +85,11 @@ STAGES: tuple[StageRow, ...] = (
         in_run=True,
     ),
     StageRow(
+        "resemble",
+        "annotate.resemble:Resemble",
+        "Say how much of the person in the art every candidate photo of PART keeps.",
+    ),
+    StageRow(
         "score",
         "curation.score:Score",
         "Score every face of PART by a learned taste: accept, reject or unsure.",

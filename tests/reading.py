@@ -30,6 +30,7 @@ class TinyReading:
     gaze: Tensor
     attributes: Tensor
     years: Tensor
+    whole: Tensor
 
 
 # Where the 110 points of a drawn face lie, in shares of the crop's side: rough, but in order.
@@ -96,6 +97,7 @@ class TinyReader:
             back[7] * torch.tensor([-1.0, 1.0]),
             back[8],
             back[9],
+            back[10],
         )
         out = [(a + b) / 2 for a, b in zip(there, mirrored, strict=True)]
         out[2], out[5] = out[2] + width / 2, out[5] + width / 2
@@ -120,4 +122,5 @@ class TinyReader:
             torch.tensor([1.0, 2.0]) * mean,
             (torch.randn(ATTRIBUTES, generator=rng) + mean).sigmoid(),
             30 + 10 * mean,
+            x[:, :: self.size // 8, :: self.size // 8].relu().mean(2).flatten(),
         )

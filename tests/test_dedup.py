@@ -79,6 +79,20 @@ def test_the_highest_score_stays(tmp_path: Path) -> None:
     assert [i for i, r in records.items() if r.alive] == ["f0001"]
 
 
+def test_without_scores_the_one_that_keeps_the_person_stays(tmp_path: Path) -> None:
+    part = embedded_part(
+        tmp_path / "part", SAME, resemblance=[0.4, 0.7, 0.5], prior_distance=[0.1, 0.9, 0.5]
+    )
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0001"]
+
+
+def test_a_score_counts_more_than_the_person(tmp_path: Path) -> None:
+    part = embedded_part(
+        tmp_path / "part", SAME, score=[0.1, 0.2, 0.9], resemblance=[0.4, 0.7, 0.5]
+    )
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0002"]
+
+
 def test_without_scores_the_smallest_prior_distance_stays(tmp_path: Path) -> None:
     part = embedded_part(tmp_path / "part", SAME, prior_distance=[0.7, 0.9, 0.5])
     assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0002"]

@@ -65,6 +65,7 @@ def test_shapes_and_ranges() -> None:
         "gaze": (3, 2),
         "attributes": (3, len(ATTRIBUTES)),
         "years": (3,),
+        "whole": (3, TINY.hidden),
     }
     assert len(reading) == 3
     torch.testing.assert_close(reading.parsing.sum(1), torch.ones(3, 64, 64))

@@ -70,7 +70,7 @@ ROOMS = {
         "labels rewriting teachers",
         "bisenet exchange training",
         "judge probing",
-        "attribute caption forms labeller landmark parse probe rewrite",
+        "attribute caption forms labeller landmark parse probe resemble rewrite",
         "commands",
     ),
     "stylegan2_ops": (

@@ -172,6 +172,7 @@ def embedded_part(
     *,
     prior_distance: Sequence[float] | None = None,
     score: Sequence[float] | None = None,
+    resemblance: Sequence[float] | None = None,
     ids: Sequence[str] | None = None,
     encoder: str = "toy",
     shard_size: int = 4,
@@ -203,6 +204,12 @@ def embedded_part(
             FaceRecord(r.face_id).with_columns(score=s) for r, s in zip(records, score, strict=True)
         ]
         finish_about(part, "score", _shards(scored, shard_size), {"score": "number"})
+    if resemblance is not None:
+        compared = [
+            FaceRecord(r.face_id).with_columns(resemblance=v)
+            for r, v in zip(records, resemblance, strict=True)
+        ]
+        finish_about(part, "resemble", _shards(compared, shard_size), {"resemblance": "number"})
     return part
 
 

@@ -25,6 +25,7 @@ class Reading(Protocol):
         gaze: (N, 2) yaw and pitch of the eyes in degrees.
         attributes: (N, K) probabilities in the order of `sfhq.networks.names.ATTRIBUTES`.
         years: (N,) apparent age.
+        whole: (N, F) what is seen of the whole face, 0 or more; alike for faces that look alike.
     """
 
     @property
@@ -47,6 +48,8 @@ class Reading(Protocol):
     def attributes(self) -> Tensor: ...  # noqa: D102
     @property
     def years(self) -> Tensor: ...  # noqa: D102
+    @property
+    def whole(self) -> Tensor: ...  # noqa: D102
 
 
 class Reader(Protocol):

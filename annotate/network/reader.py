@@ -57,6 +57,7 @@ class Reading:
         gaze: (N, 2) yaw and pitch of the eyes relative to the head, degrees, with the same signs.
         attributes: (N, K) calibrated probabilities, in the order of `names.ATTRIBUTES`.
         years: (N,) apparent age.
+        whole: (N, F) what is seen of the whole face, 0 or more; alike for faces that look alike.
     """
 
     parsing: Tensor
@@ -69,6 +70,7 @@ class Reading:
     gaze: Tensor
     attributes: Tensor
     years: Tensor
+    whole: Tensor
 
     def __len__(self) -> int:
         return len(self.points)
@@ -144,18 +146,20 @@ class LabelReader:
     def _empty(self) -> Reading:
         s, n = self.size, 0
         shapes = ((n, 19, s, s), (n, s, s), (n, POINTS, 2), (n, POINTS), (n, POINTS), (n, 2, 2))
-        rest = ((n, 3), (n, 2), (n, len(ATTRIBUTES)), (n,))
+        rest = ((n, 3), (n, 2), (n, len(ATTRIBUTES)), (n,), (n, self.network.config.hidden))
         return Reading(*(torch.zeros(shape) for shape in (*shapes, *rest)))
 
     @torch.inference_mode()
     def _one(self, crop: Pixels) -> Reading:
         image = to_tensor(crop[None])
         # Two calls of one crop each: where a crop lies in a batch may change its last bits.
-        plain = self.network(image.contiguous(memory_format=torch.channels_last))
-        other = self.network(image.flip(3).contiguous(memory_format=torch.channels_last))
-        return self._joined(plain, other)
+        plain, here = self.network.said(image.contiguous(memory_format=torch.channels_last))
+        other, there = self.network.said(
+            image.flip(3).contiguous(memory_format=torch.channels_last)
+        )
+        return self._joined(plain, other, _mean(here, there))
 
-    def _joined(self, plain: Outputs, other: Outputs) -> Reading:
+    def _joined(self, plain: Outputs, other: Outputs, whole: Tensor) -> Reading:
         half = self.size / 2
         here, there = plain.places * half, other.places[:, self._points] * half
         mean_x, mean_y = (here[..., 0] - there[..., 0]) / 2, (here[..., 1] + there[..., 1]) / 2
@@ -184,6 +188,7 @@ class LabelReader:
             gaze=_signed(plain.gaze, other.gaze, MIRRORED_SIGNS["gaze"]),
             attributes=logits.sigmoid(),
             years=(_mean(plain.years, other.years) * 10 + YEARS).clamp(0, 110),
+            whole=whole.float(),
         )
 
 

@@ -156,6 +156,11 @@ class LabelNetwork(nn.Module):
         """
         return self._said(images, phase)[0]
 
+    def said(self, images: Tensor) -> tuple[Outputs, Tensor]:
+        """`Outputs`, and (N, hidden) what it sees of the whole face."""
+        outputs, (_, _, whole), _ = self._said(images, None)
+        return outputs, whole
+
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What it sees before it says anything, for networks that stand on it.
 
