@@ -26,6 +26,7 @@ from encoders.commands.flip.group import flip
 from encoders.commands.flip.rating import human_eval
 from encoders.commands.flip.reports import fairness_report, probe_command, sketch
 from encoders.commands.flip.train import flip_train
+from encoders.commands.hybrid import train_hybrid
 from encoders.commands.search import search
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
@@ -98,7 +99,9 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 
 
 models.add_command(models_convert)
-for command in (train_e4e, train_labels, train_attribute, train_pack, train_evaluate):
+for command in (
+    *(train_e4e, train_hybrid, train_labels, train_attribute, train_pack, train_evaluate),
+):
     train.add_command(command)
 for command in (
     *(flip_train, flip_evaluate, flip_export, caption_ablate, compare_pretraining, scaling),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from encoders.e4e.network import E4e
+from encoders.e4e.loading import Encoder
 from encoders.features.recognition import describe_faces
 from sfhq.errors import MissingExtra, UsageError
 from sfhq.parts.records import Array, Pixels
@@ -170,7 +170,7 @@ class Identity:
         }
 
 
-def judge_inversion(generator: Generator, encoder: E4e, photos: Photos) -> Identity:
+def judge_inversion(generator: Generator, encoder: Encoder, photos: Photos) -> Identity:
     """Invert the held-out photos and compare the results with all originals.
 
     Args:

@@ -15,8 +15,7 @@ from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
 
 if TYPE_CHECKING:
-    from encoders.e4e.inference import PreparedE4e
-    from encoders.e4e.network import E4e
+    from encoders.e4e.loading import Encoder, PreparedEncoder
     from sfhq.pipeline.recipe import Recipe
 
 
@@ -32,7 +31,7 @@ class Invert(Stage[InvertSettings]):
     """e4e on every aligned face; the latent goes to `arrays/inverted/`, (num_ws, w_dim).
 
     Attributes:
-        encoder: the network, in eval mode, or made ready by `PreparedE4e`.
+        encoder: the network, in eval mode, or made ready by `prepare_encoder`.
         encoder_digest: sha256 of its weights, for the records.
         batch: faces at a time; bounds the memory.
     """
@@ -45,7 +44,7 @@ class Invert(Stage[InvertSettings]):
     shares: ClassVar[tuple[str, ...]] = ("models",)
     examples: ClassVar[tuple[str, ...]] = ("sfhq invert part-05",)
 
-    encoder: E4e | PreparedE4e
+    encoder: Encoder | PreparedEncoder
     encoder_digest: str
     batch: int = 8
 

@@ -166,7 +166,7 @@ def train_pack(generator: Path | None, e4e: Path | None, labels: Path | None, ou
         --e4e runs/e1/e4e.safetensors --out pack
       sfhq train pack --labels runs/l1/labels.safetensors --out pack
     """
-    from encoders.e4e.network import load_e4e, save_e4e
+    from encoders.e4e.loading import load_encoder, save_encoder
     from sfhq.weights.checkpoints import (
         file_digest,
         load_generator,
@@ -183,13 +183,13 @@ def train_pack(generator: Path | None, e4e: Path | None, labels: Path | None, ou
     written = []
     if generator is not None and e4e is not None:
         network, _ = load_generator(generator)
-        encoder, _ = load_e4e(e4e, network.config.num_ws)
+        encoder, _ = load_encoder(e4e, network.config.num_ws)
         out.mkdir(parents=True, exist_ok=True)
         notes = read_checkpoint(generator, "generator").notes
         save_generator(out / "generator.safetensors", network, notes, half=True)
         digest = file_digest(out / "generator.safetensors")
         notes = {**read_checkpoint(e4e, "e4e").notes, "generator": digest}
-        save_e4e(out / "e4e.safetensors", encoder, notes, half=True)
+        save_encoder(out / "e4e.safetensors", encoder, notes, half=True)
         written = ["generator.safetensors", "e4e.safetensors"]
     if told is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -234,13 +234,13 @@ def train_evaluate(
     Example:
       sfhq train evaluate part-05/aligned --psi 0.8 --plot identity.png
     """
-    from encoders.e4e.network import load_e4e
+    from encoders.e4e.loading import load_encoder
     from encoders.evaluate import judge_generator, judge_inversion, plot_identity
     from sfhq.training.photos import load_photos
     from sfhq.weights.checkpoints import load_generator
 
     network, _ = load_generator(generator)
-    encoder, _ = load_e4e(e4e, network.config.num_ws)
+    encoder, _ = load_encoder(e4e, network.config.num_ws)
     photos = load_photos(folders, network.config.resolution)
     result = judge_generator(network, photos, psi, count).to_dict()
     identity = judge_inversion(network, encoder, photos)

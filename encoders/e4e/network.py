@@ -267,9 +267,18 @@ def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, 
     """
     checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
     network = build_network(checkpoint, lambda sizes: E4e(E4eConfig.from_dict(sizes)))
-    if num_ws is not None and network.config.num_ws != num_ws:
-        raise IntegrityError(
-            f"{checkpoint.path}: has {network.config.num_ws} layers, but the generator has "
-            f"{num_ws}; give the encoder that was trained for this generator"
-        )
+    require_layers(checkpoint.path, network.config.num_ws, num_ws)
     return network, checkpoint.digest
+
+
+def require_layers(path: Path, found: int, wanted: int | None) -> None:
+    """Check that an encoder has as many layers as the generator; None skips the check.
+
+    Raises:
+        IntegrityError: it has another number.
+    """
+    if wanted is not None and found != wanted:
+        raise IntegrityError(
+            f"{path}: has {found} layers, but the generator has {wanted}; give the encoder that "
+            "was trained for this generator"
+        )

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from encoders.e4e.inference import PreparedE4e
-from encoders.e4e.network import load_e4e, require_pair
+from encoders.e4e.loading import PreparedEncoder, load_encoder, prepare_encoder
+from encoders.e4e.network import require_pair
 from sfhq.errors import UsageError
 from sfhq.parts.records import Array, Pixels
 from sfhq.pipeline.recipe import ModelSettings
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 
     generator: Generator
     generator_digest: str
-    encoder: PreparedE4e
+    encoder: PreparedEncoder
     encoder_digest: str
     precision: Precision
 
@@ -87,9 +87,10 @@ def load_pair(models: ModelSettings) -> Pair:
     keep_freed_memory()
     precision = precision_of(models)
     generator, digest = load_generator(models.generator)
-    encoder, encoder_digest = load_e4e(models.e4e, generator.config.num_ws)
+    encoder, encoder_digest = load_encoder(models.e4e, generator.config.num_ws)
     require_pair(models.generator, models.e4e)
-    return Pair(generator, digest, PreparedE4e(encoder, precision), encoder_digest, precision)
+    ready = prepare_encoder(encoder, precision)
+    return Pair(generator, digest, ready, encoder_digest, precision)
 
 
 def precision_of(models: ModelSettings) -> Precision:

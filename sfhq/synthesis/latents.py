@@ -44,7 +44,7 @@ class LatentPrior:
         rng = torch.Generator().manual_seed(PRIOR_SEED)
         z = torch.randn(samples, generator.config.z_dim, generator=rng)
         with torch.inference_mode():
-            x = torch.cat([_unactivate(generator.mapping(c)) for c in z.split(1024)]).double()
+            x = torch.cat([unactivate(generator.mapping(c)) for c in z.split(1024)]).double()
             mean = x.mean(dim=0)
             covariance = (x - mean).t() @ (x - mean) / len(x)
             values, axes = torch.linalg.eigh(covariance)
@@ -57,11 +57,11 @@ class LatentPrior:
 
     def whiten(self, w: Tensor) -> Tensor:
         """(..., w_dim) latents in units of standard deviations."""
-        return (_unactivate(w) - self.mean) @ self.axes.t() / self.scale
+        return (unactivate(w) - self.mean) @ self.axes.t() / self.scale
 
     def unwhiten(self, x: Tensor) -> Tensor:
         """The inverse of `whiten`."""
-        return _activate((x * self.scale) @ self.axes + self.mean)
+        return activate((x * self.scale) @ self.axes + self.mean)
 
     def distance(self, w_plus: Tensor) -> Tensor:
         """How far latents are from what the mapping gives: about 1 for its own draws.
@@ -90,11 +90,13 @@ class LatentPrior:
         return self.unwhiten(x * (radius / length.clamp(min=radius)))
 
 
-def _unactivate(w: Tensor) -> Tensor:
+def unactivate(w: Tensor) -> Tensor:
+    """w before the last activation of the mapping."""
     return torch.where(w < 0, w * INVERSE_SLOPE, w)
 
 
-def _activate(x: Tensor) -> Tensor:
+def activate(x: Tensor) -> Tensor:
+    """The inverse of `unactivate`."""
     return torch.where(x < 0, x / INVERSE_SLOPE, x)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,16 @@ class Pairs:
     def batch(self, indices: Tensor, flipped: Tensor) -> tuple[Tensor, Tensor]:
         """Pictures and photographs, (n, 3, R, R) in [-1, 1]; arguments as of `Photos.batch`."""
         return self.art.batch(indices, flipped), self.truth.batch(indices, flipped)
+
+
+def joined_pairs(parts: Sequence[Pairs]) -> Pairs:
+    """All pairs of several parts of one size."""
+
+    def joined(lots: list[Photos]) -> Photos:
+        names = tuple(name for lot in lots for name in lot.names)
+        return Photos(torch.cat([lot.pixels for lot in lots]), names)
+
+    return Pairs(joined([p.art for p in parts]), joined([p.truth for p in parts]))
 
 
 def load_pairs(root: Path, resolution: int, *, held_out: bool = False) -> Pairs:

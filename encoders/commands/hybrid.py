@@ -1,0 +1,124 @@
+"""The command `sfhq train hybrid`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sfhq.commands.numbers import Finite
+from sfhq.commands.train import reschedule_option
+from sfhq.console import FOLDER, say
+
+
+@click.command("hybrid")
+@click.argument("folders", type=FOLDER, nargs=-1, required=True)
+@click.option(
+    "--out", type=FOLDER, required=True, help="Folder for weights, state, log and sample grids."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--minutes", type=Finite(0, 100_000), help="Stop after this many minutes; run again to go on."
+)
+@click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option(
+    "--codes", type=FOLDER, help="codes.pt of the generator's run: the latents of its photos."
+)
+@click.option("--labels", type=FOLDER, help="The label network; default: embedded pack.")
+@click.option(
+    "--pairs",
+    "people",
+    type=FOLDER,
+    multiple=True,
+    help="Part of sfhq render with styles: its pictures must get the latents of their "
+    "photographs; may be repeated.",
+)
+@click.option(
+    "--drawn",
+    type=click.IntRange(64, 10_000_000),
+    default=8000,
+    show_default=True,
+    help="Images that the generator draws, to learn from.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=600_000,
+    show_default=True,
+    help="Number of images to learn from in all, each many times.",
+)
+@reschedule_option("images")
+def train_hybrid(
+    folders: tuple[Path, ...],
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    generator: Path | None,
+    codes: Path | None,
+    labels: Path | None,
+    people: tuple[Path, ...],
+    drawn: int,
+    images: int,
+    may_change: frozenset[str],
+) -> None:
+    """Train an encoder on what the label network reads of FOLDERS; writes OUT/e4e.safetensors.
+
+    It takes minutes, most of them to read the pictures once, and keeps a person in art better than
+    an e4e of the same generator does. All layers get one w; it is used wherever an e4e is.
+
+    \b
+    Example:
+      sfhq train hybrid part-05/aligned --generator runs/g1/generator.safetensors \\
+        --codes runs/g1/codes.pt --pairs heads --out runs/h1
+    """
+    from dataclasses import asdict
+
+    from encoders.e4e.hybrid import HybridConfig, HybridEncoder, used_axes
+    from encoders.e4e.hybrid_training import HybridRecipe, HybridTraining, read_all
+    from encoders.e4e.loading import save_encoder
+    from encoders.e4e.training import load_codes
+    from sfhq import stages
+    from sfhq.training.pairs import joined_pairs, load_pairs
+    from sfhq.training.photos import load_photos
+    from sfhq.training.run import run_training
+    from sfhq.weights.checkpoints import load_generator
+
+    network, digest = load_generator(generator)
+    reader, labels_digest = stages.network("label reader")(labels)
+    axes = len(used_axes(network)[1])
+    stem = reader.network.config
+    config = HybridConfig(network.config.num_ws, network.config.w_dim, axes, stem=stem)
+    encoder = HybridEncoder(config)
+    encoder.stem.load_state_dict(reader.network.state_dict())
+    photos, held_out = load_photos(folders, stem.size).split()
+    say(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    known = load_codes(codes, photos.names) if codes else None
+    pairs = joined_pairs([load_pairs(p, stem.size) for p in people]) if people else None
+    recipe = HybridRecipe(images=images, drawn=drawn, seed=seed)
+    read = read_all(
+        encoder.eval(),
+        network,
+        recipe,
+        photos,
+        known,
+        pairs,
+        out / "read",
+        f"{digest} {labels_digest}",
+        lambda line: say(line, err=True),
+    )
+    training = HybridTraining(recipe, encoder, network, read, photos)
+    settings = {
+        **asdict(recipe),
+        "generator": digest,
+        "labels": labels_digest,
+        "photos": list(photos.names),
+        "pairs": list(pairs.art.names) if pairs else [],
+    }
+    limit = None if minutes is None else minutes * 60
+    if not run_training(
+        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
+    ):
+        say(f"stopped at {training.images} images; run again to go on", err=True)
+    notes = {"images": str(training.images), "generator": digest, "labels": labels_digest}
+    save_encoder(out / "e4e.safetensors", training.averaged, notes)
+    say(out / "e4e.safetensors")
