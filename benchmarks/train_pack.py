@@ -5,8 +5,9 @@
     python benchmarks/train_pack.py --device cpu --minutes 1 --out runs/try photos/aligned
 
 It measures how many images a second this machine trains, plans phases that fit, and calls the
-commands `sfhq train generator`, `e4e`, `pack` and `evaluate`, which it prints. Two thirds of the
-time go to the generator. What stops can be started again with the same words: each command resumes.
+commands `sfhq train generator`, `hybrid`, `pack` and `evaluate`, which it prints. The encoder reads
+its pictures after the time that was given; with `--encoder e4e` a third of the time goes to it.
+What stops can be started again with the same words: each command resumes.
 """
 
 from __future__ import annotations
@@ -75,9 +76,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--measure", type=float, default=3.0, help="seconds of each measurement")
     parser.add_argument("--from", dest="start", help="generator to go on from, of 128 pixels")
+    parser.add_argument("--encoder", choices=["hybrid", "e4e"], default="hybrid")
     parser.add_argument("--encoder-from", help="e4e to go on from")
     parser.add_argument("--input-size", default="256", help="pixels of the encoder's input")
-    parser.add_argument("--pairs", help="a rendered part with styles")
+    parser.add_argument("--pairs", action="append", default=[], help="a rendered part with styles")
     parser.add_argument("--code-dim", type=int, default=192)
     parser.add_argument("--count", type=int, default=240, help="samples to judge")
     options = parser.parse_args()
@@ -86,8 +88,9 @@ def main() -> None:
     if not path.is_file():
         found = speeds(options)
         seconds = options.minutes * 60
-        phases = plan(found, seconds * GENERATOR_SHARE, options.start is None)
-        left = seconds * (1 - GENERATOR_SHARE)
+        share = GENERATOR_SHARE if options.encoder == "e4e" else 1.0
+        phases = plan(found, seconds * share, options.start is None)
+        left = seconds * (1 - share)
         cost = RENDERED_FROM / found["e4e 256 px, latents"]
         cost += (1 - RENDERED_FROM) / found["e4e 256 px, rendered"]
         path.write_text(json.dumps({"phases": phases, "images": max(int(left / cost), 64)}))
@@ -101,7 +104,7 @@ def main() -> None:
         "--batch",
         options.batch,
     )
-    generator, encoder = options.out / "generator", options.out / "e4e"
+    generator, encoder = options.out / "generator", options.out / options.encoder
     began = time.monotonic()
     total = sum(planned["phases"].values())
     call(
@@ -110,13 +113,18 @@ def main() -> None:
         *("--adversarial-from", total // 20 if options.start else total // 4),
         *(("--from", options.start) if options.start else ()),
     )
-    call(
-        *("train", "e4e", *options.folders, "--out", encoder, *shared),
-        *("--generator", generator / "generator.safetensors", "--codes", generator / "codes.pt"),
-        *("--images", planned["images"], "--input-size", options.input_size),
-        *(("--from", options.encoder_from) if options.encoder_from else ()),
-        *(("--pairs", options.pairs) if options.pairs else ()),
-    )
+    weights, codes = generator / "generator.safetensors", generator / "codes.pt"
+    stands_on = ("--generator", weights, "--codes", codes)
+    people = [word for pairs in options.pairs for word in ("--pairs", pairs)]
+    if options.encoder == "hybrid":
+        words = ("--out", encoder, "--device", options.device, *stands_on, *people)
+        call("train", "hybrid", *options.folders, *words)
+    else:
+        call(
+            *("train", "e4e", *options.folders, "--out", encoder, *shared, *stands_on, *people),
+            *("--images", planned["images"], "--input-size", options.input_size),
+            *(("--from", options.encoder_from) if options.encoder_from else ()),
+        )
     print(f"{(time.monotonic() - began) / 60:.1f} minutes of training", flush=True)
     files = (
         "--generator",

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import reschedule_option
+from sfhq.commands.train import DEVICE, check_device, reschedule_option
 from sfhq.console import FOLDER, say
 
 
@@ -20,6 +20,7 @@ from sfhq.console import FOLDER, say
 @click.option(
     "--minutes", type=Finite(0, 100_000), help="Stop after this many minutes; run again to go on."
 )
+@DEVICE
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option(
     "--codes", type=FOLDER, help="codes.pt of the generator's run: the latents of its photos."
@@ -53,6 +54,7 @@ def train_hybrid(
     out: Path,
     seed: int,
     minutes: float | None,
+    device: str,
     generator: Path | None,
     codes: Path | None,
     labels: Path | None,
@@ -83,6 +85,7 @@ def train_hybrid(
     from sfhq.training.run import run_training
     from sfhq.weights.checkpoints import load_generator
 
+    check_device(device)
     network, digest = load_generator(generator)
     reader, labels_digest = stages.network("label reader")(labels)
     axes = len(used_axes(network)[1])
@@ -105,6 +108,7 @@ def train_hybrid(
         out / "read",
         f"{digest} {labels_digest}",
         lambda line: say(line, err=True),
+        device,
     )
     training = HybridTraining(recipe, encoder, network, read, photos)
     settings = {

@@ -6,8 +6,8 @@ numbers about the whole face, and the picture reduced to a few pixels, which has
 through a small network to coordinates in the space of w before the mapping's last activation. So
 the result lies where the mapping's own latents lie.
 
-The label network is never trained here. An image is read alone, so that a batch does not change
-its bits.
+The label network is never trained here. On a CPU an image is read alone, so that a batch does not
+change its bits.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ class HybridEncoder(nn.Module):
                 align_corners=None if smaller else False,
             )
         last = torch.channels_last
-        rows = [self.stem.read(i[None].contiguous(memory_format=last)).float() for i in images]
+        lots = [images] if images.is_cuda else images.split(1)
+        rows = [self.stem.read(lot.contiguous(memory_format=last)).float() for lot in lots]
         small = F.adaptive_avg_pool2d(images.float(), self.config.reduced)
         return torch.cat([torch.cat(rows), small.flatten(1)], 1)
 

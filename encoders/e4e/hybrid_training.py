@@ -89,6 +89,7 @@ def read_all(
     folder: Path,
     digests: str,
     say: Say,
+    device: str = "cpu",
 ) -> Read:
     """Read all pictures that a run learns from; what a folder holds is not read again.
 
@@ -102,7 +103,11 @@ def read_all(
         folder: where numbers are kept.
         digests: of generator and label network; numbers of others are read anew.
         say: takes lines of progress.
+        device: where pictures are read; the networks are on the CPU afterwards.
     """
+    place = torch.device(device)
+    encoder.to(place)
+    generator.to(place)
 
     def kept(name: str, key: str, count: int, make: Callable[[int], Tensor]) -> Tensor:
         path = folder / f"{name}.npz"
@@ -118,7 +123,7 @@ def read_all(
                 ) from None
         rows = []
         for start in range(0, count, 8):
-            rows.append(make(start))
+            rows.append(encoder.numbers(make(start).to(place)).cpu())
             if start % CHUNK == 0:
                 say(f"{name}: {start} of {count} read")
         found = torch.cat(rows) if rows else torch.zeros(0, len(encoder.centre))
@@ -130,11 +135,12 @@ def read_all(
 
     rng = torch.Generator().manual_seed(recipe.seed)
     z = torch.randn(recipe.drawn, generator.config.z_dim, generator=rng)
-    w = torch.cat([generator.mapping(c) for c in z.split(512)])
+    w = torch.cat([generator.mapping(c.to(place)).cpu() for c in z.split(512)])
 
     def drawn(start: int) -> Tensor:
-        images = generator.synthesis(generator.broadcast(w[start : start + 8]))
-        return encoder.numbers(images.float().clamp(-1, 1))
+        latents = generator.broadcast(w[start : start + 8].to(place))
+        images: Tensor = generator.synthesis(latents)
+        return images.float().clamp(-1, 1)
 
     n = len(photos) if codes is not None else 0
 
@@ -142,21 +148,20 @@ def read_all(
         at = torch.arange(start, min(start + 8, 4 * n))
         images = photos.batch(at % max(n, 1), (at // max(n, 1)) % 2 == 1)
         painted = paint_randomly(images, torch.Generator().manual_seed(start), 1.0)
-        return encoder.numbers(torch.where((at >= 2 * n)[:, None, None, None], painted, images))
+        return torch.where((at >= 2 * n)[:, None, None, None], painted, images)
 
     def people(truth: bool) -> Callable[[int], Tensor]:
         def make(start: int) -> Tensor:
             assert pairs is not None
             at = torch.arange(start, min(start + 8, 2 * len(pairs)))
-            both = pairs.batch(at % len(pairs), at >= len(pairs))
-            return encoder.numbers(both[int(truth)])
+            return pairs.batch(at % len(pairs), at >= len(pairs))[int(truth)]
 
         return make
 
     count = 2 * len(pairs) if pairs is not None else 0
     names = " ".join(pairs.art.names) if pairs is not None else ""
     seed = str(recipe.seed)
-    return Read(
+    read = Read(
         drawn=kept("drawn", seed, recipe.drawn, drawn),
         drawn_w=w.clone(),
         photos=kept("photos", " ".join(photos.names), 4 * n, seen),
@@ -164,6 +169,9 @@ def read_all(
         art=kept("art", names, count, people(truth=False)),
         truth=kept("truth", names, count, people(truth=True)),
     )
+    encoder.cpu()
+    generator.cpu()
+    return read
 
 
 class HybridTraining:
