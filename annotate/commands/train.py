@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sfhq.commands.train import batch_option, reschedule_option, run_of_training
+from sfhq.commands.train import batch_option, reschedule_option, run_of_training, run_on
 from sfhq.console import FOLDER, say
 from sfhq.networks.names import ADDED
 
@@ -85,7 +85,6 @@ def train_labels(
     from sfhq.networks.backbone import pretrained_state
     from sfhq.networks.labels import LabelNetwork
     from sfhq.training.generator.training import check_precision
-    from sfhq.training.run import run_training
 
     torch.set_flush_denormal(True)
     check_precision(precision, "cpu")
@@ -104,11 +103,7 @@ def train_labels(
     network.backbone.load_state_dict(pretrained_state(network.backbone))
     training = LabelTraining(recipe, network, used)
     settings = asdict(recipe)  # not the data: a resumed run may have more heads
-    limit = None if minutes is None else minutes * 60
-    if not run_training(
-        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
-    ):
-        tell(f"stopped at {training.images} pictures; run again to go on")
+    if not run_on(training, out, settings, minutes, may_change):
         return
     finished = training.averaged.fold()
     tuned = samples.select(part_of(name) == "calibration" for name in samples.names)

@@ -6,20 +6,13 @@ from pathlib import Path
 
 import click
 
-from sfhq.commands.numbers import Finite
-from sfhq.commands.train import DEVICE, check_device, reschedule_option
+from sfhq.commands.train import DEVICE, check_device, of_a_run, reschedule_option, run_on
 from sfhq.console import FOLDER, say
 
 
 @click.command("hybrid")
 @click.argument("folders", type=FOLDER, nargs=-1, required=True)
-@click.option(
-    "--out", type=FOLDER, required=True, help="Folder for weights, state, log and sample grids."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--minutes", type=Finite(0, 100_000), help="Stop after this many minutes; run again to go on."
-)
+@of_a_run
 @DEVICE
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option(
@@ -82,7 +75,6 @@ def train_hybrid(
     from sfhq import stages
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
-    from sfhq.training.run import run_training
     from sfhq.weights.checkpoints import load_generator
 
     check_device(device)
@@ -118,11 +110,7 @@ def train_hybrid(
         "photos": list(photos.names),
         "pairs": list(pairs.art.names) if pairs else [],
     }
-    limit = None if minutes is None else minutes * 60
-    if not run_training(
-        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
-    ):
-        say(f"stopped at {training.images} images; run again to go on", err=True)
+    run_on(training, out, settings, minutes, may_change)
     notes = {"images": str(training.images), "generator": digest, "labels": labels_digest}
     save_encoder(out / "e4e.safetensors", training.averaged, notes)
     say(out / "e4e.safetensors")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import check_device, reschedule_option, train_options
+from sfhq.commands.train import check_device, reschedule_option, run_on, train_options
 from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
@@ -97,7 +97,6 @@ def train_e4e(
     from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import load_pairs
     from sfhq.training.photos import load_photos
-    from sfhq.training.run import run_training
     from sfhq.weights.checkpoints import load_generator
 
     torch.set_flush_denormal(True)
@@ -128,11 +127,7 @@ def train_e4e(
         "photos": list(photos.names),
         "pairs": list(pairs.art.names) if pairs else [],
     }
-    limit = None if minutes is None else minutes * 60
-    if not run_training(
-        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
-    ):
-        click.echo(f"stopped at {training.images} images; run again to go on", err=True)
+    run_on(training, out, settings, minutes, may_change)
     notes = {"images": str(training.images), "generator": digest}
     save_e4e(out / "e4e.safetensors", training.averaged, notes)
     say(out / "e4e.safetensors")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sfhq.commands.numbers import SEED, Finite
 from sfhq.console import FOLDER, Command, options, say
 from sfhq.errors import UsageError
+
+if TYPE_CHECKING:
+    from sfhq.training.run import Training
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,25 +23,31 @@ def train() -> None:
     """Train a generator and its encoder, and measure how good they are."""
 
 
+# What every training takes.
+of_a_run = options(
+    click.option(
+        "--out",
+        type=FOLDER,
+        required=True,
+        help="Folder of the run; an earlier run in it is resumed.",
+    ),
+    click.option("--seed", type=SEED, default=0, show_default=True),
+    click.option(
+        "--minutes",
+        type=Finite(0, min_open=True),
+        help="Stop after this many minutes; run again to go on.",
+    ),
+)
+
+
 def run_of(*precisions: str) -> Callable[[F], F]:
-    """What every training takes.
+    """What a training takes that can compute in several number formats.
 
     Args:
-        precisions: number formats that it can compute in, the default first.
+        precisions: their names, the default first.
     """
     return options(
-        click.option(
-            "--out",
-            type=FOLDER,
-            required=True,
-            help="Folder of the run; an earlier run in it is resumed.",
-        ),
-        click.option("--seed", type=SEED, default=0, show_default=True),
-        click.option(
-            "--minutes",
-            type=Finite(0, min_open=True),
-            help="Stop after this many minutes; run again to go on.",
-        ),
+        of_a_run,
         click.option(
             "--precision",
             type=click.Choice(precisions),
@@ -85,6 +94,33 @@ def reschedule_option(*settings: str) -> Callable[[F], F]:
         callback=lambda _context, _option, given: frozenset(settings if given else ()),
         help=f"Go on with the run in OUT with other {named} than it had.",
     )
+
+
+def run_on(
+    training: Training,
+    out: Path,
+    settings: dict[str, Any],
+    minutes: float | None,
+    may_change: frozenset[str],
+) -> bool:
+    """Run a training, or go on with it; says so where --minutes ended it.
+
+    Args:
+        training, out, settings, may_change: see `sfhq.training.run.run_training`.
+        minutes: its limit; None for none.
+
+    Returns:
+        Whether it has ended.
+    """
+    from sfhq.training.run import run_training
+
+    limit = None if minutes is None else minutes * 60
+    ended = run_training(
+        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
+    )
+    if not ended:
+        say(f"stopped at {training.images} images; run again to go on", err=True)
+    return ended
 
 
 # What trainings on photos take.
@@ -199,7 +235,6 @@ def train_generator(
         parse_phases,
     )
     from sfhq.training.photos import load_photos
-    from sfhq.training.run import run_training
     from sfhq.training.state import INDEX
     from sfhq.weights.checkpoints import load_generator, save_generator
     from stylegan2_ops.generator import GeneratorConfig
@@ -233,12 +268,7 @@ def train_generator(
         first = None  # the state has what would be estimated from it
     training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device, first)
     settings = {**asdict(recipe), "from": digest, "photos": list(photos.names)}
-    limit = None if minutes is None else minutes * 60
-    ended = run_training(
-        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
-    )
-    if not ended:
-        click.echo(f"stopped at {training.images} images; run again to go on", err=True)
+    run_on(training, out, settings, minutes, may_change)
     codes = {"codes": training.latents(), "names": list(photos.names)}
     torch.save(codes, out / "codes.pt")
     notes = {"images": str(training.images)}

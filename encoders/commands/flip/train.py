@@ -11,7 +11,14 @@ import click
 from encoders.commands.flip.group import SOURCES
 from encoders.commands.flip.start import joined, started_on_files, started_on_stem
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import DEVICE, batch_option, check_device, reschedule_option, run_of
+from sfhq.commands.train import (
+    DEVICE,
+    batch_option,
+    check_device,
+    reschedule_option,
+    run_of,
+    run_on,
+)
 from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
@@ -185,7 +192,6 @@ def flip_train(
     from encoders.flip.recipe import USUAL, FlipRecipe
     from encoders.flip.tokens import load_tokens, vocabulary_of
     from encoders.flip.training import FlipTraining, follow_training
-    from sfhq.training.run import run_training
     from sfhq.training.state import load_state
     from sfhq.weights.checkpoints import file_digest
 
@@ -258,14 +264,9 @@ def flip_train(
             if path is not None
         },
     }
-    limit = None if minutes is None else minutes * 60
-    ended = run_training(
-        training, out, settings, limit_seconds=limit, may_change=may_change, say=click.echo
-    )
+    run_on(training, out, settings, minutes, may_change)
     processes.goes_on(False, training.device)
     processes.leave()
-    if not ended:
-        say(f"stopped at {training.images} images; run again to go on", err=True)
     for row in training.validations:
         click.echo(json.dumps({"validation": row}))
     notes = {"images": str(training.images), "vocabulary": tokens.to_text()}
