@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -155,3 +156,59 @@ def forwarding(target: int) -> Iterator[int]:
         finally:
             stop.set()
             thread.join(60)
+
+
+HOSTS = ("own", "localhost", "forwarded", "evil.example", "127.0.0.1.evil.example", "[::2]", "")
+ORIGINS = (None, "own", "host", "http://evil.example", "null", "https://127.0.0.1")
+SITES = (None, "same-origin", "none", "cross-site", "same-site")
+
+
+def ask_as_others(
+    client: Client, ways: Sequence[tuple[str, str]], given: object, own: tuple[int, ...]
+) -> None:
+    """Ask as all kinds of pages would: only our own page, with its token, is answered.
+
+    Args:
+        client: of the server.
+        ways: methods and paths.
+        given: body of a POST.
+        own: what our own page gets.
+    """
+    address = f"127.0.0.1:{client.port}"
+    hosts = {
+        "own": address,
+        "localhost": f"localhost:{client.port}",
+        "forwarded": "localhost:4711",
+    }
+    tried = wrong = 0
+    for (method, path), host, origin, site, key in itertools.product(
+        ways, HOSTS, ORIGINS, SITES, (True, False)
+    ):
+        headers = {"Host": hosts.get(host, host)}
+        if origin is not None:
+            named = {"own": f"http://{address}", "host": f"http://{headers['Host']}"}
+            headers["Origin"] = named.get(origin, origin)
+        if site is not None:
+            headers["Sec-Fetch-Site"] = site
+        if key:
+            headers |= client.key()
+        body = None
+        if method == "POST":
+            headers["Content-Type"] = "application/json"
+            body = given
+        status, _, _ = client.ask(method, path, body, headers, plain=True)
+        allowed = (
+            host in hosts
+            and headers.get("Origin") in (None, f"http://{headers['Host']}")
+            and site in (None, "same-origin", "none")
+            and key
+            and (method == "GET" or origin is not None or site is not None)
+        )
+        tried += 1
+        if allowed:
+            wrong += status not in own
+        else:
+            wrong += status not in (400, 401, 403)
+            wrong += status == 400 and host != ""
+    assert tried >= 1000
+    assert wrong == 0

@@ -18,7 +18,7 @@ from sfhq.parts.lineage import about_stages, faces_stage, require_found
 from sfhq.parts.part import Part
 from sfhq.parts.photos import PHOTO_FOLDERS
 from sfhq.parts.records import Array, FaceRecord, record_schema
-from sfhq.parts.table import about_types
+from sfhq.parts.table import joint_types
 
 # Long columns that the grid, the facets and conditions do without; a face's details have them all.
 LEFT_OUT = (
@@ -82,7 +82,11 @@ class Collection:
     def _load(self) -> None:
         import pyarrow as pa
 
-        types = {k: v for k, v in _types(self.parts).items() if k not in LEFT_OUT}
+        types = {
+            k: v
+            for k, v in joint_types(self.parts, "explore them one at a time").items()
+            if k not in LEFT_OUT
+        }
         fields = [f for f in record_schema() if f.name not in LEFT_OUT]
         extra = {"alive": pa.bool_(), "shard": pa.int64(), "part": pa.string(), "i": pa.int32()}
         schema = pa.schema([*fields, *(pa.field(k, v) for k, v in {**extra, **types}.items())])
@@ -265,19 +269,6 @@ def _names(parts: Sequence[Part]) -> tuple[str, ...]:
             name = f"{part.name}-{number}"
         names.append(name)
     return tuple(names)
-
-
-def _types(parts: Sequence[Part]) -> dict[str, Any]:
-    """Column -> Arrow type of what stages say about the faces of all parts."""
-    types: dict[str, Any] = {}
-    for part in parts:
-        for name, kind in about_types(part).items():
-            if types.setdefault(name, kind) != kind:
-                raise UsageError(
-                    f"{part.root}: its column {name} holds {kind}, that of another part "
-                    f"{types[name]}; explore them one at a time"
-                )
-    return types
 
 
 def _stamp(part: Part) -> Mapping[Path, tuple[int, int]]:

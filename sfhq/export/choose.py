@@ -18,7 +18,7 @@ from sfhq.parts.lineage import faces_stage, provider
 from sfhq.parts.part import Part
 from sfhq.parts.photos import photo_digest
 from sfhq.parts.records import FaceRecord, Json
-from sfhq.parts.table import about_types
+from sfhq.parts.table import joint_types
 
 SAME = {"clip": 0.92, "dlib-face": 0.985}  # cosines above which photos are one face (docs/dedup.md)
 LARGE = 0.2  # share of the photos; a group above it is worth a word
@@ -191,7 +191,7 @@ def choose(parts: Sequence[Part], name: str, *, shares: Shares, rejected: bool =
         left_out,
         vectors.used(parts),
         max(counted.values()) / sum(counted.values()),
-        _types(parts),
+        joint_types(parts, "run the stage that writes it again there, or export it alone"),
         frozenset(stated),
     )
 
@@ -239,19 +239,6 @@ def _encoder(part: Part) -> str:
         return ""
     settings = part.stage_info("embed").get("settings")
     return str(settings.get("encoder", "")) if isinstance(settings, dict) else ""
-
-
-def _types(parts: Sequence[Part]) -> dict[str, Any]:
-    """Column -> Arrow type of what stages say in any of the parts."""
-    found: dict[str, Any] = {}
-    for part in parts:
-        for name, kind in about_types(part).items():
-            if found.setdefault(name, kind) != kind:
-                raise UsageError(
-                    f"{part.root}: its column {name} holds {kind}, in other parts {found[name]}; "
-                    f"run the stage that writes it again there, or export it alone"
-                )
-    return found
 
 
 def _public(settings: Mapping[str, Json]) -> dict[str, Json]:

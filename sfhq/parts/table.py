@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +45,27 @@ def part_table(part: Part) -> Any:
         for shard in part.shards(faces)
     ]
     return pa.Table.from_batches(batches, schema)
+
+
+def joint_types(parts: Sequence[Part], advice: str) -> dict[str, Any]:
+    """Column -> Arrow type of what stages say about the faces of all parts.
+
+    Args:
+        parts: in any order.
+        advice: what to do where they do not agree, for the message.
+
+    Raises:
+        UsageError: two parts have a column of one name and different types.
+    """
+    found: dict[str, Any] = {}
+    for part in parts:
+        for name, kind in about_types(part).items():
+            if found.setdefault(name, kind) != kind:
+                raise UsageError(
+                    f"{part.root}: its column {name} holds {kind}, that of another part "
+                    f"{found[name]}; {advice}"
+                )
+    return found
 
 
 def about_types(part: Part) -> dict[str, Any]:
