@@ -71,3 +71,19 @@ def nodes() -> Iterator[None]:
     signal.signal(signal.SIGTERM, handler)  # Ray puts its own in place
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser without a page; tests that ask for it skip where there is none."""
+    from browsing import launched
+
+    yield from launched()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Any]:
+    """Opens the page of `sfhq curate` as a person, see `browsing.opened_pages`."""
+    from browsing import opened_pages
+
+    yield from opened_pages(browser)
