@@ -58,6 +58,25 @@ def test_it_says_one_more_attribute_and_the_rest_to_the_bit(tmp_path: Path) -> N
     np.testing.assert_allclose(found, said[:20], atol=1e-4)
 
 
+def test_a_headscarf_is_no_hat_that_is_mended_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels of a hat stay where the network sees a headscarf, though it sees no hat."""
+    asked: list[float] = []
+
+    def watched(planes: torch.Tensor, worn: float, eye: float) -> torch.Tensor:
+        asked.append(worn)
+        return planes
+
+    monkeypatch.setattr("annotate.network.reader.mended", watched)
+    reader, known = tiny_reader(), known_of()
+    taught, said = teach_added(reader, NAME, known)
+    plain, scarf = int(said.argmin()), int(said.argmax())
+    assert said[plain] < 0.5 < said[scarf]
+    for i in (plain, scarf):
+        taught.read(known.crops[i : i + 1])
+        reader.read(known.crops[i : i + 1])
+    assert asked[0] == asked[1] and asked[2] == 1.0 > asked[3]
+
+
 def test_photos_count_as_much_as_rendered_heads_do() -> None:
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(410, 2))

@@ -42,7 +42,7 @@ def mended(planes: Tensor, worn: float, eye: float) -> Tensor:
 
     Args:
         planes: (19, S, S) probabilities that sum to 1.
-        worn: the network's own probability of a hat, before calibration.
+        worn: the network's own probability of a hat, before calibration; 1 for a headscarf.
         eye: distance of the outer eye corners in pixels.
 
     Returns:

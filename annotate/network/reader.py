@@ -172,6 +172,8 @@ class LabelReader:
         worn = float(raw[0, ATTRIBUTES.index("Wearing_Hat")].sigmoid())
         logits = raw * found.scale + found.bias
         logits[:, [ATTRIBUTES.index(name) for name in UNTAUGHT]] = 0.0
+        if float(logits[0, ATTRIBUTES.index("Headscarf")]) > 0:
+            worn = 1.0  # a headscarf has the class of hats
         balanced = (found.spread + found.spread[swapped]) / 2
         parsing = _mean(
             plain.classes.softmax(1), other.classes.softmax(1).flip(3)[:, self._classes]

@@ -19,7 +19,7 @@ TRAINED_ON = {
     ),
     "sfhq's embedded e4e": "the same photos as the embedded generator",
     "sfhq's label network": (
-        "1,824 rendered heads (CC0-1.0) and 2,264 photos of people who do not exist (MIT); "
+        "2,424 rendered heads (CC0-1.0) and 2,264 photos of people who do not exist (MIT); "
         "MediaPipe's networks (Apache-2.0) were its teachers"
     ),
     "sfhq's FLIP": (
