@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from sfhq.errors import UsageError
 from sfhq.parts.folders import SYNTHETIC_FOLDER
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
@@ -117,14 +116,6 @@ class Resemble(Stage[ResembleSettings]):
     def settings(self) -> dict[str, Json]:
         """The network and how many candidates stay."""
         return {"digest": self.digest, "keep": self.keep, "revision": REVISION}
-
-    def check(self, part: Part) -> None:
-        """Refuse a part whose photos were not made from art."""
-        if "synthesize" not in part.stages():
-            raise UsageError(
-                f"{part.root}: has no candidates to compare with art; make some: "
-                f"sfhq synthesize {part.root}"
-            )
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Compare every candidate with the crop of its parent."""

@@ -246,12 +246,12 @@ def test_damaged_codes_are_named(tmp_path: Path, saved: Any) -> None:
     else:
         torch.save(saved, path)
     with pytest.raises(IntegrityError, match=r"codes\.pt"):
-        load_codes(path, ("a",))
+        load_codes(path, ("a",), 4)
 
 
 def test_codes_of_other_photos_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "codes.pt"
     torch.save({"names": ["a"], "codes": torch.ones(2, 4)}, path)
-    assert load_codes(path, ("a",)).shape == (2, 4)
+    assert load_codes(path, ("a",), 4).shape == (2, 4)
     with pytest.raises(UsageError, match="codes of other photos"):
-        load_codes(path, ("b",))
+        load_codes(path, ("b",), 4)

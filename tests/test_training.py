@@ -390,6 +390,12 @@ class TestGeneratorTraining:
         held = folder_lock(tmp_path / "run")
         with held, pytest.raises(SfhqError, match="another sfhq run is writing here"):
             run_training(again, tmp_path / "run", settings)
+        kept = (tmp_path / "run" / "settings.json").read_text()
+        for junk in ("[1]", "{"):
+            (tmp_path / "run" / "settings.json").write_text(junk)
+            with pytest.raises(IntegrityError, match=r"settings\.json: cannot be read"):
+                run_training(again, tmp_path / "run", settings)
+        (tmp_path / "run" / "settings.json").write_text(kept)
         (tmp_path / "run" / "state.json").write_bytes(b"junk")
         with pytest.raises(IntegrityError, match="cannot be resumed"):
             run_training(again, tmp_path / "run", settings)
@@ -545,8 +551,10 @@ class TestE4eTraining:
 
     def test_codes_of_other_photos_are_refused(self, tmp_path: Path) -> None:
         torch.save({"codes": torch.zeros(4, 8), "names": ["a", "b"]}, tmp_path / "codes.pt")
-        assert load_codes(tmp_path / "codes.pt", ("a", "b")).shape == (4, 8)
+        assert load_codes(tmp_path / "codes.pt", ("a", "b"), 8).shape == (4, 8)
         with pytest.raises(UsageError, match="other photos"):
-            load_codes(tmp_path / "codes.pt", ("a", "c"))
+            load_codes(tmp_path / "codes.pt", ("a", "c"), 8)
         with pytest.raises(UsageError, match="no such file"):
-            load_codes(tmp_path / "none.pt", ("a",))
+            load_codes(tmp_path / "none.pt", ("a",), 8)
+        with pytest.raises(UsageError, match="codes of length 8, but the generator's w has 16"):
+            load_codes(tmp_path / "codes.pt", ("a", "b"), 16)

@@ -122,7 +122,7 @@ def train_labels(
 
 
 @click.command("attribute")
-@click.argument("name", type=click.Choice(ADDED))
+@click.argument("name", type=click.Choice(ADDED), metavar="NAME")
 @click.argument("heads", type=FOLDER, nargs=-1)
 @click.option(
     "--photos", type=FOLDER, multiple=True, help="Folder of aligned photos; may be repeated."
@@ -146,10 +146,10 @@ def train_attribute(
     weights: Path | None,
     out: Path,
 ) -> None:
-    """Teach a label network the attribute NAME on HEADS, parts of sfhq render, and on photos.
+    """Teach a label network the attribute NAME, Headscarf, on HEADS of sfhq render and on photos.
 
-    All else that the network says stays to the bit; it takes seconds, beyond reading the pictures.
-    A tenth of all names is not learned from: what is found on them is printed.
+    All else that the network says stays to the bit, except that a map keeps its hat where a
+    headscarf is seen. A tenth of all names is not learned from: what is found on them is printed.
 
     \b
     Example:

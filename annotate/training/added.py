@@ -144,7 +144,7 @@ def fit_added(
 
 
 def teach_added(reader: LabelReader, name: str, known: Known) -> tuple[LabelReader, Floats]:
-    """A reader that says one more attribute; all else that it says stays to the bit.
+    """A reader that says one more attribute; the numbers of its network stay to the bit.
 
     A tenth of the names is not learned from and another tenth calibrates, by `part_of`. Where
     enough photos are known, they calibrate, each by a model that has not seen it.

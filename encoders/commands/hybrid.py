@@ -58,8 +58,8 @@ def train_hybrid(
 ) -> None:
     """Train an encoder on what the label network reads of FOLDERS; writes OUT/e4e.safetensors.
 
-    It takes minutes, most of them to read the pictures once, and keeps a person in art better than
-    an e4e of the same generator does. All layers get one w; it is used wherever an e4e is.
+    Most of the time goes to reading each picture once. Rendered people teach it to see a person
+    through the style of a picture. All layers get one w; it is used wherever an e4e is.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def train_hybrid(
     encoder.stem.load_state_dict(reader.network.state_dict())
     photos, held_out = load_photos(folders, stem.size).split()
     say(f"{len(photos)} photos, {len(held_out)} held out", err=True)
-    known = load_codes(codes, photos.names) if codes else None
+    known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
     pairs = joined_pairs([load_pairs(p, stem.size) for p in people]) if people else None
     recipe = HybridRecipe(images=images, drawn=drawn, seed=seed)
     read = read_all(

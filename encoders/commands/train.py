@@ -114,7 +114,7 @@ def train_e4e(
     recipe = E4eRecipe(config, images=images, batch=batch, seed=seed, precision=precision)
     photos, held_out = load_photos(folders, network.config.resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
-    known = load_codes(codes, photos.names) if codes else None
+    known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
     first, first_digest = load_e4e(start) if start else (None, "")
     pairs = load_pairs(people, network.config.resolution) if people else None
     training = E4eTraining(

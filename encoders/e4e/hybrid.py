@@ -21,12 +21,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sfhq.networks.labels import LabelConfig, LabelNetwork
-from sfhq.synthesis.latents import activate, unactivate
+from sfhq.synthesis.latents import LatentPrior, activate, unactivate
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 
-SAMPLES = 8192  # draws of the mapping that its axes are measured on
-UNUSED = 1e-4  # of the mean variance: axes with less are not used by the mapping
 CLAMP = 6.0  # standard deviations beyond which a number says no more
 DROPPED = (0.2, 0.2, 0.1)  # shares of numbers that a step of the training does not see
 
@@ -166,20 +164,14 @@ class PreparedHybrid:
         return out
 
 
-@torch.no_grad()
 def used_axes(generator: Generator) -> tuple[Tensor, Tensor]:
     """The mean (w_dim,) of w before its last activation, and the axes (K, w_dim) that it uses.
 
-    The axes are the principal ones of seeded draws, most used first, scaled by their deviation.
+    They are those of `LatentPrior`, most used first, scaled by their deviation.
     """
-    rng = torch.Generator().manual_seed(0)
-    z = torch.randn(SAMPLES, generator.config.z_dim, generator=rng)
-    x = torch.cat([unactivate(generator.mapping(c)) for c in z.split(1024)]).double()
-    mean = x.mean(0)
-    values, axes = torch.linalg.eigh((x - mean).t() @ (x - mean) / len(x))
-    used = values > UNUSED * values.clamp(min=0).mean()
-    axes, values = axes[:, used].flip(1), values[used].flip(0)
-    return mean.float(), (axes * values.sqrt()).t().float().contiguous()
+    prior = LatentPrior.of(generator)
+    scaled = prior.axes[prior.used] * prior.scale[prior.used, None]
+    return prior.mean, scaled.flip(0).contiguous()
 
 
 def coordinates_of(w: Tensor, mean: Tensor, axes: Tensor) -> Tensor:

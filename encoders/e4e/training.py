@@ -75,15 +75,16 @@ class E4eRecipe:
     precision: str = "fp32"
 
 
-def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
+def load_codes(path: Path, names: tuple[str, ...], w_dim: int) -> Tensor:
     """The latents of N photos and their mirror images from a generator's training, (2N, w_dim).
 
     Args:
         path: `codes.pt` of the generator's run.
         names: file names of the photos, in order.
+        w_dim: length of the generator's w.
 
     Raises:
-        UsageError: the file is missing, or has codes of other photos.
+        UsageError: the file is missing, or has codes of other photos or of another length.
         IntegrityError: the file is damaged.
     """
     if not path.is_file():
@@ -108,6 +109,11 @@ def load_codes(path: Path, names: tuple[str, ...]) -> Tensor:
         raise IntegrityError(
             f"{path}: {len(codes)} codes of {len(names)} photos and their mirror images; wanted "
             f"{2 * len(names)}"
+        )
+    if codes.shape[1] != w_dim:
+        raise UsageError(
+            f"{path}: codes of length {codes.shape[1]}, but the generator's w has {w_dim}; give "
+            "codes.pt of this generator's run"
         )
     return codes
 

@@ -29,6 +29,7 @@ class LatentPrior:
         scale: (w_dim,), standard deviation along each axis, least used first. An axis that the
             mapping never uses has no deviation to measure by; it is given the mean of the others.
         rank: how many axes the mapping uses, those thinner than the floor counted in part.
+        used: (w_dim,) bool, the axes that it uses.
 
     Source: Zhu et al. 2020, "Improved StyleGAN Embedding: Where are the Good Latents?".
     """
@@ -37,6 +38,7 @@ class LatentPrior:
     axes: Tensor
     scale: Tensor
     rank: float
+    used: Tensor
 
     @classmethod
     def of(cls, generator: Generator, samples: int = PRIOR_SAMPLES) -> LatentPrior:
@@ -53,7 +55,8 @@ class LatentPrior:
             scale = values.clamp(min=mean_variance * VARIANCE_FLOOR).sqrt()
             scale[~used] = values[used].mean().sqrt()
             rank = float((values.clamp(min=0) / scale.square()).sum())
-        return cls(mean.float().clone(), axes.t().float().clone(), scale.float().clone(), rank)
+        mean, axes, scale = mean.float().clone(), axes.t().float().clone(), scale.float().clone()
+        return cls(mean, axes, scale, rank, used.clone())
 
     def whiten(self, w: Tensor) -> Tensor:
         """(..., w_dim) latents in units of standard deviations."""

@@ -148,8 +148,13 @@ def _claim(out: Path, settings: dict[str, Json], may_change: frozenset[str]) -> 
     path = out / "settings.json"
     before: list[Json] = []
     if path.is_file():
-        found = json.loads(path.read_text())
-        before = found.pop("before", [])
+        try:
+            found = dict(json.loads(path.read_text()))
+            before = list(found.pop("before", []))
+        except (ValueError, TypeError) as error:
+            raise IntegrityError(
+                f"{path}: cannot be read ({type(error).__name__}); give another --out"
+            ) from None
         wanted = json.loads(canonical_json(settings))
         if found == wanted:
             return
