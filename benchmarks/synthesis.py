@@ -3,6 +3,7 @@
     python benchmarks/synthesis.py --resolution 1024
     python benchmarks/synthesis.py --resolution 1024 --peer ../stylegan2-ada-pytorch
     python benchmarks/synthesis.py --kernels
+    python benchmarks/synthesis.py --device cuda --peer ../stylegan3
 
 With SFHQ_CPU=avx2 ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 in the environment, a CPU with
 AVX-512 plays one without.
@@ -24,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import synthesis_cuda
 import torch
 import torch.nn.functional as F
 from timing import Job, measure
@@ -225,8 +227,14 @@ def main() -> None:
     parser.add_argument(
         "--kernels", action="store_true", help="measure the other compiled kernels instead"
     )
+    parser.add_argument("--device", default="cpu", help="cuda measures a GPU instead")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.device != "cpu":
+        synthesis_cuda.run(
+            lively_generator(options.resolution), options.batches, options.runs, options.peer
+        )
+        return
     torch.set_num_threads(options.threads)
     kept = not options.default_malloc and keep_freed_memory()
     if options.kernels:

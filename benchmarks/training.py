@@ -59,18 +59,23 @@ def speed(step: Callable[[], dict[str, Tensor]], batch: int, seconds: float, dev
     return steps * batch / (time.perf_counter() - started)
 
 
+def sizes_of(options: argparse.Namespace, resolution: int) -> GeneratorConfig:
+    """The generator to measure, at a resolution."""
+    return GeneratorConfig(
+        resolution,
+        channel_base=options.channel_base,
+        channel_max=options.channel_max,
+        mapping_layers=1,
+    )
+
+
 def generators(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Name and speed of each phase of a generator's training."""
-    final = GeneratorConfig(
-        options.resolution, channel_base=options.channel_base, channel_max=256, mapping_layers=1
-    )
-    sizes = [r for r in final.resolutions if r >= 32]
+    sizes = [r for r in sizes_of(options, options.resolution).resolutions if r >= 32]
     photos = pictures(options.resolution)
     for name, start in (("photos alone", 10**9), ("adversarial", 0)):
         for size in sizes:
-            config = GeneratorConfig(
-                size, channel_base=options.channel_base, channel_max=256, mapping_layers=1
-            )
+            config = sizes_of(options, size)
             recipe = GeneratorRecipe(
                 config,
                 ((size, 10**9),),
@@ -86,9 +91,7 @@ def generators(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
 
 def encoders(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Name and speed of each part of an encoder's training."""
-    config = GeneratorConfig(
-        options.resolution, channel_base=options.channel_base, channel_max=256, mapping_layers=1
-    )
+    config = sizes_of(options, options.resolution)
     generator = Generator(config).eval().requires_grad_(False)
     sizes = E4eConfig(
         config.num_ws,
@@ -120,6 +123,7 @@ def main() -> None:
     )
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--channel-base", type=int, default=4096)
+    parser.add_argument("--channel-max", type=int, default=256)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each phase")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,6 +37,8 @@ from stylegan2_ops.upfirdn2d import upfirdn2d, upsample2d
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 CHUNK_PIXELS = 512 * 512  # a larger batch leaves the caches sooner and takes more memory
+CUDA_CHUNK_PIXELS = 8 * 1024 * 1024  # enough to fill a GPU; about 3 GB in float32
+GRAPHS = 4  # recorded batches that are kept
 SEPARABLE_TOLERANCE = 1e-6
 WINOGRAD_FROM = 32  # pixels per side; below it, reading the larger weights costs more than it saves
 
@@ -154,6 +156,15 @@ class _Step:
         )
 
 
+@dataclass
+class _Graph:
+    """A recorded batch on a GPU: its input, and what was recorded at the second batch."""
+
+    w_plus: Tensor
+    graph: torch.cuda.CUDAGraph | None = None
+    images: Tensor | None = None
+
+
 class PreparedSynthesis:
     """A synthesis network prepared for fast rendering; it ignores later changes of the network.
 
@@ -195,6 +206,7 @@ class PreparedSynthesis:
         self.winograd = winograd if self.native else False
         wants_triton = self.device.type == "cuda" and impl != "ref" and separable
         self.triton = wants_triton and triton_available(impl)
+        self.graphs: dict[tuple[Any, ...], _Graph] = {}
         self.const = blocks[0].const.detach().float()[None]
         self.layers: list[_Layer] = []
         self.colours: list[_Colours] = []
@@ -262,9 +274,33 @@ class PreparedSynthesis:
                 cost.
         """
         self.config.check_synthesis(w_plus, noise_mode, stop_at)
-        chunk = max(1, CHUNK_PIXELS // self.config.resolution**2)
+        pixels = CUDA_CHUNK_PIXELS if self.device.type == "cuda" else CHUNK_PIXELS
+        chunk = max(1, pixels // self.config.resolution**2)
         if len(w_plus) > chunk:
             return torch.cat([self(part, noise_mode, stop_at) for part in w_plus.split(chunk)])
+        if self.device.type == "cuda" and len(w_plus):
+            return self._replay(w_plus, noise_mode, stop_at)
+        return self._render(w_plus, noise_mode, stop_at)
+
+    def _replay(self, w_plus: Tensor, noise_mode: NoiseMode, stop_at: int | None) -> Tensor:
+        """The same as `_render`; from the second batch of a size on, one launch instead of 100."""
+        key = (len(w_plus), noise_mode, stop_at)
+        if key not in self.graphs:
+            if len(self.graphs) == GRAPHS:
+                del self.graphs[next(iter(self.graphs))]
+            self.graphs[key] = _Graph(torch.empty_like(w_plus, device=self.device).float())
+            return self._render(w_plus, noise_mode, stop_at)
+        found = self.graphs[key]
+        found.w_plus.copy_(w_plus)
+        if found.graph is None:
+            found.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(found.graph):
+                found.images = self._render(found.w_plus, noise_mode, stop_at)
+        found.graph.replay()
+        assert found.images is not None
+        return found.images.clone()
+
+    def _render(self, w_plus: Tensor, noise_mode: NoiseMode, stop_at: int | None) -> Tensor:
         ws = w_plus.to(self.device, torch.float32).unbind(dim=1)
         last = self.resolutions.index(stop_at or self.resolutions[-1])
         count = 2 * last + 1

@@ -1,9 +1,10 @@
-"""Sizes of results, checked in one place for every implementation of an operation."""
+"""Sizes and layouts, in one place for every implementation of an operation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -32,3 +33,8 @@ def filtered_size(
             f"{tuple(kernel.shape)}; wanted a larger x or more padding"
         )
     return height, width
+
+
+def channels_last(x: Tensor) -> bool:
+    """Whether the channels of (N, C, H, W) lie together in memory, and only so."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()

@@ -17,6 +17,7 @@ from torch import Tensor
 from stylegan2_ops import cpu
 from stylegan2_ops.bias_act import wants_kernel
 from stylegan2_ops.build import Impl
+from stylegan2_ops.shapes import channels_last
 
 RESAMPLE_TAPS = (1, 3, 3, 1)
 
@@ -67,7 +68,7 @@ def upfirdn2d(
         ValueError: no output pixel is left ("native" only; torch raises its own error for "ref").
     """
     n, c, h, w = x.shape
-    slower = impl == "auto" and up == down == 1 and not x.is_cuda and _channels_last(x)
+    slower = impl == "auto" and up == down == 1 and not x.is_cuda and channels_last(x)
     if not (kernel.requires_grad or slower) and wants_kernel(x, impl):
         result: Tensor = _UpFirDn2d.apply(x, kernel, up, down, tuple(padding), gain)
         return result
@@ -79,10 +80,6 @@ def upfirdn2d(
     weight = (kernel * gain).flip(0, 1).to(x.dtype)
     weight = weight[None, None].expand(c, 1, *kernel.shape)  # (C, 1, kh, kw)
     return F.conv2d(x, weight, stride=down, groups=c)
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:

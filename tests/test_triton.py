@@ -44,19 +44,24 @@ for dtype, limit in ((torch.float32, 2e-6), (torch.float64, 1e-6), (torch.bfloat
     kernel = torch.rand(4, 3)
     for up, down, pads in ((1, 1, (1, 1, 1, 1)), (2, 1, (2, 1, 2, 1)), (1, 2, (1, 1, 1, 1)),
                            (2, 2, (3, 0, -1, 4)), (3, 2, (0, 2, 1, 1))):
-        ours = filters.upfirdn2d(x, kernel, up, down, pads, 1.5)
-        close(ours, upfirdn2d(x, kernel, up, down, pads, 1.5, impl="ref"), limit)
+        for layout in (torch.contiguous_format, torch.channels_last):
+            each = x.contiguous(memory_format=layout)
+            ours = filters.upfirdn2d(each, kernel, up, down, pads, 1.5)
+            assert ours.is_contiguous(memory_format=layout)
+            close(ours, upfirdn2d(x, kernel, up, down, pads, 1.5, impl="ref"), limit)
 
 taps, demodulation = torch.rand(4), torch.rand(2, 16)
 bias, following, to_rgb = torch.randn(16), torch.randn(2, 16), torch.randn(2, 3, 16)
 for noise in (None, torch.randn(8, 8), torch.randn(2, 8, 8)):
-    x = torch.randn(2, 16, 9, 9).contiguous(memory_format=torch.channels_last)
-    for filtered in (True, False):
-        source = x if filtered else x[:, :, 1:, 1:].contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, 16, 9, 9)
+    for filtered, layout in ((True, torch.channels_last), (False, torch.channels_last),
+                             (True, torch.contiguous_format), (False, torch.contiguous_format)):
+        source = (x if filtered else x[:, :, 1:, 1:]).contiguous(memory_format=layout)
         rgb = None if filtered else to_rgb
         first = taps if filtered else None
         steps = Finish(demodulation, bias, noise, following, rgb, slope=0.2, gain=1.4, clamp=1.0)
         ours = finish_layer(source, steps, first)
+        assert ours[0].is_contiguous(memory_format=layout)
         kernel = torch.outer(taps, taps)
         y = source
         if filtered:
@@ -79,4 +84,4 @@ def test_triton_kernels_equal_the_reference() -> None:
         [sys.executable, "-c", CHECK], capture_output=True, text=True, env=environment, cwd=REPO
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) == 48
+    assert int(done.stdout) == 72

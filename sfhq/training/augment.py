@@ -43,14 +43,35 @@ class Augmentation:
         size = x.shape[-1]
         margin = max(1, round(size * MAX_SHIFT))
         padded = F.pad(x, (margin, margin, margin, margin), mode="reflect")
-        rows = []
-        for index, (dx, dy) in enumerate((self.shift * size).round().long().tolist()):
-            top, left = margin + dy, margin + dx
-            rows.append(padded[index, :, top : top + size, left : left + size])
-        return torch.stack(rows)
+        return cut(padded, margin + (self.shift * size).round().long(), size)
 
 
 MAX_SHIFT = 0.08
+
+
+def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
+    """A square of each image; differentiable.
+
+    Args:
+        images: (N, C, H, W).
+        corners: (N, 2) int64 on the CPU, left and top of each square.
+        size: height and width of the squares; they lie within the images.
+
+    Returns:
+        (N, C, size, size).
+    """
+    if images.device.type == "cpu":
+        places = corners.tolist()
+        rows = [images[i, :, y : y + size, x : x + size] for i, (x, y) in enumerate(places)]
+        return torch.stack(rows)
+    # A slice for each image would be a kernel for each; two gathers serve all of them.
+    along = torch.arange(size)
+    count, channels, _, width = images.shape
+    x, y = (
+        (corners[:, i : i + 1] + along).to(images.device, non_blocking=True) for i in (0, 1)
+    )  # (N, size)
+    tall = images.gather(2, y[:, None, :, None].expand(count, channels, size, width))
+    return tall.gather(3, x[:, None, None].expand(count, channels, size, size))
 
 
 def draw_augmentation(
@@ -107,13 +128,10 @@ class Views:
         )
         if side < 2 * self.size or not any(self.close[:count]):
             return whole
-        room = side - self.size
-        corners = (self.place[:count] * room).round().long().tolist()
-        views = [
-            images[i, :, y : y + self.size, x : x + self.size] if self.close[i] else whole[i]
-            for i, (x, y) in enumerate(corners)
-        ]
-        return torch.stack(views)
+        corners = (self.place[:count] * (side - self.size)).round().long()
+        chosen = torch.tensor(self.close[:count])
+        seen = chosen.to(images.device, non_blocking=True)[:, None, None, None]
+        return torch.where(seen, cut(images, corners, self.size), whole)
 
 
 def draw_views(count: int, size: int, share: float, generator: torch.Generator) -> Views:

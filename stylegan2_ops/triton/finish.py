@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from stylegan2_ops.finish import Finish
+from stylegan2_ops.shapes import channels_last
 
 BLOCK = 256
 
@@ -17,14 +18,20 @@ def _finish_kernel(
     x, taps, demodulation, noise, bias, following, y, features,
     count, channels, h, w, slope, gain, clamp,
     FILTER: tl.constexpr, NOISE: tl.constexpr, FOLLOWING: tl.constexpr, FEATURES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    LAST: tl.constexpr, LONG: tl.constexpr, BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    block = tl.program_id(0).to(tl.int64) if LONG else tl.program_id(0)
+    index = block * BLOCK + tl.arange(0, BLOCK)
     real = index < count
-    column = index % w
-    row = (index // w) % h
-    plane = index // (w * h)  # sample * channels + channel
-    channel = plane % channels
+    # An image is one channel of one sample, or one sample where the channels lie together.
+    inner = channels if LAST else 1
+    column = (index // inner) % w
+    row = (index // (inner * w)) % h
+    image = index // (inner * w * h)
+    channel = index % channels if LAST else image % channels
+    sample = image if LAST else image // channels
+    plane = sample * channels + channel
+    at_channel = channel if LAST else 0
     if FILTER:
         total = tl.zeros((BLOCK,), dtype=tl.float32)
         for i in tl.static_range(4):
@@ -34,7 +41,7 @@ def _finish_kernel(
             for j in tl.static_range(4):
                 source_x = column - 1 + j
                 good = good_y & (source_x >= 0) & (source_x < w + 1)
-                at = (plane * (h + 1) + source_y) * (w + 1) + source_x
+                at = ((image * (h + 1) + source_y) * (w + 1) + source_x) * inner + at_channel
                 v = tl.load(x + at, mask=real & good, other=0.0).to(tl.float32)
                 total += v * a * tl.load(taps + 3 - j)
     else:
@@ -44,7 +51,6 @@ def _finish_kernel(
     if NOISE == 1:
         total += tl.load(noise + row * w + column, mask=real, other=0.0)
     if NOISE == 2:
-        sample = plane // channels
         total += tl.load(noise + (sample * h + row) * w + column, mask=real, other=0.0)
     total = tl.where(total > 0, total, total * slope) * gain
     if clamp >= 0:
@@ -59,13 +65,15 @@ def _finish_kernel(
 def finish_layer(
     x: Tensor, finish: Finish, taps: Tensor | None = None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The same as `stylegan2_ops.cpu.finish_layer`, on NCHW tensors and never in place."""
+    """The same as `stylegan2_ops.cpu.finish_layer`, never in place, for NCHW or NHWC layout."""
     noise, following, to_rgb = finish.noise, finish.following, finish.to_rgb
-    x = x.contiguous()
+    last = channels_last(x)
+    x = x if last else x.contiguous()
     n, c = x.shape[:2]
     spare = 0 if taps is None else 1
     h, w = x.shape[2] - spare, x.shape[3] - spare
-    out = torch.empty((n, c, h, w), dtype=x.dtype, device=x.device)
+    layout = torch.channels_last if last else torch.contiguous_format
+    out = torch.empty((n, c, h, w), dtype=x.dtype, device=x.device, memory_format=layout)
     features = torch.empty_like(out) if to_rgb is not None else None
     _finish_kernel[(triton.cdiv(out.numel(), BLOCK),)](
         x,
@@ -87,9 +95,16 @@ def finish_layer(
         NOISE=0 if noise is None else noise.ndim - 1,
         FOLLOWING=following is not None,
         FEATURES=features is not None,
+        LAST=last,
+        LONG=x.numel() + BLOCK >= 2**31,
         BLOCK=BLOCK,
     )
     rgb = None
     if to_rgb is not None and features is not None:
-        rgb = (to_rgb.to(x.dtype) @ features.flatten(2)).float().unflatten(2, (h, w))
+        colours = to_rgb.to(x.dtype)
+        if last:
+            rows = features.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H * W, C)
+            rgb = (rows @ colours.transpose(1, 2)).float().unflatten(1, (h, w)).permute(0, 3, 1, 2)
+        else:
+            rgb = (colours @ features.flatten(2)).float().unflatten(2, (h, w))
     return (None if following is None else out), rgb
