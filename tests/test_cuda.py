@@ -46,7 +46,6 @@ RESAMPLINGS = (
 def exact_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """No TF32, which a GPU may use for float32."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
