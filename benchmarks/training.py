@@ -27,7 +27,7 @@ from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.memory import keep_freed_memory
 
-WARM_UP = 3  # steps
+WARM_UP = 6  # steps; on a GPU the fourth is recorded
 PHOTOS = 300
 
 

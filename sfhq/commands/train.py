@@ -133,7 +133,7 @@ train_options = options(
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there.
+    """Refuse a device that is not there, and let a GPU take its fastest kernels.
 
     Raises:
         UsageError: not cpu, cuda or cuda:NUMBER, or this machine has no such GPU.
@@ -146,6 +146,10 @@ def check_device(device: str) -> None:
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise UsageError(f"--device {device}: found {found} CUDA devices; use --device cpu")
+    if kind == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark_limit = 4  # ways that are timed for each convolution
+        torch.set_float32_matmul_precision("high")
 
 
 @train.command("generator")

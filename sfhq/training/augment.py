@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,12 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)
 
 
-@dataclass(frozen=True)
-class Augmentation:
+@cache
+def _luma(device: torch.device) -> Tensor:
+    return torch.tensor(LUMA, device=device).reshape(1, 3, 1, 1)
+
+
+class Augmentation(NamedTuple):
     """Random changes of brightness, saturation, contrast and place, one value per sample.
 
     Attributes:
@@ -33,8 +38,8 @@ class Augmentation:
         Args:
             images: (N, 3, H, W) in [-1, 1].
         """
-        luma = images.new_tensor(LUMA).reshape(1, 3, 1, 1)
         device = images.device
+        luma = _luma(device)
         x = images + self.brightness.to(device)
         grey = (x * luma).sum(dim=1, keepdim=True)
         x = grey + (x - grey) * self.saturation.to(device)
@@ -54,7 +59,7 @@ def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
 
     Args:
         images: (N, C, H, W).
-        corners: (N, 2) int64 on the CPU, left and top of each square.
+        corners: (N, 2) int64, left and top of each square.
         size: height and width of the squares; they lie within the images.
 
     Returns:
@@ -65,11 +70,9 @@ def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
         rows = [images[i, :, y : y + size, x : x + size] for i, (x, y) in enumerate(places)]
         return torch.stack(rows)
     # A slice for each image would be a kernel for each; two gathers serve all of them.
-    along = torch.arange(size)
     count, channels, _, width = images.shape
-    x, y = (
-        (corners[:, i : i + 1] + along).to(images.device, non_blocking=True) for i in (0, 1)
-    )  # (N, size)
+    along = torch.arange(size, device=images.device)
+    x, y = (corners[:, i : i + 1].to(images.device) + along for i in (0, 1))  # (N, size)
     tall = images.gather(2, y[:, None, :, None].expand(count, channels, size, width))
     return tall.gather(3, x[:, None, None].expand(count, channels, size, size))
 
@@ -97,20 +100,19 @@ def draw_augmentation(
     )
 
 
-@dataclass(frozen=True)
-class Views:
+class Views(NamedTuple):
     """Images for a network of small input: some reduced as a whole, of others a part as it is.
 
     A close view shows detail that the reduced image no longer has.
 
     Attributes:
         size: height and width of a view.
-        close: True for each sample whose view is a part.
+        close: (N,) bool, whether a sample's view is a part.
         place: (N, 2) in 0..1, the place (x, y) of the part.
     """
 
     size: int
-    close: tuple[bool, ...]
+    close: Tensor
     place: Tensor
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -126,12 +128,13 @@ class Views:
         whole = F.interpolate(
             images, (self.size, self.size), mode="bilinear", antialias=smaller, align_corners=False
         )
-        if side < 2 * self.size or not any(self.close[:count]):
+        close = self.close[:count]
+        on_cpu = images.device.type == "cpu"
+        if side < 2 * self.size or (on_cpu and not close.any()):
             return whole
         corners = (self.place[:count] * (side - self.size)).round().long()
-        chosen = torch.tensor(self.close[:count])
-        seen = chosen.to(images.device, non_blocking=True)[:, None, None, None]
-        return torch.where(seen, cut(images, corners, self.size), whole)
+        close = close.to(images.device)[:, None, None, None]
+        return torch.where(close, cut(images, corners, self.size), whole)
 
 
 def draw_views(count: int, size: int, share: float, generator: torch.Generator) -> Views:
@@ -144,4 +147,4 @@ def draw_views(count: int, size: int, share: float, generator: torch.Generator) 
         generator: random number generator.
     """
     close = torch.rand(count, generator=generator) < share
-    return Views(size, tuple(close.tolist()), torch.rand(count, 2, generator=generator))
+    return Views(size, close, torch.rand(count, 2, generator=generator))

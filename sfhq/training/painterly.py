@@ -36,14 +36,22 @@ def paint(images: Tensor, style: str, generator: torch.Generator, strength: floa
 
 
 def paint_randomly(images: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
-    """A batch in which about `share` of the images have a random style and a random strength."""
+    """A batch in which about `share` of the images have a random style and a random strength.
+
+    Images of one style share palette and size of strokes.
+    """
+    count = len(images)
+    painted = torch.rand(count, generator=generator) < share
+    style = torch.randint(len(STYLES), (count,), generator=generator)
+    strength = 0.4 + 0.6 * torch.rand(count, 1, 1, 1, generator=generator)
     out = images.clone()
-    for index in range(len(images)):
-        if float(torch.rand((), generator=generator)) < share:
-            choice = int(torch.randint(len(STYLES), (), generator=generator))
-            strength = 0.4 + 0.6 * float(torch.rand((), generator=generator))
-            one = images[index : index + 1]
-            out[index] = paint(one, STYLES[choice], generator, strength)[0]
+    for number, name in enumerate(STYLES):
+        rows = (painted & (style == number)).nonzero()[:, 0]
+        if len(rows):
+            there = rows.to(images.device)
+            chosen = images[there]
+            amount = strength[rows].to(images.device)
+            out[there] = torch.lerp(chosen, paint(chosen, name, generator), amount)
     return out
 
 

@@ -1,4 +1,4 @@
-"""Rendered people as pairs of a picture in a style and the true photograph, aligned alike."""
+"""Pairs of a picture in a style and the true photograph, aligned alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sfhq.faces.alignment import align_crop
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import Pixels
-from sfhq.training.photos import Photos, is_held_out
+from sfhq.training.photos import Photos, is_held_out, load_photos
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,23 @@ def joined_pairs(parts: Sequence[Pairs]) -> Pairs:
 
 
 def load_pairs(root: Path, resolution: int, *, held_out: bool = False) -> Pairs:
-    """Read the people of a rendered part who have a picture in a style.
+    """Read the people of a rendered part who have a picture in a style, or a folder of pairs.
 
-    Both images are cut to the FFHQ frame of the exact landmarks. A part that is still being
-    rendered gives the shards that it has.
+    Of a part, both images are cut to the FFHQ frame of the exact landmarks. A part that is still
+    being rendered gives the shards that it has. A folder of pairs has aligned pictures in `art/`
+    and their photographs, under the same names, in `truth/`.
 
     Args:
-        root: a part that `sfhq render` made.
+        root: a part that `sfhq render` made, or a folder with `art/` and `truth/`.
         resolution: height and width of the crops.
         held_out: the people for validation instead of those to train on, by `is_held_out`.
 
     Raises:
-        UsageError: the part has no such people.
+        UsageError: the part has no such people, or the folders have other names or images that
+            cannot be used.
     """
+    if (root / "truth").is_dir() and not (root / "part.json").is_file():
+        return _read_folders(root, resolution, held_out)
     part = Part.open(root)
     names: list[str] = []
     art: list[Pixels] = []
@@ -85,6 +89,21 @@ def load_pairs(root: Path, resolution: int, *, held_out: bool = False) -> Pairs:
             f"{root}: has no picture in a style; make some: sfhq render {root} --style oil,pencil"
         )
     return Pairs(_photos(art, names), _photos(truth, names))
+
+
+def _read_folders(root: Path, resolution: int, held_out: bool) -> Pairs:
+    art, truth = (load_photos([root / name], resolution) for name in ("art", "truth"))
+    stems = [{Path(name).stem for name in side.names} for side in (art, truth)]
+    alone = sorted(stems[0] ^ stems[1])
+    if alone:
+        there, missing = ("art", "truth") if alone[0] in stems[0] else ("truth", "art")
+        raise UsageError(
+            f"{root}: {there} has {alone[0]}, {missing} does not; wanted the same names in both"
+        )
+    keep = [is_held_out(name) == held_out for name in art.names]
+    if not any(keep):
+        raise UsageError(f"{root}: has no pair left; every tenth is held out: give more pairs")
+    return Pairs(art.select(keep), truth.select(keep))
 
 
 def _photos(images: list[Pixels], names: list[str]) -> Photos:

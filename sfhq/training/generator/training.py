@@ -15,13 +15,13 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sfhq.errors import UsageError
-from sfhq.training.augment import draw_augmentation, draw_views
+from sfhq.training.augment import Augmentation, Views, draw_augmentation, draw_views
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.generator.estimate import check_start, estimate_codes
@@ -32,6 +32,7 @@ from sfhq.training.generator.projected import (
     hinge_generator,
 )
 from sfhq.training.photos import Photos
+from sfhq.training.recorded import Recorded
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.inference import takes_bf16
 
@@ -92,6 +93,30 @@ class GeneratorRecipe:
     precision: str = "fp32"
 
 
+class _Batch(NamedTuple):
+    """What is drawn for one step.
+
+    Attributes:
+        photos: (n,) indices.
+        flipped: (n,) bool, which photos are mirrored.
+        w: (n, w_dim) of the photos' codes.
+        drawn: (m, L, w_dim) of random codes; no rows before the adversarial loss starts.
+        weight: () weight of the adversarial loss.
+        augmentation: of the n photos and their reconstructions.
+        more: of the m images of random codes.
+        look: views of n + m images.
+    """
+
+    photos: Tensor
+    flipped: Tensor
+    w: Tensor
+    drawn: Tensor
+    weight: Tensor
+    augmentation: Augmentation
+    more: Augmentation
+    look: Views
+
+
 class GeneratorTraining:
     """State of a training run: networks, optimisers, counters, random numbers.
 
@@ -146,11 +171,13 @@ class GeneratorTraining:
             lr=recipe.discriminator_lr,
             betas=(0.0, 0.99),
             fused=True,
+            capturable=self.device.type == "cuda",
         )
         self.code_optimiser = torch.optim.SparseAdam(
             list(self.codes.table.parameters()), lr=recipe.code_lr, betas=(0.5, 0.99)
         )
         self.order = torch.empty(0, dtype=torch.long)
+        self.update = Recorded(self._update, self.device)
         self.generator: Generator
         self.averaged: Generator
         self._enter(0)
@@ -220,30 +247,67 @@ class GeneratorTraining:
             self._enter(wanted)
         adversarial = self.images >= recipe.adversarial_from
         indices = self._next_indices()
-        n = len(indices)
-        real = self.photos.batch(indices % self.codes.count, indices >= self.codes.count)
-        codes = self.codes.of(indices, recipe.jitter, self.rng)
-        w_plus = self.generator.broadcast(self.codes.to_w(codes).to(self.device))
-        if adversarial:
-            w_plus = torch.cat([w_plus, self._drawn_w_plus(recipe.drawn).to(self.device)])
+        batch, codes_w = self._draw(indices, adversarial)
+        report, slope = self.update(batch, (self.phase, adversarial, len(indices)))
+        progress = self.images / self.total
+        decay = 1.0 if progress < 0.7 else max(0.15, 1.0 - (progress - 0.7) / 0.3)
+        for group in self.g_optimiser.param_groups:
+            group["lr"] = recipe.lr * decay
+        for group in self.code_optimiser.param_groups:
+            group["lr"] = recipe.code_lr * decay
+        self.g_optimiser.step()
+        self.images += len(indices)
+        self.steps += 1
+        self._average(len(indices))
+        self.code_optimiser.zero_grad(set_to_none=True)
+        codes_w.backward(slope.to(codes_w.device))  # waits for the device, which has work by now
+        self.code_optimiser.step()
+        if self.steps % 20 == 0:
+            self.codes.refresh()
+        return dict(report)
+
+    def _draw(self, indices: Tensor, adversarial: bool) -> tuple[_Batch, Tensor]:
+        """What a step needs, and w (n, w_dim) of the photos with the way back to their codes."""
+        recipe, n = self.recipe, len(indices)
+        w = self.codes.to_w(self.codes.of(indices, recipe.jitter, self.rng))
+        count = recipe.drawn if adversarial else 0
+        layers, width = self.generator.config.num_ws, w.shape[1]
+        drawn = self._drawn_w_plus(count) if count else torch.empty(0, layers, width)
+        augmentation = draw_augmentation(n, self.rng, recipe.augmentation)
+        more = draw_augmentation(count, self.rng, recipe.augmentation)
+        look = draw_views(n + count, self.features.size, recipe.close_views, self.rng)
+        batch = _Batch(
+            photos=indices % self.codes.count,
+            flipped=indices >= self.codes.count,
+            w=w.detach(),
+            drawn=drawn,
+            weight=torch.tensor(self._adversarial_weight()),
+            augmentation=augmentation,
+            more=more,
+            look=look,
+        )
+        return batch, w
+
+    def _update(self, batch: _Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Update the discriminators; leave the generator's gradients, and return those of w."""
+        n, adversarial = len(batch.photos), len(batch.drawn) > 0
+        w = batch.w.detach().requires_grad_()
+        real = self.photos.batch(batch.photos, batch.flipped)
+        w_plus = torch.cat([self.generator.broadcast(w), batch.drawn])
         with self._fast():
             fake = self.generator.synthesis(w_plus, noise_mode="random")
         fake = fake.float()
         pixel = (fake[:n] - real).abs().mean()
-        augmentation = draw_augmentation(n, self.rng, recipe.augmentation)
-        real = augmentation(real)
-        views = [augmentation(fake[:n])]
+        real = batch.augmentation(real)
+        view = batch.augmentation(fake[:n])
         if adversarial:
-            more = draw_augmentation(recipe.drawn, self.rng, recipe.augmentation)
-            views.append(more(fake[n:]))
-        view = torch.cat(views)
-        look = draw_views(len(view), self.features.size, recipe.close_views, self.rng)
+            view = torch.cat([view, batch.more(fake[n:])])
         with self._fast():
-            fake_features = self.features(look(view))
+            fake_features = self.features(batch.look(view))
             with torch.no_grad():
-                real_features = self.features(look(real))
+                real_features = self.features(batch.look(real))
         feature = perceptual_distance([f[:n] for f in fake_features], real_features).mean()
-        loss = recipe.pixel_weight * pixel + recipe.feature_weight * feature
+        loss = self.recipe.pixel_weight * pixel + self.recipe.feature_weight * feature
         report = {"pixel": pixel.detach(), "feature": feature.detach()}
         if adversarial:
             d_loss = hinge_discriminator(
@@ -256,25 +320,12 @@ class GeneratorTraining:
             self.discriminators.requires_grad_(False)
             g_loss = hinge_generator(self._judge(fake_features, view))
             self.discriminators.requires_grad_(True)
-            loss = loss + self._adversarial_weight() * g_loss
+            loss = loss + batch.weight * g_loss
             report |= {"d": d_loss.detach(), "g": g_loss.detach()}
         self.g_optimiser.zero_grad(set_to_none=True)
-        self.code_optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        progress = self.images / self.total
-        decay = 1.0 if progress < 0.7 else max(0.15, 1.0 - (progress - 0.7) / 0.3)
-        for group in self.g_optimiser.param_groups:
-            group["lr"] = recipe.lr * decay
-        for group in self.code_optimiser.param_groups:
-            group["lr"] = recipe.code_lr * decay
-        self.g_optimiser.step()
-        self.code_optimiser.step()
-        self.images += n
-        self.steps += 1
-        self._average(n)
-        if self.steps % 20 == 0:
-            self.codes.refresh()
-        return report
+        assert w.grad is not None
+        return report, w.grad
 
     def _adversarial_weight(self) -> float:
         """Weight of the adversarial loss; it starts low, because it spoils reconstructions."""
@@ -368,6 +419,8 @@ class GeneratorTraining:
             "code_optimiser",
         ):
             getattr(self, name).load_state_dict(state[name])
+        for group in self.d_optimiser.param_groups:
+            group["capturable"] = self.device.type == "cuda"  # not that of the machine before
         self.images, self.steps, self.order = state["images"], state["steps"], state["order"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])
