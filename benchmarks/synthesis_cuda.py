@@ -12,10 +12,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import Job
 from torch import Tensor
+from torch.utils import cpp_extension
 
 from stylegan2_ops.generator import Generator, SynthesisNetwork, channels_at
 from stylegan2_ops.inference import PreparedSynthesis
@@ -55,6 +57,14 @@ def seconds(jobs: dict[str, Job], runs: int) -> dict[str, float]:
 
 def peer(folder: Path, resolution: int, halves: int) -> Render:
     """A job of a checkout of another implementation; `halves` resolutions are in float16."""
+    plain = cpp_extension.load
+
+    def load(name: str, *args: Any, **words: Any) -> Any:
+        module = plain(name, *args, **words)
+        sys.modules[name] = module  # where the peer looks for it; torch no longer puts it there
+        return module
+
+    cpp_extension.load = load
     sys.path.insert(0, str(folder))
     try:
         module = importlib.import_module("training.networks_stylegan2")

@@ -47,7 +47,7 @@ ROOMS = {
         "render",
     ),
     "sfhq.training": (
-        "augment events features metrics painterly photos state",
+        "augment events features metrics painterly photos recorded state",
         "pairs run",
         "generator",
     ),

@@ -17,8 +17,8 @@ from tiny import E4E, GENERATOR, tiny_e4e, tiny_generator
 import cli
 from curation.taste.model import TasteModel, fit_taste
 from encoders.e4e.network import load_e4e, save_e4e
-from encoders.e4e.training import load_codes
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.training.generator.codes import load_codes
 from sfhq.weights.checkpoints import load_generator, save_checkpoint, save_generator
 from sfhq.weights.resolution import generator_resolution
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from cli import main
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4e, E4eConfig
-from encoders.e4e.training import E4eRecipe, E4eTraining, copy_encoder, load_codes
+from encoders.e4e.training import E4eRecipe, E4eTraining, copy_encoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
 from sfhq.training import state
 from sfhq.training.augment import Views, draw_augmentation, draw_views
 from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
-from sfhq.training.generator.codes import PhotoCodes
+from sfhq.training.generator.codes import PhotoCodes, load_codes
 from sfhq.training.generator.projected import (
     ProjectedDiscriminator,
     hinge_discriminator,
@@ -536,7 +536,7 @@ class TestE4eTraining:
         dark = Photos(photos.pixels // 4, photos.names)
         made = self.make()
         made.pairs = Pairs(dark, photos)
-        shown, wanted, known, has, _ = made._batch()
+        shown, wanted, known, has, *_ = made._batch()
         assert has.tolist() == [False, True, True, True]  # a pair, a photo, two generated images
         assert float(wanted[0].mean()) > float(shown[0].mean()) + 0.2
         originals = photos.batch(torch.arange(6))

@@ -71,8 +71,8 @@ def train_hybrid(
     from encoders.e4e.hybrid import HybridConfig, HybridEncoder, used_axes
     from encoders.e4e.hybrid_training import HybridRecipe, HybridTraining, read_all
     from encoders.e4e.loading import save_encoder
-    from encoders.e4e.training import load_codes
     from sfhq import stages
+    from sfhq.training.generator.codes import load_codes
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
     from sfhq.weights.checkpoints import load_generator

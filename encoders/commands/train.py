@@ -12,6 +12,8 @@ from sfhq.commands.train import check_device, reschedule_option, run_on, train_o
 from sfhq.console import FOLDER, say
 from sfhq.errors import UsageError
 
+EMA_STEPS = 125  # half-life of the averaged encoder
+
 
 @click.command("e4e")
 @train_options
@@ -60,6 +62,11 @@ from sfhq.errors import UsageError
     "a folder with aligned pictures in art/ and photographs of the same names in truth/. May be "
     "repeated.",
 )
+@click.option(
+    "--identity",
+    is_flag=True,
+    help="Also keep what dlib's recognition network sees; then it no longer judges impartially.",
+)
 @reschedule_option("images")
 def train_e4e(
     folders: tuple[Path, ...],
@@ -78,6 +85,7 @@ def train_e4e(
     input_size: str | None,
     start: Path | None,
     people: tuple[Path, ...],
+    identity: bool,
     may_change: frozenset[str],
 ) -> None:
     """Train an encoder for a generator on FOLDERS of aligned faces; writes OUT/e4e.safetensors.
@@ -95,8 +103,10 @@ def train_e4e(
 
     from encoders.e4e.irse import BackboneConfig
     from encoders.e4e.network import E4eConfig, load_e4e, save_e4e
-    from encoders.e4e.training import E4eRecipe, E4eTraining, load_codes
+    from encoders.e4e.training import E4eRecipe, E4eTraining
+    from encoders.features.identity import FixedIdentity
     from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator.codes import load_codes
     from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
@@ -114,15 +124,23 @@ def train_e4e(
         head_width,
         backbone,
     )
-    recipe = E4eRecipe(config, images=images, batch=batch, seed=seed, precision=precision)
+    recipe = E4eRecipe(
+        config,
+        images=images,
+        batch=batch,
+        seed=seed,
+        ema_images=EMA_STEPS * batch,
+        precision=precision,
+    )
     photos, held_out = load_photos(folders, network.config.resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
     first, first_digest = load_e4e(start) if start else (None, "")
     size = network.config.resolution
     pairs = joined_pairs([load_pairs(p, size) for p in people]) if people else None
+    person = FixedIdentity().to(device) if identity else None
     training = E4eTraining(
-        recipe, network, photos, load_feature_pyramid(), known, device, first, pairs
+        recipe, network, photos, load_feature_pyramid(), known, device, first, pairs, person
     )
     settings = {
         **asdict(recipe),
@@ -130,6 +148,7 @@ def train_e4e(
         "from": first_digest,
         "photos": list(photos.names),
         "pairs": list(pairs.art.names) if pairs else [],
+        "identity": identity,
     }
     run_on(training, out, settings, minutes, may_change)
     notes = {"images": str(training.images), "generator": digest}

@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.e4e.network import E4e, E4eConfig
-from sfhq.errors import IntegrityError, UsageError
+from sfhq.errors import UsageError
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.training import fast_convolutions
@@ -82,49 +81,6 @@ class E4eRecipe:
     precision: str = "fp32"
 
 
-def load_codes(path: Path, names: tuple[str, ...], w_dim: int) -> Tensor:
-    """The latents of N photos and their mirror images from a generator's training, (2N, w_dim).
-
-    Args:
-        path: `codes.pt` of the generator's run.
-        names: file names of the photos, in order.
-        w_dim: length of the generator's w.
-
-    Raises:
-        UsageError: the file is missing, or has codes of other photos or of another length.
-        IntegrityError: the file is damaged.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; wanted codes.pt of a generator's run")
-    try:
-        saved = torch.load(path, weights_only=True)
-        known, codes = tuple(saved["names"]), saved["codes"]
-        if not isinstance(codes, Tensor) or codes.dtype != torch.float32 or codes.ndim != 2:
-            raise ValueError("codes are no matrix")
-        if not codes.isfinite().all():
-            raise ValueError("codes that are not finite")
-    except Exception as error:
-        raise IntegrityError(
-            f"{path}: not codes that can be read ({type(error).__name__}); "
-            "give codes.pt of a generator's run"
-        ) from None
-    if known != names:
-        raise UsageError(
-            f"{path}: has codes of other photos; give the folders of the generator's training"
-        )
-    if len(codes) != 2 * len(names):
-        raise IntegrityError(
-            f"{path}: {len(codes)} codes of {len(names)} photos and their mirror images; wanted "
-            f"{2 * len(names)}"
-        )
-    if codes.shape[1] != w_dim:
-        raise UsageError(
-            f"{path}: codes of length {codes.shape[1]}, but the generator's w has {w_dim}; give "
-            "codes.pt of this generator's run"
-        )
-    return codes
-
-
 @torch.no_grad()
 def copy_encoder(start: E4e, encoder: E4e) -> None:
     """Copy the weights of an encoder into one of the same sizes, which may have more heads.
@@ -176,6 +132,7 @@ class _Batch(NamedTuple):
         wanted: (N, 3, R, R) images that they must be inverted to.
         known: (N, w_dim) their latents.
         has: (N,) bool, whether a latent is known.
+        active: (L,) 1 for the layers whose delta is active, else 0.
         real: (N * L, w_dim) latents from the mapping, for the latent discriminator.
     """
 
@@ -183,6 +140,7 @@ class _Batch(NamedTuple):
     wanted: Tensor
     known: Tensor
     has: Tensor
+    active: Tensor
     real: Tensor
 
 
@@ -301,7 +259,8 @@ class E4eTraining:
         pictures = self._recoloured(torch.cat(shown))
         with torch.no_grad():
             real = self.generator.mapping(self._draw_z(len(known) * recipe.config.num_ws))
-        return _Batch(pictures, torch.cat(wanted), known, has, real)
+        active = (torch.arange(recipe.config.num_ws) <= self.stage).float()
+        return _Batch(pictures, torch.cat(wanted), known, has, active, real)
 
     def _recoloured(self, shown: Tensor) -> Tensor:
         """Half of the images with other colours and a small shift."""
@@ -315,7 +274,7 @@ class E4eTraining:
         progress = self.images / recipe.images
         rendered = progress >= recipe.rendered_from
         batch, stage = self._batch(), self.stage
-        report = dict(self.update(batch, (stage, rendered)))
+        report = dict(self.update(batch, rendered))
         if self.steps % JUDGE_EVERY == 0:
             self._smooth_judge(batch.real)
         for group in self.optimiser.param_groups:
@@ -329,9 +288,12 @@ class E4eTraining:
     def _update(self, batch: _Batch) -> dict[str, Tensor]:
         """Update the latent discriminator; leave the encoder's gradients."""
         recipe = self.recipe
+        # On a GPU all deltas are computed in each stage, so that a step is recorded only once.
+        stage = None if self.device.type == "cuda" else self.stage
         with self._fast():
-            w_plus = self.encoder(batch.shown, self.stage)
-        w_plus = w_plus.float()
+            w_plus = self.encoder(batch.shown, stage)
+        first = w_plus[:, :1].float()
+        w_plus = first + (w_plus.float() - first) * batch.active[:, None]
         error = (w_plus - batch.known[:, None]).square().mean(dim=(1, 2)) / self.spread
         latent = (error * batch.has).sum() / batch.has.sum().clamp(min=1)
         deltas = (w_plus - w_plus[:, :1]).square().sum(dim=2).clamp(min=1e-12).sqrt()

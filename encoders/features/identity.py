@@ -3,7 +3,7 @@
 `recognition.py` asks dlib itself and finds the face. Here the images are tensors of aligned
 faces, nothing is searched, and gradients reach the pixels:
 
-    vectors = network(fixed_chips(images))
+    vectors = FixedIdentity()(images)
 
 Source: He et al. 2016, "Deep Residual Learning for Image Recognition", as King trained it for
 dlib: 29 convolutions, half the filters, no padding where it halves.
@@ -109,6 +109,19 @@ def load_recognition_network() -> RecognitionNetwork:
         network = RecognitionNetwork()
     network.load_state_dict(weights, assign=True)
     return network.eval()
+
+
+class FixedIdentity(nn.Module):
+    """Images (N, 3, R, R) of aligned faces in [-1, 1] to vectors (N, 128), by `fixed_chips`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = load_recognition_network()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors (N, 128), not normalised."""
+        vectors: Tensor = self.network(fixed_chips(images))
+        return vectors
 
 
 def fixed_chips(images: Tensor) -> Tensor:

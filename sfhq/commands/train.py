@@ -58,6 +58,8 @@ def run_of(*precisions: str) -> Callable[[F], F]:
     )
 
 
+EMA_STEPS = 312.5  # half-life of the averaged generator
+
 run_of_training = run_of("fp32", "bf16")
 DEVICE = click.option(
     "--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda."
@@ -196,6 +198,12 @@ def check_device(device: str) -> None:
     help="Weights of a generator that this command trained, to go on from; --phases begin with "
     "its resolution.",
 )
+@click.option(
+    "--codes",
+    type=FOLDER,
+    help="codes.pt of the run that made the generator of --from, of the same photos; without it "
+    "their codes are estimated.",
+)
 @reschedule_option("phases", "adversarial_from")
 def train_generator(
     folders: tuple[Path, ...],
@@ -212,6 +220,7 @@ def train_generator(
     adversarial_from: int,
     code_dim: int,
     start: Path | None,
+    codes: Path | None,
     may_change: frozenset[str],
 ) -> None:
     """Train a generator on FOLDERS of aligned faces; writes OUT/generator.safetensors.
@@ -232,6 +241,7 @@ def train_generator(
     import torch
 
     from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator.codes import load_codes
     from sfhq.training.generator.training import (
         GeneratorRecipe,
         GeneratorTraining,
@@ -263,18 +273,22 @@ def train_generator(
         seed=seed,
         adversarial_from=adversarial_from,
         code_dim=code_dim,
+        ema_images=round(EMA_STEPS * batch),
         precision=precision,
     )
+    if codes and start is None:
+        raise UsageError("--codes are of the generator of --from; give both")
     first, digest = load_generator(start) if start else (None, "")
     photos, held_out = load_photos(folders, resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     if (out / INDEX).is_file():
         first = None  # the state has what would be estimated from it
-    training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device, first)
+    known = load_codes(codes, photos.names, config.w_dim) if codes and first else None
+    training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device, first, known)
     settings = {**asdict(recipe), "from": digest, "photos": list(photos.names)}
     run_on(training, out, settings, minutes, may_change)
-    codes = {"codes": training.latents(), "names": list(photos.names)}
-    torch.save(codes, out / "codes.pt")
+    found = {"codes": training.latents(), "names": list(photos.names)}
+    torch.save(found, out / "codes.pt")
     notes = {"images": str(training.images)}
     save_generator(out / "generator.safetensors", training.finish(), notes)
     say(out / "generator.safetensors")

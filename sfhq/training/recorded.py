@@ -1,11 +1,13 @@
 """Record what a training step does on a GPU, and replay it with one launch.
 
 A step launches thousands of small kernels; on a fast GPU, launching them takes longer than running
-them. A CUDA graph launches all of them at once.
+them. A CUDA graph launches all of them at once. SFHQ_GRAPHS=0 in the environment launches them one
+by one.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -50,7 +52,7 @@ class Recorded:
             key: what else the function depends on; another key is recorded anew. Values in the
                 batch that are no tensors belong to it.
         """
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or os.environ.get("SFHQ_GRAPHS") == "0":
             return self.function(to_device(batch, self.device))
         if key != self.key:
             self.key, self.calls, self.recording = key, 0, None

@@ -8,10 +8,12 @@ the Latent Space of Generative Networks". The adversarial loss trains the space 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.training.photos import Photos
 from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.generator import MappingNetwork
@@ -140,3 +142,50 @@ class PhotoCodes(nn.Module):
         eps = torch.randn(count, len(self.mean), generator=generator)
         half = count // 2
         return torch.cat([self.gaussian(eps[:half]), self.mixtures(count - half, generator)])
+
+
+def load_codes(path: Path, names: tuple[str, ...], w_dim: int) -> Tensor:
+    """The latents of N photos and their mirror images from a generator's training, (2N, w_dim).
+
+    Args:
+        path: `codes.pt` of the generator's run.
+        names: file names of the photos, in order; endings may differ.
+        w_dim: length of the generator's w.
+
+    Raises:
+        UsageError: the file is missing, or has codes of other photos or of another length.
+        IntegrityError: the file is damaged.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; wanted codes.pt of a generator's run")
+    try:
+        saved = torch.load(path, weights_only=True)
+        known, codes = tuple(saved["names"]), saved["codes"]
+        if not isinstance(codes, Tensor) or codes.dtype != torch.float32 or codes.ndim != 2:
+            raise ValueError("codes are no matrix")
+        if not codes.isfinite().all():
+            raise ValueError("codes that are not finite")
+    except Exception as error:
+        raise IntegrityError(
+            f"{path}: not codes that can be read ({type(error).__name__}); "
+            "give codes.pt of a generator's run"
+        ) from None
+    if tuple(map(_stem, known)) != tuple(map(_stem, names)):
+        raise UsageError(
+            f"{path}: has codes of other photos; give the folders of the generator's training"
+        )
+    if len(codes) != 2 * len(names):
+        raise IntegrityError(
+            f"{path}: {len(codes)} codes of {len(names)} photos and their mirror images; wanted "
+            f"{2 * len(names)}"
+        )
+    if codes.shape[1] != w_dim:
+        raise UsageError(
+            f"{path}: codes of length {codes.shape[1]}, but the generator's w has {w_dim}; give "
+            "codes.pt of this generator's run"
+        )
+    return codes
+
+
+def _stem(name: str) -> str:
+    return str(Path(name).with_suffix(""))

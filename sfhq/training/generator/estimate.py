@@ -1,4 +1,4 @@
-"""Go on from a trained generator with other photos: estimate the codes that show them.
+"""Go on from a trained generator: take the codes that its run found, or estimate those of photos.
 
 A linear map from small images to codes is fitted on images that the generator draws, whose codes
 are known. It is a start from which the training improves each code.
@@ -17,6 +17,7 @@ from torch import Tensor
 from sfhq.errors import UsageError
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.photos import Photos
+from stylegan2_ops.bias_act import LRELU_GAIN, LRELU_SLOPE
 from stylegan2_ops.generator import (
     Generator,
     GeneratorConfig,
@@ -75,6 +76,27 @@ def estimate_codes(
     noise = torch.randn(found.shape, generator=generator)
     unknown = targets.std(dim=0) < 1e-4
     codes.table.weight.copy_(torch.where(unknown, NEW_SPREAD * noise, found))
+    codes.refresh()
+
+
+@torch.no_grad()
+def take_codes(
+    codes: PhotoCodes, start: Generator, known: Tensor, generator: torch.Generator
+) -> None:
+    """Give codes the subspace of a generator's w, and the photos the latents that its run found.
+
+    Args:
+        codes: changed in place: basis, table, mean and root.
+        start: a generator whose mapping `PhotoCodes.write_mapping` wrote.
+        known: (2N, w_dim) latents of the N photos and of their mirror images.
+        generator: random number generator.
+    """
+    use_basis(codes, start.mapping, generator)
+    half = codes.basis.shape[1] // 2
+    rows = codes.basis[:, :half]
+    top = known[:, :half] / LRELU_GAIN  # undo the leaky ReLU
+    linear = torch.where(top < 0, top / LRELU_SLOPE, top)
+    codes.table.weight.copy_(linear @ rows.t() * (len(rows) / half))
     codes.refresh()
 
 

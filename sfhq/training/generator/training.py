@@ -24,7 +24,7 @@ from sfhq.errors import UsageError
 from sfhq.training.augment import Augmentation, Views, draw_augmentation, draw_views
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
-from sfhq.training.generator.estimate import check_start, estimate_codes
+from sfhq.training.generator.estimate import check_start, estimate_codes, take_codes
 from sfhq.training.generator.projected import (
     PixelDiscriminator,
     ProjectedDiscriminator,
@@ -127,8 +127,9 @@ class GeneratorTraining:
         device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
             on it.
         start: a generator to go on from, of the resolution of the first phase; its mapping has one
-            layer. The photos' codes are then estimated from images that it draws. None starts
-            from random weights.
+            layer. None starts from random weights.
+        known: (2N, w_dim) latents of the photos and of their mirror images for `start`; None
+            estimates them from images that it draws.
 
     Raises:
         ValueError: the generator's mapping network does not have 1 layer.
@@ -142,6 +143,7 @@ class GeneratorTraining:
         features: FeaturePyramid,
         device: str = "cpu",
         start: Generator | None = None,
+        known: Tensor | None = None,
     ) -> None:
         self.recipe, self.device = recipe, torch.device(device)
         self.features = features.to(self.device).to(memory_format=torch.channels_last)
@@ -155,7 +157,10 @@ class GeneratorTraining:
         self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
         if start is not None:
             check_start(start, _at_resolution(recipe.config, recipe.phases[0][0]))
-            estimate_codes(self.codes, start.to(self.device), photos, self.rng)
+            if known is None:
+                estimate_codes(self.codes, start.to(self.device), photos, self.rng)
+            else:
+                take_codes(self.codes, start, known, self.rng)
         self.images = 0
         self.steps = 0
         self.phase = -1
