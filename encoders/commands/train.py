@@ -51,7 +51,7 @@ EMA_STEPS = 125  # half-life of the averaged encoder
     "start",
     type=FOLDER,
     help="Weights of an encoder of the same sizes to start from; heads for more layers are copies "
-    "of its last.",
+    "of its last. One of the same generator goes on with all losses and deltas.",
 )
 @click.option(
     "--pairs",
@@ -61,6 +61,16 @@ EMA_STEPS = 125  # half-life of the averaged encoder
     help="Part of sfhq render with styles: its pictures must be inverted to their photographs. Or "
     "a folder with aligned pictures in art/ and photographs of the same names in truth/. May be "
     "repeated.",
+)
+@click.option(
+    "--paired",
+    type=Finite(0, 1),
+    default=0.25,
+    show_default=True,
+    help="Share of the images that are pictures of --pairs.",
+)
+@click.option(
+    "--lr", type=Finite(0, 1, min_open=True), default=1e-3, show_default=True, help="Learning rate."
 )
 @click.option(
     "--identity",
@@ -85,6 +95,8 @@ def train_e4e(
     input_size: str | None,
     start: Path | None,
     people: tuple[Path, ...],
+    paired: float,
+    lr: float,
     identity: bool,
     may_change: frozenset[str],
 ) -> None:
@@ -97,7 +109,7 @@ def train_e4e(
       sfhq train e4e part-05/aligned --generator runs/g1/generator.safetensors \\
         --codes runs/g1/codes.pt --out runs/e1
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import torch
 
@@ -110,7 +122,7 @@ def train_e4e(
     from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
-    from sfhq.weights.checkpoints import load_generator
+    from sfhq.weights.checkpoints import load_generator, read_checkpoint
 
     torch.set_flush_denormal(True)
     check_device(device)
@@ -129,6 +141,8 @@ def train_e4e(
         images=images,
         batch=batch,
         seed=seed,
+        paired=paired,
+        lr=lr,
         ema_images=EMA_STEPS * batch,
         precision=precision,
     )
@@ -136,6 +150,9 @@ def train_e4e(
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
     first, first_digest = load_e4e(start) if start else (None, "")
+    if start and read_checkpoint(start, "e4e").notes.get("generator") == digest:
+        # It inverts for this generator already: nothing to warm up.
+        recipe = replace(recipe, rendered_from=0.0, progressive_from=-1.0, progressive_to=0.0)
     size = network.config.resolution
     pairs = joined_pairs([load_pairs(p, size) for p in people]) if people else None
     person = FixedIdentity().to(device) if identity else None

@@ -2,10 +2,9 @@
 
 Half of each batch are generated images, whose latents are known. The other half are photos; if
 their codes from the generator's training are given, these are known latents too. Some images of
-both kinds are made to look painted, and must be reconstructed as the photograph. If rendered people
-are given, half of the photos are pictures of them in a style, whose true photograph must be
-reconstructed. Deltas become
-active one after the other. A discriminator on w keeps each layer near the distribution of the
+both kinds are made to look painted, and must be reconstructed as the photograph. If pairs are
+given, a share of the batch are their pictures, whose true photograph must be reconstructed. Deltas
+become active one after the other. A discriminator on w keeps each layer near the distribution of the
 mapping. The first part of a run uses only losses on latents; it renders no images, so its steps are
 about three times as fast.
 
@@ -44,7 +43,9 @@ class E4eRecipe:
     Attributes:
         config: sizes of the encoder.
         images: number of encoded images of the run.
-        batch: images per step, half photos, half generated.
+        batch: images per step. Without pairs, half are photos and half are generated; with pairs,
+            a third of the others are photos.
+        paired: share of the images that are pictures of pairs, if there are any.
         seed: seed of all random numbers.
         rendered_from: share of the run after which the losses on rendered images start.
         lr: Adam's learning rate.
@@ -65,6 +66,7 @@ class E4eRecipe:
     config: E4eConfig
     images: int = 60_000
     batch: int = 16
+    paired: float = 0.25
     seed: int = 0
     rendered_from: float = 0.35
     lr: float = 1e-3
@@ -227,15 +229,17 @@ class E4eTraining:
     def stage(self) -> int:
         """Number of active deltas."""
         recipe = self.recipe
-        span = recipe.progressive_to - recipe.progressive_from
+        span = max(recipe.progressive_to - recipe.progressive_from, 1e-9)
         share = (self.images / recipe.images - recipe.progressive_from) / span
         return round(min(max(share, 0.0), 1.0) * (recipe.config.num_ws - 1))
 
     def _batch(self) -> _Batch:
         """Draw what a step learns from."""
         recipe = self.recipe
-        half = recipe.batch // 2
-        drawn = half // 2 if self.pairs is not None else 0  # rows of rendered people
+        half, drawn = recipe.batch // 2, 0  # rows of photos and pairs; of pairs
+        if self.pairs is not None:
+            drawn = round(recipe.batch * recipe.paired)
+            half = drawn + (recipe.batch - drawn) // 3
         indices = torch.randint(len(self.photos), (half - drawn,), generator=self.rng)
         flipped = torch.rand(half, generator=self.rng) < 0.5
         wanted = [self.photos.batch(indices, flipped[drawn:])]
