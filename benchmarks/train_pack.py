@@ -22,6 +22,7 @@ from pathlib import Path
 GENERATOR_SHARE = 0.66
 SHARES = {64: 0.0, 128: 0.35, 256: 0.65}  # of a generator's time, by resolution
 FRESH = {64: 0.25, 128: 0.35, 256: 0.4}  # where there are no weights to start from
+SETTLE = 60.0  # seconds in which a GPU's libraries load and kernels are compiled and chosen
 RENDERED_FROM = 0.35  # of the encoder's images; before that its steps are faster
 
 
@@ -76,8 +77,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--measure", type=float, default=3.0, help="seconds of each measurement")
     parser.add_argument("--from", dest="start", help="generator to go on from, of 128 pixels")
+    parser.add_argument("--codes", help="codes.pt of the run of --from, if of the same photos")
     parser.add_argument("--encoder", choices=["e4e", "hybrid"], default="e4e")
     parser.add_argument("--encoder-from", help="e4e to go on from")
+    parser.add_argument("--identity", action="store_true", help="as of sfhq train e4e")
     parser.add_argument("--input-size", default="256", help="pixels of the encoder's input")
     parser.add_argument("--pairs", action="append", default=[], help="a rendered part with styles")
     parser.add_argument("--code-dim", type=int, default=192)
@@ -87,7 +90,8 @@ def main() -> None:
     path = options.out / "plan.json"
     if not path.is_file():
         found = speeds(options)
-        seconds = options.minutes * 60
+        settle = 0.0 if options.device == "cpu" else SETTLE
+        seconds = max(options.minutes * 60 - settle, options.minutes * 30)
         share = GENERATOR_SHARE if options.encoder == "e4e" else 1.0
         phases = plan(found, seconds * share, options.start is None)
         left = seconds * (1 - share)
@@ -112,6 +116,7 @@ def main() -> None:
         *("--resolution", 256, "--phases", steps, "--code-dim", options.code_dim),
         *("--adversarial-from", total // 20 if options.start else total // 4),
         *(("--from", options.start) if options.start else ()),
+        *(("--codes", options.codes) if options.codes else ()),
     )
     weights, codes = generator / "generator.safetensors", generator / "codes.pt"
     stands_on = ("--generator", weights, "--codes", codes)
@@ -124,6 +129,7 @@ def main() -> None:
             *("train", "e4e", *options.folders, "--out", encoder, *shared, *stands_on, *people),
             *("--images", planned["images"], "--input-size", options.input_size),
             *(("--from", options.encoder_from) if options.encoder_from else ()),
+            *(("--identity",) if options.identity else ()),
         )
     print(f"{(time.monotonic() - began) / 60:.1f} minutes of training", flush=True)
     files = (

@@ -14,11 +14,13 @@ from tiny import inverted_part, tiny_e4e, tiny_generator, tiny_images, tree
 from torch import Tensor
 
 from encoders.e4e.network import E4e
+from encoders.e4e.pair import Pair
 from sfhq.errors import UsageError
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.engine import run_stage
+from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis import candidates
 from sfhq.synthesis.candidates import (
     LOW_RADIUS,
@@ -27,6 +29,7 @@ from sfhq.synthesis.candidates import (
     CandidateMaker,
     render,
 )
+from sfhq.synthesis.close import RADIUS
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
 from sfhq.synthesis.likeness import Likeness, Seen, detail, reduce, to_lab
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
@@ -35,7 +38,7 @@ from sfhq.synthesis.synthesize import Synthesize
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
 torch.set_num_threads(1)
-WAYS = ("strict", "low", "psi-0.6", "psi-1", "donor-7", "sefa-0+1.5", "sefa-3-2")
+WAYS = ("strict", "low", "close-2", "psi-0.6", "psi-1", "donor-7", "sefa-0+1.5", "sefa-3-2")
 IDS = ["a", "b", "c"]
 
 
@@ -79,6 +82,9 @@ def faces() -> tuple[Tensor, Tensor]:
         (("sefa-0",), "unknown candidate"),
         (("sefa-1.5+1",), "unknown candidate"),
         (("psi-2.1",), "psi is out of range; wanted 0 to 2"),
+        (("close-0",), "steps are out of range; wanted 1 to 10000"),
+        (("close-10001",), "steps are out of range"),
+        (("close-",), "unknown candidate"),
         (("donor-19",), "the layer is out of range; wanted 0 to 18"),
         (("sefa-0+4.5",), "the step is out of range"),
         (("sefa-0-99",), "the step is out of range"),
@@ -94,6 +100,7 @@ def test_names_that_cannot_be(names: tuple[str, ...], message: str) -> None:
 def test_names_that_can() -> None:
     check_names(WAYS)
     check_names(DEFAULT_CANDIDATES)
+    check_names(("close", "close-1", "close-10000"))
     check_names(())
 
 
@@ -441,3 +448,36 @@ def test_the_last_seed_of_all_can_be_drawn(sampler: Sample, tmp_path: Path) -> N
     part = Part.create(tmp_path / "part")
     run_stage(replace(sampler, seed=2**32 - 1, count=1), part)
     assert [r.seed for r in part.records("sample")] == [2**32 - 1]
+
+
+class TestClose:
+    @pytest.fixture(scope="class")
+    def given(self) -> tuple[CandidateMaker, Tensor, Tensor]:
+        """Pictures of the embedded generator, and latents that are far from them."""
+        pair = Pair.load(ModelSettings())
+        network = pair.generator
+        w = network.mapping(torch.cat([seed_to_z(s, network.config.z_dim) for s in (3, 4)]))
+        images = network.synthesis(truncate(network.broadcast(w), network.latent_avg, 0.5))
+        start = network.broadcast(network.latent_avg[None]).expand(2, -1, -1)
+        maker = CandidateMaker(network, pair.encoder, LatentPrior.of(network), seed=0)
+        return maker, start.detach(), images.detach()
+
+    def test_comes_nearer_to_the_person_and_stays_near_the_prior(
+        self, given: tuple[CandidateMaker, Tensor, Tensor]
+    ) -> None:
+        maker, start, images = given
+        with torch.inference_mode():  # as the stages run
+            far, near = (maker.make(f"close-{n}", start, images, ["a", "b"]) for n in (1, 8))
+        distances = [[float(str(p["person"])) for p in made.params] for made in (far, near)]
+        assert all(b < 0.8 * a for a, b in zip(*distances, strict=True))
+        assert {p["steps"] for p in near.params} == {8}
+        assert float(maker.prior.distance(near.w_plus).max()) <= RADIUS + 1e-3
+        assert torch.equal(near.w_plus, near.w_plus[:, :1].expand_as(near.w_plus))
+
+    def test_a_face_ends_at_the_same_place_in_any_batch(
+        self, given: tuple[CandidateMaker, Tensor, Tensor]
+    ) -> None:
+        maker, start, images = given
+        both = maker.make("close-2", start, images, ["a", "b"]).w_plus
+        alone = maker.make("close-2", start[1:], images[1:], ["b"]).w_plus
+        assert torch.equal(both[1:], alone)

@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from encoders.features.identity import (
+from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.faces.dlib_models import RECOGNITION, dlib_module, model_path, recognition_network
+from sfhq.faces.identity import (
     CHIP_CENTRE,
     CHIP_SIDE,
     RecognitionNetwork,
     fixed_chips,
     load_recognition_network,
 )
-from encoders.features.recognition_file import read_recognition_weights
-from sfhq.errors import IntegrityError, SfhqError, UsageError
-from sfhq.faces.dlib_models import RECOGNITION, dlib_module, model_path, recognition_network
+from sfhq.faces.recognition_file import read_recognition_weights
 from sfhq.tensors import to_tensor
 
 SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"

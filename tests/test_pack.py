@@ -29,7 +29,7 @@ def test_size_and_resolution() -> None:
     assert [f.stem for f in files] == ["e4e", "flip", "generator", "labels"]
     assert sum(f.stat().st_size for f in files) <= 60e6
     generator, _ = load_generator()
-    assert generator.config.resolution >= 128
+    assert generator.config.resolution == 256
     assert load_e4e(None, generator.config.num_ws)[0].config.num_ws == generator.config.num_ws
 
 

@@ -34,7 +34,7 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert "('synthesize', 6)" in lines[0]
     assert lines[1].startswith("6 ['face_id'")
-    assert "torch.Size([4, 3, 128, 128])" in lines[-2]
+    assert "torch.Size([4, 3, 256, 256])" in lines[-2]
     assert lines[-1] == "(128, 128, 3) (1, 128)"
 
 

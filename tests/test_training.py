@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from encoders.e4e.training import E4eRecipe, E4eTraining, copy_encoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
 from sfhq.training import state
-from sfhq.training.augment import Views, draw_augmentation, draw_views
+from sfhq.training.augment import Views, cut, draw_augmentation, draw_views, gathered
 from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes, load_codes
 from sfhq.training.generator.projected import (
@@ -36,8 +37,9 @@ from sfhq.training.generator.training import (
 )
 from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
 from sfhq.training.painterly import STYLES, kuwahara, paint, paint_randomly
-from sfhq.training.pairs import Pairs
+from sfhq.training.pairs import Pairs, load_pairs
 from sfhq.training.photos import Photos, is_held_out, load_photos
+from sfhq.training.recorded import Recorded, tensors_of
 from sfhq.training.run import run_training
 from stylegan2_ops.generator import Generator, GeneratorConfig, MappingNetwork
 from stylegan2_ops.inference import has_fast_bf16
@@ -240,6 +242,17 @@ class TestAugmentation:
     def test_unknown_style(self) -> None:
         with pytest.raises(ValueError, match="style is 'pastel'"):
             paint(torch.zeros(1, 3, 8, 8), "pastel", torch.Generator())
+
+    def test_gathering_is_cutting(self) -> None:
+        for layout in (torch.contiguous_format, torch.channels_last):
+            images = torch.rand(3, 2, 9, 12).contiguous(memory_format=layout).requires_grad_()
+            corners = torch.tensor([[0, 0], [7, 4], [3, 1]])
+            slopes = []
+            for way in (cut, gathered):
+                seen = way(images, corners, 5)
+                assert torch.equal(seen[1], images[1, :, 4:9, 7:12])
+                slopes.append(torch.autograd.grad(seen.square().sum(), images)[0])
+            assert torch.equal(*slopes)
 
     def test_share_of_painted(self) -> None:
         images = make_photos(40).batch(torch.arange(40))
@@ -446,6 +459,16 @@ class TestGeneratorTraining:
         with pytest.raises(UsageError, match="has channel_base 512; this run wanted 256"):
             GeneratorTraining(wrong, photos, load_feature_pyramid(), start=start)
 
+    def test_goes_on_with_the_codes_of_the_run_before(self) -> None:
+        photos = make_photos(12, 64)
+        trained = GeneratorTraining(tiny_recipe(), photos, load_feature_pyramid())
+        for _ in range(3):
+            trained.step()
+        start, known = trained.finish(), trained.latents().clone()
+        one = tiny_recipe(phases=((start.config.resolution, 12),), config=start.config)
+        again = GeneratorTraining(one, photos, load_feature_pyramid(), start=start, known=known)
+        torch.testing.assert_close(again.latents(), known, atol=1e-4, rtol=1e-4)
+
     def test_ends_with_a_generator_whose_mapping_fits(self) -> None:
         training = GeneratorTraining(tiny_recipe(), make_photos(12, 64), load_feature_pyramid())
         training.step()
@@ -545,6 +568,23 @@ class TestE4eTraining:
         assert made.codes is not None and bool((made.codes == known[1]).all(1).any())
         assert {"pixel", "feature"} <= self.rendered(made).keys()
 
+    def test_share_of_pairs(self) -> None:
+        made = self.make()
+        made.recipe = replace(made.recipe, batch=16, paired=0.5)
+        made.pairs = Pairs(make_photos(6, 64), make_photos(6, 64))
+        has = made._batch().has.tolist()  # 8 pairs, 2 photos, 6 generated images
+        assert has == [False] * 8 + [True] * 8
+
+    def test_the_person_is_kept_by_a_network_of_choice(self) -> None:
+        made = self.make()
+        made.identity = lambda images: images.mean(dim=(2, 3))
+        assert float(self.rendered(made)["identity"]) > 0
+
+    def test_one_that_goes_on_has_all_deltas(self) -> None:
+        made = self.make()
+        made.recipe = replace(made.recipe, progressive_from=-1.0, progressive_to=0.0)
+        assert made.stage == made.recipe.config.num_ws - 1
+
     def rendered(self, made: E4eTraining) -> dict[str, Tensor]:
         made.images = 20
         return made.step()
@@ -558,3 +598,55 @@ class TestE4eTraining:
             load_codes(tmp_path / "none.pt", ("a",), 8)
         with pytest.raises(UsageError, match="codes of length 8, but the generator's w has 16"):
             load_codes(tmp_path / "codes.pt", ("a", "b"), 16)
+        torch.save({"codes": torch.zeros(4, 8), "names": ["x/a.png", "b.png"]}, tmp_path / "c.pt")
+        assert load_codes(tmp_path / "c.pt", ("x/a.webp", "b.jpg"), 8).shape == (4, 8)
+
+
+class TestRecorded:
+    def test_on_the_cpu_the_function_runs_as_it_is(self) -> None:
+        class Batch(NamedTuple):
+            x: Tensor
+            more: tuple[Tensor, int]
+
+        seen: list[Batch] = []
+        recorded = Recorded(lambda batch: seen.append(batch) or batch.x + 1, torch.device("cpu"))
+        batch = Batch(torch.ones(2), (torch.zeros(3), 5))
+        for _ in range(5):
+            assert recorded(batch, "key").tolist() == [2.0, 2.0]
+        assert len(seen) == 5 and isinstance(seen[0], Batch) and seen[0].more[1] == 5
+        assert [len(t) for t in tensors_of(batch)] == [2, 3]
+
+
+class TestFoldersOfPairs:
+    def folder(self, root: Path, names: dict[str, list[str]]) -> Path:
+        for side, stems in names.items():
+            (root / side).mkdir(parents=True)
+            for number, stem in enumerate(stems):
+                shade = 40 * number + (100 if side == "truth" else 0)
+                Image.new("RGB", (64, 64), (shade, 0, 0)).save(root / side / stem)
+        return root
+
+    def test_pictures_meet_photographs_of_their_name(self, tmp_path: Path) -> None:
+        stems = [f"face{i}" for i in range(6)]
+        names = {"art": [s + ".png" for s in stems], "truth": [s + ".bmp" for s in stems]}
+        root = self.folder(tmp_path, names)
+        kept, held = (load_pairs(root, 64, held_out=h) for h in (False, True))
+        assert len(kept) + len(held) == 6 and len(kept) > 0
+        apart = kept.truth.pixels[:, 0].int() - kept.art.pixels[:, 0].int()
+        assert bool((apart == 100).all())
+        assert not any(is_held_out(name) for name in kept.art.names)
+
+    def test_a_picture_without_its_photograph_is_named(self, tmp_path: Path) -> None:
+        root = self.folder(tmp_path, {"art": ["a.png", "b.png"], "truth": ["a.png"]})
+        with pytest.raises(UsageError, match=r"art has b, truth does not"):
+            load_pairs(root, 64)
+        held = next(f"{i}.png" for i in range(100) if is_held_out(str(i)))
+        root = self.folder(tmp_path / "one", {"art": [held], "truth": [held]})
+        with pytest.raises(UsageError, match="no pair left"):
+            load_pairs(root, 64)
+
+
+def test_codes_without_their_generator_are_refused(tmp_path: Path) -> None:
+    words = ["train", "generator", str(tmp_path), "--out", str(tmp_path / "r")]
+    result = CliRunner().invoke(main, [*words, "--codes", str(tmp_path / "codes.pt")])
+    assert result.exit_code == 2 and "--codes are of the generator of --from" in result.stderr

@@ -116,7 +116,7 @@ def train_e4e(
     from encoders.e4e.irse import BackboneConfig
     from encoders.e4e.network import E4eConfig, load_e4e, save_e4e
     from encoders.e4e.training import E4eRecipe, E4eTraining
-    from encoders.features.identity import FixedIdentity
+    from sfhq.faces.identity import FixedIdentity
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.codes import load_codes
     from sfhq.training.generator.training import check_precision

@@ -3,10 +3,10 @@
 Half of each batch are generated images, whose latents are known. The other half are photos; if
 their codes from the generator's training are given, these are known latents too. Some images of
 both kinds are made to look painted, and must be reconstructed as the photograph. If pairs are
-given, a share of the batch are their pictures, whose true photograph must be reconstructed. Deltas
-become active one after the other. A discriminator on w keeps each layer near the distribution of the
-mapping. The first part of a run uses only losses on latents; it renders no images, so its steps are
-about three times as fast.
+given, a share of the batch are their pictures, whose true photograph must be reconstructed.
+Deltas become active one after the other. A discriminator on w keeps each layer near the
+distribution of the mapping. The first part of a run uses only losses on latents; it renders no
+images, so its steps are about three times as fast.
 
 Source: Tov et al. 2021, "Designing an Encoder for StyleGAN Image Manipulation".
 """

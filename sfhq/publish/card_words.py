@@ -14,10 +14,13 @@ TRAINED_ON = {
     "stylegan2-ffhq-1024-pt": FFHQ,
     "e4e-ffhq": FFHQ,
     "sfhq's embedded generator": (
-        "696 photos of people who do not exist, under MIT: curated StyleGAN2 photographs of SFHQ, "
-        "whose generator was trained on FFHQ, and text-to-image portraits"
+        "1,721 photos of people who do not exist, under MIT: curated StyleGAN2 photographs of "
+        "SFHQ, whose generator was trained on FFHQ, and text-to-image faces and portraits"
     ),
-    "sfhq's embedded e4e": "the same photos as the embedded generator",
+    "sfhq's embedded e4e": (
+        "the same photos as the embedded generator and rendered heads in art styles (CC0-1.0); "
+        "dlib's recognition network said what to keep of a person"
+    ),
     "sfhq's label network": (
         "2,424 rendered heads (CC0-1.0) and 2,264 photos of people who do not exist (MIT); "
         "MediaPipe's networks (Apache-2.0) were its teachers"

@@ -4,6 +4,7 @@ Each way is a word on the command line and in the record:
 
     strict        pulled to the mean face, fine layers most, and bounded: the most realistic
     low           refined until the picture is nearest to the art in colour, and no blurrier
+    close         refined until the picture shows the person of the art; close-60: in 60 steps
     psi-0.6       the plain truncation ladder
     donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
@@ -17,11 +18,12 @@ from sfhq.errors import UsageError
 
 DEFAULT_CANDIDATES = ("strict", "low", "psi-0.6", "donor-7")
 PATTERN = re.compile(
-    r"strict|low|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
+    r"strict|low|close(?:-(?P<steps>\d+))?|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
     r"|sefa-(?P<axis>\d+)(?P<step>[+-]\d+(?:\.\d+)?)"
 )
 DONORS = 64  # faces that a donor is chosen from
 SEFA_LIMIT = 4.0
+MOST_STEPS = 10_000
 
 
 def check_names(names: tuple[str, ...]) -> None:
@@ -34,9 +36,11 @@ def check_names(names: tuple[str, ...]) -> None:
         match = PATTERN.fullmatch(name)
         if match is None:
             raise UsageError(
-                f"unknown candidate {name!r}; wanted strict, low, psi-<strength>, "
-                "donor-<layer> or sefa-<direction><+step or -step>"
+                f"unknown candidate {name!r}; wanted strict, low, close, close-<steps>, "
+                "psi-<strength>, donor-<layer> or sefa-<direction><+step or -step>"
             )
+        if match["steps"] and not 1 <= int(match["steps"]) <= MOST_STEPS:
+            raise UsageError(f"{name}: steps are out of range; wanted 1 to {MOST_STEPS}")
         if match["psi"] and not 0.0 <= float(match["psi"]) <= 2.0:
             raise UsageError(f"{name}: psi is out of range; wanted 0 to 2")
         if match["donor"] and float(match["donor"]) > 18.0:

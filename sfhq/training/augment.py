@@ -69,10 +69,14 @@ def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
         places = corners.tolist()
         rows = [images[i, :, y : y + size, x : x + size] for i, (x, y) in enumerate(places)]
         return torch.stack(rows)
-    # A slice for each image would be a kernel for each; two gathers serve all of them.
+    return gathered(images, corners.to(images.device), size)
+
+
+def gathered(images: Tensor, corners: Tensor, size: int) -> Tensor:
+    """`cut` by two gathers for all images, where a slice for each would be a kernel for each."""
     count, channels, _, width = images.shape
     along = torch.arange(size, device=images.device)
-    x, y = (corners[:, i : i + 1].to(images.device) + along for i in (0, 1))  # (N, size)
+    x, y = (corners[:, i : i + 1] + along for i in (0, 1))  # (N, size)
     tall = images.gather(2, y[:, None, :, None].expand(count, channels, size, width))
     return tall.gather(3, x[:, None, None].expand(count, channels, size, size))
 

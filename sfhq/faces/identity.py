@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from encoders.features.recognition_file import (
+from sfhq.faces.dlib_models import RECOGNITION, model_path
+from sfhq.faces.recognition_file import (
     BLOCKS,
     CHIP_SIZE,
     EMBEDDING,
     STEM,
     read_recognition_weights,
 )
-from sfhq.faces.dlib_models import RECOGNITION, model_path
 
 # Where dlib's chip lies in an FFHQ-aligned crop, in sides of the crop: medians over 120 photos and
 # 120 images from text. `FaceDetector` found the points, dlib.get_face_chip_details(shape, 150,
