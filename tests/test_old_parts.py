@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from published import pack_digest
 from tiny import tree
 
 import cli
@@ -28,6 +29,10 @@ PART = HERE / "fixtures" / "part_0.1.0.zip"
 # render PART --count 2 --size 64 --seed 5 --style photo,oil
 HEADS = HERE / "fixtures" / "heads_0.1.0.zip"
 ART = ("oil_0000.jpg", "pencil_0002.jpg", "clay_0033.jpg")
+PACK_THEN = {
+    "generator": "d8fab70fd25ace5abae4553d31fa087a71cbdf1f69584344a31849c781562017",
+    "e4e": "9776eaaa8a2f5371b8974932df1563fa531bc0cd883e566499176d4d8733fe2f",
+}
 SAME = ("--candidates", "strict,low", "--licence", "CC0-1.0", "--provenance", "sfhq sample art")
 
 
@@ -50,11 +55,14 @@ def art(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def part(tmp_path: Path, art: Path) -> Part:
-    """The old part, its source where it lies in this test."""
+    """The old part, its source where it lies in this test, as if made by today's networks."""
     with zipfile.ZipFile(PART) as archive:
         archive.extractall(tmp_path / "part")
-    path = tmp_path / "part" / "records" / "ingest" / "stage.json"
-    path.write_text(path.read_text().replace('"/samples"', json.dumps(str(art))))
+    for path in (tmp_path / "part").glob("records/*/stage.json"):
+        text = path.read_text().replace('"/samples"', json.dumps(str(art)))
+        for kind, digest in PACK_THEN.items():
+            text = text.replace(digest, pack_digest(kind))
+        path.write_text(text)
     return Part.open(tmp_path / "part")
 
 
@@ -109,6 +117,13 @@ def test_it_goes_on(part: Part, art: Path) -> None:
         *("ingest", "align", "invert", "synthesize", "detect", "embed"),
         *labels,
     ]
+
+
+def test_a_part_of_another_pack_is_refused_by_name(part: Part, art: Path) -> None:
+    path = part.root / "records" / "invert" / "stage.json"
+    path.write_text(path.read_text().replace(pack_digest("e4e"), PACK_THEN["e4e"]))
+    said = sfhq("run", art, part.root, *SAME, code=2)
+    assert f"invert was run with encoder='{PACK_THEN['e4e']}'" in said
 
 
 def test_other_settings_are_refused_by_name(part: Part, art: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path) -> None:
     assert "('synthesize', 6)" in lines[0]
     assert lines[1].startswith("6 ['face_id'")
     assert "torch.Size([4, 3, 256, 256])" in lines[-2]
-    assert lines[-1] == "(128, 128, 3) (1, 128)"
+    assert lines[-1] == "(256, 256, 3) (1, 128)"
 
 
 @pytest.mark.parametrize("package", ["sfhq", "encoders", "sfhq.pipeline"])
