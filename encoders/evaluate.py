@@ -1,4 +1,8 @@
-"""Evaluate generators and encoders with dlib's recognition network, which no training uses."""
+"""Evaluate generators and encoders with dlib's recognition network.
+
+No generator is trained with it. An encoder trained with `--identity` is: it is judged by people
+whom it has not seen, but by what it was taught to keep.
+"""
 
 from __future__ import annotations
 

@@ -474,7 +474,7 @@ class TestClose:
         assert all(b < 0.8 * a for a, b in zip(*distances, strict=True))
         assert {p["steps"] for p in near.params} == {8}
         assert float(maker.prior.distance(near.w_plus).max()) <= RADIUS + 1e-3
-        assert torch.equal(near.w_plus, near.w_plus[:, :1].expand_as(near.w_plus))
+        assert torch.equal(near.w_plus, near.w_plus[:, :1].expand_as(near.w_plus))  # as at first
 
     def test_a_face_ends_at_the_same_place_in_any_batch(
         self, given: tuple[CandidateMaker, Tensor, Tensor]

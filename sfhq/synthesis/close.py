@@ -1,8 +1,8 @@
 """The candidate `close`: a latent moved by gradient until the picture shows the person of the art.
 
 dlib's recognition network sees the same person in a painting and in a photograph, so its vector of
-the inspiration is what the picture's must come near. All layers get one latent, which is pulled to
-the mean face and stays within the prior: with a latent for each layer the vectors come no nearer,
+the inspiration is what the picture's must come near. All layers move together, are pulled to the
+mean face and stay within the prior: where each layer moves for itself the vectors come no nearer,
 and the faces come apart.
 """
 
@@ -22,11 +22,11 @@ from stylegan2_ops.inference import Precision
 
 STEPS = 20
 RATE = 0.09  # of Adam, in standard deviations of the prior
-RADIUS = 0.7  # largest distance from the prior
+RADIUS = 0.9  # largest distance from the prior
 SAME = 0.6  # distance of vectors below which dlib takes two faces for one person
 COLOURS = 32  # pixels per side at which colours are compared
 APART = 20.0  # distance in CIELAB that weighs as much as another person
-COLOUR_WEIGHT, MEAN_WEIGHT = 0.3, 4.0
+COLOUR_WEIGHT, MEAN_WEIGHT = 0.3, 3.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Close:
     """What refinement found for N faces.
 
     Attributes:
-        w_plus: (N, L, w_dim), the same in all layers.
+        w_plus: (N, L, w_dim).
         person: (N,) distance of dlib's vectors of inspiration and picture.
         apart: (N,) mean distance of the reduced pictures in CIELAB.
     """
@@ -71,17 +71,16 @@ def refine(
     """
     with torch.inference_mode(False), torch.enable_grad():
         inverted, images = inverted.clone(), images.clone()
-        layers, network = inverted.shape[1], _identity().to(inverted.device)
+        network = _identity().to(inverted.device)
         fast = torch.autocast(inverted.device.type, torch.bfloat16, enabled=precision == "bf16")
         with torch.no_grad():
             wanted = network(images)
             colours = to_lab(reduce(images, COLOURS))
-            x = prior.whiten(prior.within(inverted, RADIUS)).mean(dim=1)  # (N, w_dim)
-        x.requires_grad_()
-        optimiser = torch.optim.Adam([x], lr=RATE, betas=(0.9, 0.99))
+            start = prior.whiten(prior.within(inverted, RADIUS))  # (N, L, w_dim)
+        shift = torch.zeros_like(start[:, :1]).requires_grad_()
+        optimiser = torch.optim.Adam([shift], lr=RATE, betas=(0.9, 0.99))
 
-        def look() -> tuple[Tensor, Tensor]:
-            w_plus = prior.unwhiten(x)[:, None].expand(-1, layers, -1)
+        def look(w_plus: Tensor) -> tuple[Tensor, Tensor]:
             with fast:
                 pictures = generator.synthesis(w_plus)
                 vectors = network(pictures.float())
@@ -92,14 +91,14 @@ def refine(
 
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = RATE * min(1.0, 2.0 * (1.0 - step / steps))
-            person, apart = look()
-            typical = x.square().sum(dim=1) / prior.rank
+            x = start + shift
+            person, apart = look(prior.unwhiten(x))
+            typical = x.square().sum(dim=2).mean(dim=1) / prior.rank
             loss = person / SAME**2 + COLOUR_WEIGHT * apart / APART + MEAN_WEIGHT * typical
             optimiser.zero_grad()
             loss.sum().backward()
             optimiser.step()
         with torch.no_grad():
-            w_plus = prior.within(prior.unwhiten(x)[:, None], RADIUS)
-            x.copy_(prior.whiten(w_plus)[:, 0])
-            person, apart = look()
-        return Close(w_plus.expand(-1, layers, -1).detach().clone(), person.sqrt(), apart)
+            w_plus = prior.within(prior.unwhiten(start + shift), RADIUS)
+            person, apart = look(w_plus)
+        return Close(w_plus, person.sqrt(), apart)
