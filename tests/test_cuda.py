@@ -138,6 +138,17 @@ def test_prepared_networks_are_the_network(precision: str) -> None:
     assert float((fast - wanted).abs().max()) <= (8e-2 if precision == "bf16" else 2e-3) * scale
 
 
+def test_batches_that_are_replayed_are_those_that_were_asked_for() -> None:
+    """From the second batch of a size on, a GPU replays what it recorded."""
+    generator = lively()
+    render = PreparedSynthesis(lively().to(DEVICE).synthesis)
+    for number in range(4):
+        w_plus = torch.randn(2, generator.config.num_ws, 512)
+        wanted = generator.synthesis(w_plus, "const")
+        found = render(w_plus.to(DEVICE)).cpu()
+        assert float((found - wanted).abs().max()) <= 2e-3 * float(wanted.abs().max()), number
+
+
 def test_the_prepared_encoder_is_the_encoder() -> None:
     encoder, images = tiny_e4e(), tiny_images(3, 64)
     wanted = encoder(images)
