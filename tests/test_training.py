@@ -37,7 +37,7 @@ from sfhq.training.generator.training import (
 )
 from sfhq.training.metrics import audit_copies, frechet_distance, precision_recall
 from sfhq.training.painterly import STYLES, kuwahara, paint, paint_randomly
-from sfhq.training.pairs import Pairs, load_pairs
+from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos, is_held_out, load_photos
 from sfhq.training.recorded import Recorded, tensors_of
 from sfhq.training.run import run_training
@@ -621,36 +621,6 @@ class TestRecorded:
             assert recorded(batch, "key").tolist() == [2.0, 2.0]
         assert len(seen) == 5 and isinstance(seen[0], Batch) and seen[0].more[1] == 5
         assert [len(t) for t in tensors_of(batch)] == [2, 3]
-
-
-class TestFoldersOfPairs:
-    def folder(self, root: Path, names: dict[str, list[str]]) -> Path:
-        for side, stems in names.items():
-            (root / side).mkdir(parents=True)
-            for number, stem in enumerate(stems):
-                shade = 10 * number + (100 if side == "truth" else 0)
-                Image.new("RGB", (64, 64), (shade, 0, 0)).save(root / side / stem)
-        return root
-
-    def test_pictures_meet_photographs_of_their_name(self, tmp_path: Path) -> None:
-        held = [f"face{i}" for i in range(100) if is_held_out(f"face{i}")][:1]
-        stems = sorted(held + [f"face{i}" for i in range(6) if not is_held_out(f"face{i}")])
-        names = {"art": [s + ".png" for s in stems], "truth": [s + ".bmp" for s in stems]}
-        root = self.folder(tmp_path, names)
-        kept, unseen = (load_pairs(root, 64, held_out=h) for h in (False, True))
-        assert len(kept) + len(unseen) == len(stems) and len(unseen) == 1
-        apart = kept.truth.pixels[:, 0].int() - kept.art.pixels[:, 0].int()
-        assert bool((apart == 100).all())
-        assert not any(is_held_out(name) for name in kept.art.names)
-
-    def test_a_picture_without_its_photograph_is_named(self, tmp_path: Path) -> None:
-        root = self.folder(tmp_path, {"art": ["a.png", "b.png"], "truth": ["a.png"]})
-        with pytest.raises(UsageError, match=r"art has b, truth does not"):
-            load_pairs(root, 64)
-        held = next(f"{i}.png" for i in range(100) if is_held_out(str(i)))
-        root = self.folder(tmp_path / "one", {"art": [held], "truth": [held]})
-        with pytest.raises(UsageError, match="no pair left"):
-            load_pairs(root, 64)
 
 
 def test_codes_without_their_generator_are_refused(tmp_path: Path) -> None:

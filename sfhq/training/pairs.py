@@ -93,17 +93,24 @@ def load_pairs(root: Path, resolution: int, *, held_out: bool = False) -> Pairs:
 
 def _read_folders(root: Path, resolution: int, held_out: bool) -> Pairs:
     art, truth = (load_photos([root / name], resolution) for name in ("art", "truth"))
-    stems = [{Path(name).stem for name in side.names} for side in (art, truth)]
-    alone = sorted(stems[0] ^ stems[1])
+    places: list[dict[str, int]] = []
+    for side, folder in ((art, "art"), (truth, "truth")):
+        places.append({Path(name).stem: i for i, name in enumerate(side.names)})
+        if len(places[-1]) < len(side):
+            raise UsageError(f"{root}: {folder} has two images of one name; remove one")
+    alone = sorted(places[0].keys() ^ places[1].keys())
     if alone:
-        there, missing = ("art", "truth") if alone[0] in stems[0] else ("truth", "art")
+        there, missing = ("art", "truth") if alone[0] in places[0] else ("truth", "art")
         raise UsageError(
             f"{root}: {there} has {alone[0]}, {missing} does not; wanted the same names in both"
         )
-    keep = [is_held_out(name) == held_out for name in art.names]
-    if not any(keep):
+    stems = [x for x, i in places[0].items() if is_held_out(art.names[i]) == held_out]
+    if not stems:
         raise UsageError(f"{root}: has no pair left; every tenth is held out: give more pairs")
-    return Pairs(art.select(keep), truth.select(keep))
+    # By name, not by place: other endings sort otherwise.
+    pixels = [s.pixels[[at[x] for x in stems]] for s, at in zip((art, truth), places, strict=True)]
+    names = tuple(art.names[places[0][x]] for x in stems)
+    return Pairs(Photos(pixels[0], names), Photos(pixels[1], names))
 
 
 def _photos(images: list[Pixels], names: list[str]) -> Photos:
