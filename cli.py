@@ -27,6 +27,7 @@ from encoders.commands.flip.rating import human_eval
 from encoders.commands.flip.reports import fairness_report, probe_command, sketch
 from encoders.commands.flip.train import flip_train
 from encoders.commands.hybrid import train_hybrid
+from encoders.commands.person import train_person
 from encoders.commands.search import search
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
 from sfhq import stages
@@ -100,7 +101,15 @@ def _finish(part: Path, recipe: Recipe, tell: bool) -> None:
 
 models.add_command(models_convert)
 for command in (
-    *(train_e4e, train_hybrid, train_labels, train_attribute, train_pack, train_evaluate),
+    *(
+        train_e4e,
+        train_hybrid,
+        train_person,
+        train_labels,
+        train_attribute,
+        train_pack,
+        train_evaluate,
+    ),
 ):
     train.add_command(command)
 for command in (

@@ -31,7 +31,8 @@ from annotate.detect import Detect
 from curation.dedup import Dedup
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.irse import BackboneConfig
-from encoders.e4e.network import E4e, E4eConfig, load_e4e
+from encoders.e4e.loading import load_encoder
+from encoders.e4e.network import E4e, E4eConfig
 from encoders.embed import DlibFaceEncoder, Embed
 from sfhq.faces.detector import FaceDetector
 from sfhq.parts.part import Part
@@ -72,7 +73,7 @@ def measure_cost(faces: int) -> dict[str, float]:
     """Seconds in networks, in PNG files and in the rest of one run, and the ratio of the rest."""
     clock = Clock()
     generator, generator_digest = load_generator()
-    encoder, encoder_digest = load_e4e(None, generator.config.num_ws)
+    encoder, encoder_digest = load_encoder(None, generator.config.num_ws)
     prior = LatentPrior.of(generator)
     places: list[tuple[str, Any, str]] = [
         ("networks", generator.mapping, "forward"),

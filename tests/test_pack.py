@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 import cli
-from encoders.e4e.network import load_e4e
+from encoders.e4e.loading import load_encoder
 from sfhq.images import read_image
 from sfhq.parts.part import Part
 from sfhq.synthesis.latents import LatentPrior
@@ -30,7 +30,7 @@ def test_size_and_resolution() -> None:
     assert sum(f.stat().st_size for f in files) <= 60e6
     generator, _ = load_generator()
     assert generator.config.resolution == 256
-    assert load_e4e(None, generator.config.num_ws)[0].config.num_ws == generator.config.num_ws
+    assert load_encoder(None, generator.config.num_ws)[0].config.num_ws == generator.config.num_ws
 
 
 def test_card_names_the_files_that_ship() -> None:
@@ -56,7 +56,7 @@ def test_draws_are_near_the_prior_and_differ() -> None:
 def test_encoder_finds_the_way_back() -> None:
     """Inverting an image of the generator must beat any other face's latent by far."""
     generator, _ = load_generator()
-    encoder, _ = load_e4e()
+    encoder, _ = load_encoder()
     z = torch.cat([seed_to_z(seed) for seed in range(20, 36)])
     with torch.inference_mode():
         images = generator(z)

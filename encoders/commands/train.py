@@ -114,7 +114,8 @@ def train_e4e(
     import torch
 
     from encoders.e4e.irse import BackboneConfig
-    from encoders.e4e.network import E4eConfig, load_e4e, save_e4e
+    from encoders.e4e.loading import load_base
+    from encoders.e4e.network import E4eConfig, save_e4e
     from encoders.e4e.training import E4eRecipe, E4eTraining
     from sfhq.faces.identity import FixedIdentity
     from sfhq.training.features import load_feature_pyramid
@@ -149,7 +150,7 @@ def train_e4e(
     photos, held_out = load_photos(folders, network.config.resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
-    first, first_digest = load_e4e(start) if start else (None, "")
+    first, first_digest = load_base(start) if start else (None, "")
     if start and read_checkpoint(start, "e4e").notes.get("generator") == digest:
         # It inverts for this generator already: nothing to warm up.
         recipe = replace(recipe, rendered_from=0.0, progressive_from=-1.0, progressive_to=0.0)

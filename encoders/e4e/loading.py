@@ -1,4 +1,7 @@
-"""Load, save and prepare an encoder of either kind: e4e, or the hybrid on the label network."""
+"""Load, save and prepare an encoder of any kind.
+
+They are e4e, the person encoder on an e4e, and the hybrid on the label network.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from pathlib import Path
 from encoders.e4e.hybrid import HybridConfig, HybridEncoder, PreparedHybrid
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.network import E4e, load_e4e, require_layers, save_e4e
+from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson
+from sfhq.errors import UsageError
 from sfhq.weights.checkpoints import build_network, pack_path, read_checkpoint, save_checkpoint
 from stylegan2_ops.inference import Precision
 
-Encoder = E4e | HybridEncoder
-PreparedEncoder = PreparedE4e | PreparedHybrid
+Encoder = E4e | HybridEncoder | PersonEncoder
+PreparedEncoder = PreparedE4e | PreparedHybrid | PreparedPerson
 
 
 def load_encoder(path: Path | None = None, num_ws: int | None = None) -> tuple[Encoder, str]:
@@ -27,11 +32,35 @@ def load_encoder(path: Path | None = None, num_ws: int | None = None) -> tuple[E
         IntegrityError: the file is damaged, or was made for a generator of another resolution.
     """
     checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
-    if "stem" not in checkpoint.architecture:
+    network: Encoder
+    if "base" in checkpoint.architecture:
+        network = build_network(
+            checkpoint, lambda sizes: PersonEncoder(PersonConfig.from_dict(sizes))
+        )
+    elif "stem" in checkpoint.architecture:
+        network = build_network(
+            checkpoint, lambda sizes: HybridEncoder(HybridConfig.from_dict(sizes))
+        )
+    else:
         return load_e4e(path, num_ws)
-    network = build_network(checkpoint, lambda sizes: HybridEncoder(HybridConfig.from_dict(sizes)))
     require_layers(checkpoint.path, network.config.num_ws, num_ws)
     return network, checkpoint.digest
+
+
+def load_base(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, str]:
+    """Load the e4e of a file: the encoder itself, or that on which a person encoder stands.
+
+    Arguments, result and errors are those of `load_encoder`.
+
+    Raises:
+        UsageError: the file has a hybrid, which stands on no e4e.
+    """
+    network, digest = load_encoder(path, num_ws)
+    if isinstance(network, PersonEncoder):
+        return network.base, digest
+    if isinstance(network, HybridEncoder):
+        raise UsageError(f"{path}: is a hybrid encoder; wanted an e4e, of sfhq train e4e")
+    return network, digest
 
 
 def save_encoder(
@@ -48,4 +77,6 @@ def prepare_encoder(network: Encoder, precision: Precision) -> PreparedEncoder:
     """An encoder as stages call it."""
     if isinstance(network, HybridEncoder):
         return PreparedHybrid(network, precision)
+    if isinstance(network, PersonEncoder):
+        return PreparedPerson(network, precision)
     return PreparedE4e(network, precision)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.e4e.irse import Backbone, BackboneConfig
-from sfhq.errors import IntegrityError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.weights.checkpoints import (
     build_network,
     file_digest,
@@ -263,9 +263,12 @@ def load_e4e(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e, 
         num_ws: number of w vectors of the generator, to be checked; None skips the check.
 
     Raises:
+        UsageError: the file has an encoder of another kind; `load_encoder` and `load_base` take it.
         IntegrityError: the file is damaged, or was made for a generator of another resolution.
     """
     checkpoint = read_checkpoint(path or pack_path("e4e"), "e4e")
+    if {"base", "stem"} & set(checkpoint.architecture):
+        raise UsageError(f"{checkpoint.path}: is no plain e4e; wanted one of sfhq train e4e")
     network = build_network(checkpoint, lambda sizes: E4e(E4eConfig.from_dict(sizes)))
     require_layers(checkpoint.path, network.config.num_ws, num_ws)
     return network, checkpoint.digest

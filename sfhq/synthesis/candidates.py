@@ -44,6 +44,7 @@ LOW_DETAIL = 1.01  # of the detail of `strict`, the least
 LOW_MARGIN = 1.05  # of the same, to aim at
 LOW_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
 LOW_BATCH = 8  # pictures at a time; bounds the memory
+LOW_PREVIEW = 256  # pixels; moves are looked at no larger, of networks above 128 at half the size
 DONOR_PSI = 0.6
 
 
@@ -122,8 +123,9 @@ class CandidateMaker:
 
         In each round the latent is moved a little along a few directions: the difference between
         what the encoder sees in the inspiration and in the picture, in three bands of layers; the
-        way to the mean face; and the strongest axes of the prior. What the moves do to the picture
-        gives, by least squares, the combination of them that brings it nearest.
+        way to the mean face; and the strongest axes of the prior. What the moves do to a small
+        picture gives, by least squares, the combination of them that brings it nearest. Shares of
+        it are taken or left by what they do to the whole picture.
         """
         likeness = Likeness.to(images)
         rows = torch.arange(len(inverted))
@@ -142,13 +144,16 @@ class CandidateMaker:
             rounds = torch.where(better, turn, rounds)
 
         offer(self.prior.within(inverted, LOW_RADIUS), 0)
+        size = _preview(self.generator.config.resolution)
         for turn in range(1, LOW_ROUNDS + 1):
             x = self.prior.whiten(best)
-            moves = self._moves(x, self.prior.whiten(inverted), best)  # (N, K, L, w_dim)
-            count = moves.shape[1]
+            before = [self._render(w, size) for w in best.split(LOW_BATCH)]
+            moves = self._moves(x, self.prior.whiten(inverted), torch.cat(before))  # (N, K, L, D)
             moved = self.prior.unwhiten((x[:, None] + moves).flatten(0, 1))
-            after = self._see(moved, likeness, rows.repeat_interleave(count))
-            step = torch.einsum("nk,nkld->nld", _combination(likeness, limit, seen, after), moves)
+            small = likeness.see(torch.cat(before), rows)
+            after = self._see(moved, likeness, rows.repeat_interleave(moves.shape[1]), size)
+            shares = _combination(likeness, limit, seen, small, after)
+            step = torch.einsum("nk,nkld->nld", shares, moves)
             for share in LOW_SHARES:
                 offer(self.prior.within(self.prior.unwhiten(x + share * step), LOW_RADIUS), turn)
         params: list[dict[str, Json]] = [
@@ -157,20 +162,25 @@ class CandidateMaker:
         ]
         return Candidate("low", best, None, params)
 
-    def _see(self, w_plus: Tensor, likeness: Likeness, rows: Tensor) -> Seen:
+    def _see(
+        self, w_plus: Tensor, likeness: Likeness, rows: Tensor, stop_at: int | None = None
+    ) -> Seen:
         """Render latents, a few at a time, and look at them beside the inspirations of `rows`."""
         parts = [
-            likeness.see(self._render(w), r)
+            likeness.see(self._render(w, stop_at), r)
             for w, r in zip(w_plus.split(LOW_BATCH), rows.split(LOW_BATCH), strict=True)
         ]
         return Seen(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
-    def _moves(self, x: Tensor, wanted: Tensor, w_plus: Tensor) -> Tensor:
-        """Directions to try from whitened latents x (N, L, w_dim): (N, K, L, w_dim)."""
+    def _moves(self, x: Tensor, wanted: Tensor, pictures: Tensor) -> Tensor:
+        """Directions to try from whitened latents x (N, L, w_dim) that give `pictures`.
+
+        Returns:
+            (N, K, L, w_dim).
+        """
         layers, width = x.shape[1:]
         bands = [layer_ladder(layers, *(float(i == band) for i in range(3))) for band in range(3)]
         masks = torch.stack(bands)[:, None, :, None]  # (3, 1, L, 1): coarse, middle, fine
-        pictures = torch.cat([self._render(w) for w in w_plus.split(LOW_BATCH)])
         feedback = wanted - self.prior.whiten(self.encoder(pictures))
         moves = [mask * feedback for mask in masks]
         moves += [-LOW_PULL * mask * x for mask in masks[1:]]
@@ -230,7 +240,12 @@ class CandidateMaker:
         return Candidate(name, moved, None, [{"step": step} for _ in range(len(moved))])
 
 
-def _combination(likeness: Likeness, limit: Seen, seen: Seen, after: Seen) -> Tensor:
+def _preview(resolution: int) -> int:
+    """Side of the pictures that moves are looked at: half of the generator's, 128 to 256 pixels."""
+    return min(resolution, max(128, min(resolution // 2, LOW_PREVIEW)))
+
+
+def _combination(likeness: Likeness, limit: Seen, seen: Seen, before: Seen, after: Seen) -> Tensor:
     """How far to go along each move so that pictures come nearest to the inspirations.
 
     Least squares on what the moves did to the reduced pictures, with a small ridge. Where the
@@ -240,24 +255,25 @@ def _combination(likeness: Likeness, limit: Seen, seen: Seen, after: Seen) -> Te
         likeness: to the inspirations.
         limit: what is seen of the pictures whose detail is the least allowed.
         seen: of the pictures now, N of them.
+        before: of the pictures now in the size of `after`.
         after: of the pictures after each move alone, N x K of them.
 
     Returns:
         (N, K), shares of the moves.
     """
     n = len(seen.apart)
-    now = seen.lab.flatten(1)
-    effect = after.lab.flatten(1).unflatten(0, (n, -1)) - now[:, None]  # (N, K, values)
-    missing = (likeness.lab.flatten(1) - now)[:, :, None]
+    lab = before.lab.flatten(1)
+    effect = after.lab.flatten(1).unflatten(0, (n, -1)) - lab[:, None]  # (N, K, values)
+    missing = (likeness.lab - seen.lab).flatten(1)[:, :, None]
     square, wanted = effect @ effect.transpose(1, 2), effect @ missing
     ridge = LOW_RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
     square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
     shares = torch.linalg.solve(square, wanted)
     # The same with detail, in units of its limit, as an equation of its own.
     unit = limit.detail.clamp(min=1e-6)[:, None]
-    gain = (after.detail.unflatten(0, (n, -1)) - seen.detail[:, None]) / unit
+    gain = (after.detail.unflatten(0, (n, -1)) - before.detail[:, None]) / unit
     lacking = LOW_MARGIN - seen.detail[:, None] / unit
-    weight = LOW_WEIGHT**2 * now.shape[1] / 3
+    weight = LOW_WEIGHT**2 * lab.shape[1] / 3
     square = square + weight * gain[:, :, None] * gain[:, None]
     sharp = torch.linalg.solve(square, wanted + weight * (gain * lacking)[:, :, None])
     blurs = (gain * shares[..., 0]).sum(dim=1) < lacking[:, 0]

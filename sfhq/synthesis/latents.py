@@ -58,6 +58,16 @@ class LatentPrior:
         mean, axes, scale = mean.float().clone(), axes.t().float().clone(), scale.float().clone()
         return cls(mean, axes, scale, rank, used.clone())
 
+    def to(self, device: torch.device) -> LatentPrior:
+        """The same prior on a device."""
+        return LatentPrior(
+            self.mean.to(device),
+            self.axes.to(device),
+            self.scale.to(device),
+            self.rank,
+            self.used.to(device),
+        )
+
     def whiten(self, w: Tensor) -> Tensor:
         """(..., w_dim) latents in units of standard deviations."""
         return (unactivate(w) - self.mean) @ self.axes.t() / self.scale

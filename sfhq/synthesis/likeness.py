@@ -87,7 +87,7 @@ def to_lab(images: Tensor) -> Tensor:
     """(N, 3, H, W) sRGB in [-1, 1] to CIELAB, as `sfhq.colour.to_lab`; differentiable."""
     value = (images.clamp(-1, 1) + 1) / 2
     linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
-    matrix = torch.tensor(TO_XYZ)
+    matrix = torch.tensor(TO_XYZ, device=images.device)
     xyz = torch.einsum("ij,njhw->nihw", matrix / matrix.sum(dim=1, keepdim=True), linear)
     edge = LAB_EDGE
     f = torch.where(xyz > edge**3, xyz.clamp(min=edge**3) ** (1 / 3), xyz / (3 * edge**2) + 4 / 29)

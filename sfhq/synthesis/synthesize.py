@@ -34,7 +34,9 @@ class SynthesizeSettings:
 
     candidates: Annotated[
         tuple[str, ...],
-        option("Ways to a photo: strict, low, psi-0.6, donor-7, sefa-0+1.5.", metavar="NAMES"),
+        option(
+            "Ways to a photo: strict, low, close, psi-0.6, donor-7, sefa-0+1.5.", metavar="NAMES"
+        ),
     ] = DEFAULT_CANDIDATES
     keep: Annotated[
         int | None,
@@ -75,8 +77,9 @@ class Synthesize(Stage[SynthesizeSettings]):
     shares: ClassVar[tuple[str, ...]] = ("seed", "models", "marks")
     about: ClassVar[str] = (
         "strict stays near the prior and is the most realistic; low is refined until its picture "
-        "is the closest to the art and no blurrier; psi-P pulls to the mean face; donor-L takes "
-        "fine layers from a drawn face; sefa-D+S moves along a direction of the weights."
+        "is the closest to the art and no blurrier; close until it shows the same person; psi-P "
+        "pulls to the mean face; donor-L takes fine layers from a drawn face; sefa-D+S moves "
+        "along a direction of the weights."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "sfhq synthesize part-05 --candidates strict,low,sefa-0+1.5 --keep 2",

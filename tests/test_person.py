@@ -1,0 +1,230 @@
+"""The encoder that keeps the person: what it gives, how it starts and learns, where it is used."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from tiny import GENERATOR, tiny_e4e, tiny_generator, tiny_images, tiny_pixels, write_networks
+from torch import Tensor
+
+import cli
+from encoders.e4e import person
+from encoders.e4e.hybrid import HybridConfig, HybridEncoder
+from encoders.e4e.loading import load_base, load_encoder, prepare_encoder, save_encoder
+from encoders.e4e.network import E4e, load_e4e
+from encoders.e4e.pair import Pair
+from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson, recognition
+from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
+from sfhq.errors import UsageError
+from sfhq.pipeline.recipe import ModelSettings
+from sfhq.training.pairs import Pairs
+from sfhq.training.photos import Photos
+from stylegan2_ops.generator import Generator
+
+torch.set_num_threads(1)
+RECIPE = PersonRecipe(images=600, batch=8, drawn=256, lr=3e-3, ema_images=60, small_until=0.5)
+CPU = torch.device("cpu")
+
+
+def encoder(trained: bool = False) -> PersonEncoder:
+    """On the tiny e4e; trained means that its numbers are away from their neutral start."""
+    network = PersonEncoder.on(tiny_e4e(), tiny_generator(), 64, hidden=16)
+    if trained:
+        rng = torch.Generator().manual_seed(4)
+        with torch.no_grad():
+            for layer in (network.body[-1], network.direct):
+                assert isinstance(layer, torch.nn.Linear)
+                layer.weight.copy_(0.05 * torch.randn(layer.weight.shape, generator=rng))
+        network.requires_grad_(False)
+    return network
+
+
+class Watched(torch.nn.Module):
+    """Vectors that are linear in the pixels, in place of dlib's network where none is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = torch.Generator().manual_seed(9)
+        self.register_buffer("matrix", torch.randn(3 * 64, 128, generator=rng) / 8)
+
+    def forward(self, images: Tensor) -> Tensor:
+        small = torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
+        vectors: Tensor = small @ self.matrix
+        return vectors
+
+
+def photos_of(count: int, seed: int = 2) -> Photos:
+    pixels = torch.from_numpy(np.stack(tiny_pixels(count, 32, seed))).permute(0, 3, 1, 2)
+    return Photos(pixels.contiguous(), tuple(f"{i}.png" for i in range(count)))
+
+
+def training_of(
+    recipe: PersonRecipe = RECIPE, generator: Generator | None = None
+) -> PersonTraining:
+    generator = generator or tiny_generator()
+    network, identity = encoder(), Watched()
+    start_linear(network, generator, identity, recipe.drawn, recipe.seed, lambda _: None)
+    truth = photos_of(6, 3)
+    pairs = Pairs(Photos(255 - truth.pixels, truth.names), truth)
+    return PersonTraining(recipe, network, generator, identity, photos_of(10), pairs)
+
+
+def test_untrained_it_gives_what_its_e4e_gives() -> None:
+    images = tiny_images(3, 64)
+    found = encoder().requires_grad_(False)(images)
+    torch.testing.assert_close(found, tiny_e4e()(images), atol=2e-5, rtol=1e-4)
+
+
+def test_all_layers_move_alike_and_by_what_the_shift_says() -> None:
+    network, images = encoder(trained=True), tiny_images(3, 64)
+    before, after = tiny_e4e()(images), network(images)
+    moved = person.unactivate(after) - person.unactivate(before)
+    assert float(moved.abs().max()) > 0.05
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), atol=1e-4, rtol=1e-3)
+    vectors = recognition(CPU)(images)
+    shift = network.shift(network.numbers(vectors, before, images))
+    torch.testing.assert_close(moved[:, 0], shift @ network.axes, atol=1e-4, rtol=1e-3)
+
+
+def test_a_batch_gives_the_bits_of_single_images_and_other_sizes_are_taken() -> None:
+    network, images = encoder(trained=True), tiny_images(5, 64)
+    together = network(images)
+    assert together.shape == (5, 8, 16)
+    for i in range(5):
+        assert torch.equal(network(images[i : i + 1])[0], together[i])
+    assert network(tiny_images(1, 128)).shape == (1, 8, 16)
+    assert network(images[:0]).shape == (0, 8, 16)
+
+
+def test_prepared_it_gives_the_same_and_can_be_sent_to_a_worker() -> None:
+    network, images = encoder(trained=True), tiny_images(2, 64)
+    ready = prepare_encoder(network, "fp32")
+    assert isinstance(ready, PreparedPerson) and ready.config.input_size == 64
+    torch.testing.assert_close(ready(images), network(images), atol=1e-4, rtol=1e-3)
+    assert torch.equal(pickle.loads(pickle.dumps(ready))(images), ready(images))
+
+
+@torch.no_grad()
+def test_the_linear_start_leads_back_from_the_vector() -> None:
+    """Of drawn images, e4e is put at the mean face: the vector alone must lead back."""
+    generator, identity = tiny_generator(), Watched()
+    network = encoder()
+    start_linear(network, generator, identity, 512, 0, lambda _: None)
+    z = torch.randn(64, GENERATOR.z_dim, generator=torch.Generator().manual_seed(77))
+    coordinates = 0.7 * network.coordinates(generator.mapping(z))
+    true = person.activate(network.mean + coordinates @ network.axes)
+    images = generator.synthesis(generator.broadcast(true)).clamp(-1, 1)
+    nowhere = generator.broadcast(person.activate(network.mean).expand(64, -1))
+    shift = network.shift(network.numbers(identity(images), nowhere, images))
+    alike = torch.nn.functional.cosine_similarity(shift, coordinates, dim=1)
+    assert float(alike.mean()) > 0.5
+    assert float((alike > 0).float().mean()) > 0.9
+    # Where e4e has found it already, there is nothing to move.
+    found = network.shift(network.numbers(identity(images), generator.broadcast(true), images))
+    assert float(found.square().mean(1).median()) < 0.3 * float(shift.square().mean(1).median())
+
+
+def test_it_learns_and_leaves_its_e4e_alone() -> None:
+    training = training_of()
+    base = {k: v.clone() for k, v in training.encoder.base.state_dict().items()}
+    start = {k: v.clone() for k, v in training.averaged.state_dict().items()}
+    losses = []
+    while training.images < training.total:
+        losses.append(float(training.step()["person"]))
+    assert np.mean(losses[-15:]) < 0.9 * np.mean(losses[:15])
+    after = training.averaged
+    for name, value in base.items():
+        assert torch.equal(after.base.state_dict()[name], value), "e4e is never trained"
+        assert torch.equal(training.encoder.base.state_dict()[name], value)
+    assert not torch.equal(after.direct.weight, start["direct.weight"])
+    assert training.grid().shape == (8, 12, 3, 32, 32)
+
+
+def test_resumed_run_equals_uninterrupted(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, images=64)
+    straight = training_of(recipe)
+    while straight.images < straight.total:
+        straight.step()
+    first = training_of(recipe)
+    for _ in range(4):
+        first.step()
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = training_of(recipe)
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    while second.images < second.total:
+        second.step()
+    wanted, found = straight.averaged.state_dict(), second.averaged.state_dict()
+    assert all(torch.equal(wanted[k], found[k]) for k in wanted)
+
+
+def test_saved_and_loaded_it_is_the_same_and_its_e4e_can_be_had(tmp_path: Path) -> None:
+    network, path = encoder(trained=True), tmp_path / "p.safetensors"
+    save_encoder(path, network, {"images": "7"})
+    loaded, digest = load_encoder(path, 8)
+    assert isinstance(loaded, PersonEncoder) and len(digest) == 64 and not loaded.training
+    image = tiny_images(1, 64)
+    assert torch.equal(loaded(image), network(image))
+    base, same = load_base(path, 8)
+    assert isinstance(base, E4e) and same == digest
+    assert torch.equal(base(image), network.base(image))
+    with pytest.raises(UsageError, match=r"p\.safetensors: is no plain e4e"):
+        load_e4e(path)
+
+
+def test_a_hybrid_has_no_e4e(tmp_path: Path) -> None:
+    from label_tiny import TINY
+
+    save_encoder(tmp_path / "h.safetensors", HybridEncoder(HybridConfig(8, 16, 4, 4, 8, TINY)))
+    with pytest.raises(UsageError, match=r"h\.safetensors: is a hybrid encoder; wanted an e4e"):
+        load_base(tmp_path / "h.safetensors")
+
+
+def test_the_command_makes_an_encoder_that_a_run_takes(tmp_path: Path) -> None:
+    generator, e4e = write_networks(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for i, pixels in enumerate(tiny_pixels(24, 64)):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02d}.png")
+    given = ["train", "person", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
+    given += ["--generator", str(generator), "--e4e", str(e4e), "--drawn", "256"]
+    done = CliRunner().invoke(cli.main, [*given, "--images", "64", "--batch", "8"])
+    assert done.exit_code == 0, done.output
+    assert "drawn: 0 of 256 read" in done.stderr
+    models = ModelSettings(generator=generator, e4e=tmp_path / "run" / "e4e.safetensors")
+    pair = Pair.load(models)
+    assert isinstance(pair.encoder, PreparedPerson) and pair.encoder.config.input_size == 256
+    latent = pair.invert(tiny_pixels(1, 64)[0])
+    assert latent.shape == (8, 16) and np.isfinite(latent).all()
+    packed = ["train", "pack", "--generator", str(generator), "--e4e", str(models.e4e)]
+    done = CliRunner().invoke(cli.main, [*packed, "--out", str(tmp_path / "pack")])
+    assert done.exit_code == 0, done.output
+    shipped, _ = load_encoder(tmp_path / "pack" / "e4e.safetensors", 8)
+    near = shipped(tiny_images(1, 64)) - load_encoder(models.e4e, 8)[0](tiny_images(1, 64))
+    assert float(near.abs().max()) < 0.05, "half precision"
+    # A person encoder's e4e is what a training of either kind starts from.
+    again = ["train", "person", str(tmp_path / "photos"), "--out", str(tmp_path / "more")]
+    again += ["--generator", str(generator), "--e4e", str(models.e4e), "--drawn", "256"]
+    done = CliRunner().invoke(cli.main, [*again, "--images", "0"])
+    assert done.exit_code == 0, done.output
+    first, _ = load_base(e4e)
+    second, _ = load_base(tmp_path / "more" / "e4e.safetensors")
+    assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("axes", "reduced", "says"), [(17, 4, "at most w_dim, 16"), (4, 0, "1 or more")]
+)
+def test_wrong_sizes_are_refused(axes: int, reduced: int, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        PersonConfig(tiny_e4e().config, axes, reduced=reduced)
+
+
+def test_photos_of_another_size_are_refused() -> None:
+    with pytest.raises(UsageError, match="photos have 16 pixels; the generator's have 32"):
+        PersonTraining(RECIPE, encoder(), tiny_generator(), Watched(), photos_of(4).at(16))
