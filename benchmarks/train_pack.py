@@ -7,6 +7,7 @@
 It measures how many images a second this machine trains, plans phases that fit, and calls the
 commands `sfhq train generator`, `e4e`, `pack` and `evaluate`, which it prints. Two thirds of the
 time go to the generator; all of it with `--encoder hybrid`, which reads its pictures afterwards.
+With `--person N` the e4e is then taught to keep the person, on N images; that is not in the time.
 What stops can be started again with the same words: each command resumes.
 """
 
@@ -81,11 +82,14 @@ def main() -> None:
     parser.add_argument("--encoder", choices=["e4e", "hybrid"], default="e4e")
     parser.add_argument("--encoder-from", help="e4e to go on from")
     parser.add_argument("--identity", action="store_true", help="as of sfhq train e4e")
+    parser.add_argument("--person", type=int, help="images of sfhq train person on the e4e")
     parser.add_argument("--input-size", default="256", help="pixels of the encoder's input")
     parser.add_argument("--pairs", action="append", default=[], help="a rendered part with styles")
     parser.add_argument("--code-dim", type=int, default=192)
     parser.add_argument("--count", type=int, default=240, help="samples to judge")
     options = parser.parse_args()
+    if options.person is not None and options.encoder == "hybrid":
+        parser.error("--person stands on an e4e; leave it out, or --encoder hybrid")
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "plan.json"
     if not path.is_file():
@@ -131,6 +135,11 @@ def main() -> None:
             *(("--from", options.encoder_from) if options.encoder_from else ()),
             *(("--identity",) if options.identity else ()),
         )
+    if options.person is not None:
+        base, encoder = encoder, options.out / "person"
+        words = ("--generator", weights, "--e4e", base / "e4e.safetensors")
+        words += ("--images", options.person, *people)
+        call("train", "person", *options.folders, "--out", encoder, *shared, *words)
     print(f"{(time.monotonic() - began) / 60:.1f} minutes of training", flush=True)
     files = (
         "--generator",

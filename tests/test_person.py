@@ -24,6 +24,7 @@ from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson, rec
 from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
 from sfhq.errors import UsageError
 from sfhq.pipeline.recipe import ModelSettings
+from sfhq.training.features import load_feature_pyramid
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
 from stylegan2_ops.generator import Generator
@@ -73,7 +74,9 @@ def training_of(
     start_linear(network, generator, identity, recipe.drawn, recipe.seed, lambda _: None)
     truth = photos_of(6, 3)
     pairs = Pairs(Photos(255 - truth.pixels, truth.names), truth)
-    return PersonTraining(recipe, network, generator, identity, photos_of(10), pairs)
+    features = load_feature_pyramid()
+    features.size = 64
+    return PersonTraining(recipe, network, generator, identity, features, photos_of(10), pairs)
 
 
 def test_untrained_it_gives_what_its_e4e_gives() -> None:
@@ -82,15 +85,17 @@ def test_untrained_it_gives_what_its_e4e_gives() -> None:
     torch.testing.assert_close(found, tiny_e4e()(images), atol=2e-5, rtol=1e-4)
 
 
-def test_all_layers_move_alike_and_by_what_the_shift_says() -> None:
+def test_bands_of_layers_move_by_what_the_shift_says() -> None:
     network, images = encoder(trained=True), tiny_images(3, 64)
     before, after = tiny_e4e()(images), network(images)
     moved = person.unactivate(after) - person.unactivate(before)
     assert float(moved.abs().max()) > 0.05
-    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), atol=1e-4, rtol=1e-3)
     vectors = recognition(CPU)(images)
     shift = network.shift(network.numbers(vectors, before, images))
-    torch.testing.assert_close(moved[:, 0], shift @ network.axes, atol=1e-4, rtol=1e-3)
+    assert shift.shape == (3, 3, len(network.axes))
+    bands = [0, 0, 1, 1, 2, 2, 2, 2]  # of 8 layers, as 4, 4 and 10 of 18
+    assert network.band_of_layer.tolist() == bands
+    torch.testing.assert_close(moved, (shift @ network.axes)[:, bands], atol=1e-4, rtol=1e-3)
 
 
 def test_a_batch_gives_the_bits_of_single_images_and_other_sizes_are_taken() -> None:
@@ -122,12 +127,17 @@ def test_the_linear_start_leads_back_from_the_vector() -> None:
     true = person.activate(network.mean + coordinates @ network.axes)
     images = generator.synthesis(generator.broadcast(true)).clamp(-1, 1)
     nowhere = generator.broadcast(person.activate(network.mean).expand(64, -1))
-    shift = network.shift(network.numbers(identity(images), nowhere, images))
+    shifts = network.shift(network.numbers(identity(images), nowhere, images))
+    shift = shifts[:, 1]
+    torch.testing.assert_close(shifts[:, 0], torch.zeros_like(shift), msg="coarse layers stay")
+    torch.testing.assert_close(shifts[:, 2], 0.5 * shift)
     alike = torch.nn.functional.cosine_similarity(shift, coordinates, dim=1)
     assert float(alike.mean()) > 0.5
     assert float((alike > 0).float().mean()) > 0.9
     # Where e4e has found it already, there is nothing to move.
-    found = network.shift(network.numbers(identity(images), generator.broadcast(true), images))
+    found = network.shift(network.numbers(identity(images), generator.broadcast(true), images))[
+        :, 1
+    ]
     assert float(found.square().mean(1).median()) < 0.3 * float(shift.square().mean(1).median())
 
 
@@ -227,4 +237,11 @@ def test_wrong_sizes_are_refused(axes: int, reduced: int, says: str) -> None:
 
 def test_photos_of_another_size_are_refused() -> None:
     with pytest.raises(UsageError, match="photos have 16 pixels; the generator's have 32"):
-        PersonTraining(RECIPE, encoder(), tiny_generator(), Watched(), photos_of(4).at(16))
+        PersonTraining(
+            RECIPE,
+            encoder(),
+            tiny_generator(),
+            Watched(),
+            load_feature_pyramid(),
+            photos_of(4).at(16),
+        )

@@ -94,6 +94,7 @@ def train_person(
     from encoders.e4e.network import require_pair
     from encoders.e4e.person import PersonEncoder, recognition
     from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
+    from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
@@ -124,7 +125,8 @@ def train_person(
         here = recognition(torch.device("cpu"))
         start_linear(encoder, network, here, drawn, seed, lambda line: say(line, err=True))
     identity = recognition(torch.device(device))
-    training = PersonTraining(recipe, encoder, network, identity, photos, pairs, device)
+    pyramid = load_feature_pyramid()
+    training = PersonTraining(recipe, encoder, network, identity, pyramid, photos, pairs, device)
     settings = {
         **asdict(recipe),
         "generator": digest,

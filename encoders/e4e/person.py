@@ -1,10 +1,10 @@
-"""An encoder that keeps the person: e4e, and a shift of all layers by what dlib's network sees.
+"""An encoder that keeps the person: e4e, and a shift by what dlib's network sees.
 
 e4e looks at the whole picture and has seen few people. dlib's recognition network has seen three
 million photographs, and describes a painted face much as it describes the photograph. From its
 vector of the picture, from what e4e found and from the picture reduced to a few pixels, a small
-network says how far to go along the axes of w before the mapping's last activation; all layers go
-the same way, as in the candidate `close`, but nothing is rendered.
+network says how far to go along the axes of w before the mapping's last activation, for coarse,
+middle and fine layers. Nothing is rendered.
 
 Neither e4e nor dlib's network is trained here, and dlib's weights are not in the file. On a CPU an
 image is read alone, so that a batch does not change its bits.
@@ -26,10 +26,11 @@ from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.network import E4e, E4eConfig
 from sfhq.faces.identity import FixedIdentity
 from sfhq.faces.recognition_file import EMBEDDING
-from sfhq.synthesis.latents import activate, unactivate
+from sfhq.synthesis.latents import activate, layer_ladder, unactivate
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 
+BANDS = 3  # coarse, middle and fine layers, as `layer_ladder` parts them
 DROPPED = 0.1  # share of numbers that a step of the training does not see
 
 
@@ -96,6 +97,7 @@ class PersonEncoder(nn.Module):
     spread: Tensor
     mean: Tensor
     axes: Tensor
+    band_of_layer: Tensor
 
     def __init__(self, config: PersonConfig) -> None:
         super().__init__()
@@ -106,6 +108,8 @@ class PersonEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(count))
         self.register_buffer("mean", torch.zeros(config.w_dim))
         self.register_buffer("axes", torch.zeros(config.axes, config.w_dim))
+        strengths = [layer_ladder(config.num_ws, *(i == b for i in range(BANDS))) for b in range(3)]
+        self.register_buffer("band_of_layer", torch.stack(strengths).argmax(0), persistent=False)
         self.body = nn.Sequential(
             nn.Dropout(DROPPED),
             nn.Linear(count, config.hidden),
@@ -113,9 +117,9 @@ class PersonEncoder(nn.Module):
             nn.Dropout(DROPPED),
             nn.Linear(config.hidden, config.hidden),
             nn.GELU(),
-            nn.Linear(config.hidden, config.axes),
+            nn.Linear(config.hidden, BANDS * config.axes),
         )
-        self.direct = nn.Linear(count, config.axes)
+        self.direct = nn.Linear(count, BANDS * config.axes)
         with torch.no_grad():
             for layer in (self.body[-1], self.direct):
                 assert isinstance(layer, nn.Linear)
@@ -156,14 +160,15 @@ class PersonEncoder(nn.Module):
         return torch.cat([vectors.float(), found, small.flatten(1)], 1)
 
     def shift(self, numbers: Tensor) -> Tensor:
-        """(N, K) how far to go along `axes`, in deviations, of `numbers` (N, R)."""
+        """(N, 3, K) how far each band goes along `axes`, in deviations, of `numbers` (N, R)."""
         x = ((numbers - self.centre) / self.spread).clamp(-CLAMP, CLAMP)
         out: Tensor = self.body(x) + self.direct(x)
-        return out
+        return out.unflatten(1, (BANDS, -1))
 
     def shifted(self, w_plus: Tensor, shift: Tensor) -> Tensor:
-        """w_plus (N, num_ws, w_dim) with all layers moved by `shift` (N, K)."""
-        return activate(unactivate(w_plus) + (shift @ self.axes)[:, None])
+        """w_plus (N, num_ws, w_dim) with its bands of layers moved by `shift` (N, 3, K)."""
+        moved = shift @ self.axes  # (N, 3, w_dim)
+        return activate(unactivate(w_plus) + moved[:, self.band_of_layer])
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""

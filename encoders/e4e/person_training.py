@@ -5,7 +5,8 @@ follows the coordinates of the latent (ridge regression), and the shift is what 
 the picture to that of the art (Levenberg-Marquardt's step). Then the whole shift is trained: e4e
 inverts a painted photo or the picture of a rendered person, the shifted latent is rendered, as the
 candidates bound it in half of the cases, and must show what dlib's network sees in the true
-photograph, and its colours.
+photograph, its colours and its features. dlib looks at the inner face only: without the other
+losses hair, glasses and hats are lost.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sfhq.synthesis.close import APART, COLOURS, SAME
 from sfhq.synthesis.latents import LatentPrior, activate, layer_ladder
 from sfhq.synthesis.likeness import reduce, to_lab
 from sfhq.training.augment import draw_augmentation
+from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.training import fast_convolutions
 from sfhq.training.painterly import paint_randomly
 from sfhq.training.pairs import Pairs
@@ -36,7 +38,9 @@ from stylegan2_ops.inference import prepared
 Identity = Callable[[Tensor], Tensor]
 Say = Callable[[str], None]
 
-RIDGE, DAMPING = 0.01, 0.3  # shares of the mean square
+RIDGE, DAMPING = 0.01, 1.0  # shares of the mean square
+# Where the linear shift begins: coarse layers turn the head, middle ones have the face.
+START = (0.0, 1.0, 0.5)
 SHORTEST, LONGEST = 0.55, 0.9  # of a drawn latent's distance from the mean face, as of candidates
 PREVIEW = 256  # pixels: drawn images are seen no larger
 CHUNK = 8
@@ -58,6 +62,7 @@ class PersonRecipe:
         decay: AdamW's weight decay.
         person_weight: weight of the squared distance of dlib's vectors, in units of .6.
         colour_weight: weight of the distance of colours, in units of 20 of CIELAB.
+        feature_weight: weight of the perceptual distance.
         shift_weight: weight of the mean square of the shift, in deviations.
         bounded: share of the latents that are bounded as the candidate `strict` is.
         ema_images: half-life of the averaged encoder, in pictures.
@@ -73,9 +78,10 @@ class PersonRecipe:
     small_until: float = 0.7
     lr: float = 5e-4
     decay: float = 0.02
-    person_weight: float = 1.0
+    person_weight: float = 0.7
     colour_weight: float = 0.5
-    shift_weight: float = 0.2
+    feature_weight: float = 1.0
+    shift_weight: float = 0.5
     bounded: float = 0.5
     ema_images: int = 1_000
     precision: str = "fp32"
@@ -125,7 +131,8 @@ def start_linear(
     seen = EMBEDDING + len(follows)
     direct = encoder.direct
     direct.weight.zero_()
-    direct.weight[:, :seen] = matrix * encoder.spread[:seen]
+    rows = torch.cat([strength * matrix for strength in START])
+    direct.weight[:, :seen] = rows * encoder.spread[:seen]
     direct.bias.zero_()
 
 
@@ -146,6 +153,7 @@ class PersonTraining:
         encoder: e4e and the shift; only the shift is trained.
         generator: for which it is; frozen.
         identity: dlib's network, images (N, 3, R, R) in [-1, 1] to vectors (N, 128).
+        features: frozen feature pyramid.
         photos: training photos at the generator's resolution.
         pairs: rendered people at the same resolution, or None.
         device: where the networks run. Random numbers are drawn on the CPU.
@@ -160,6 +168,7 @@ class PersonTraining:
         encoder: PersonEncoder,
         generator: Generator,
         identity: Identity,
+        features: FeaturePyramid,
         photos: Photos,
         pairs: Pairs | None = None,
         device: str = "cpu",
@@ -175,6 +184,7 @@ class PersonTraining:
         last = torch.channels_last
         self.generator = generator.requires_grad_(False).to(self.device).to(memory_format=last)
         self.identity = identity
+        self.features = features.to(self.device).to(memory_format=last)
         self.photos = photos.to(self.device)
         self.pairs = None if pairs is None else pairs.to(self.device)
         torch.manual_seed(recipe.seed)
@@ -238,6 +248,10 @@ class PersonTraining:
         with self._fast():
             pictures = self.generator.synthesis(bound, stop_at=stop_at).float()
             found = self.identity(pictures)
+            seen = self.features(pictures)
+            with torch.no_grad():
+                target = self.features(true)
+        feature = perceptual_distance(seen, target).mean()
         person = (found.float() - wanted.float()).square().sum(1).mean() / SAME**2
         apart = to_lab(reduce(pictures, COLOURS)) - to_lab(reduce(true, COLOURS))
         colour = (apart.square().sum(1) + 1e-6).sqrt().mean() / APART
@@ -245,6 +259,7 @@ class PersonTraining:
         loss = (
             recipe.person_weight * person
             + recipe.colour_weight * colour
+            + recipe.feature_weight * feature
             + recipe.shift_weight * length
         )
         self.optimiser.zero_grad(set_to_none=True)
@@ -253,7 +268,8 @@ class PersonTraining:
         self.images += len(shown)
         self.steps += 1
         self._average(len(shown))
-        return {"person": person.detach(), "colour": colour.detach(), "shift": length.detach()}
+        losses = {"person": person, "colour": colour, "feature": feature, "shift": length}
+        return {name: value.detach() for name, value in losses.items()}
 
     def _fast(self) -> torch.autocast:
         return fast_convolutions(self.device, self.recipe.precision)
