@@ -15,15 +15,16 @@ from tiny import GENERATOR, tiny_e4e, tiny_generator, tiny_images, tiny_pixels, 
 from torch import Tensor
 
 import cli
-from encoders.e4e import person
 from encoders.e4e.hybrid import HybridConfig, HybridEncoder
 from encoders.e4e.loading import load_base, load_encoder, prepare_encoder, save_encoder
 from encoders.e4e.network import E4e, load_e4e
 from encoders.e4e.pair import Pair
-from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson, recognition
+from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson
 from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
 from sfhq.errors import UsageError
 from sfhq.pipeline.recipe import ModelSettings
+from sfhq.synthesis.latents import activate, unactivate
+from sfhq.synthesis.likeness import recognition
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
@@ -53,7 +54,7 @@ class Watched(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         rng = torch.Generator().manual_seed(9)
-        self.register_buffer("matrix", torch.randn(3 * 64, 128, generator=rng) / 8)
+        self.matrix = torch.nn.Buffer(torch.randn(3 * 64, 128, generator=rng) / 8)
 
     def forward(self, images: Tensor) -> Tensor:
         small = torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
@@ -88,7 +89,7 @@ def test_untrained_it_gives_what_its_e4e_gives() -> None:
 def test_bands_of_layers_move_by_what_the_shift_says() -> None:
     network, images = encoder(trained=True), tiny_images(3, 64)
     before, after = tiny_e4e()(images), network(images)
-    moved = person.unactivate(after) - person.unactivate(before)
+    moved = unactivate(after) - unactivate(before)
     assert float(moved.abs().max()) > 0.05
     vectors = recognition(CPU)(images)
     shift = network.shift(network.numbers(vectors, before, images))
@@ -124,9 +125,9 @@ def test_the_linear_start_leads_back_from_the_vector() -> None:
     start_linear(network, generator, identity, 512, 0, lambda _: None)
     z = torch.randn(64, GENERATOR.z_dim, generator=torch.Generator().manual_seed(77))
     coordinates = 0.7 * network.coordinates(generator.mapping(z))
-    true = person.activate(network.mean + coordinates @ network.axes)
+    true = activate(network.mean + coordinates @ network.axes)
     images = generator.synthesis(generator.broadcast(true)).clamp(-1, 1)
-    nowhere = generator.broadcast(person.activate(network.mean).expand(64, -1))
+    nowhere = generator.broadcast(activate(network.mean).expand(64, -1))
     shifts = network.shift(network.numbers(identity(images), nowhere, images))
     shift = shifts[:, 1]
     torch.testing.assert_close(shifts[:, 0], torch.zeros_like(shift), msg="coarse layers stay")

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any
 
 import torch
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 from encoders.e4e.hybrid import CLAMP, used_axes
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.network import E4e, E4eConfig
-from sfhq.faces.identity import FixedIdentity
 from sfhq.faces.recognition_file import EMBEDDING
 from sfhq.synthesis.latents import activate, layer_ladder, unactivate
+from sfhq.synthesis.likeness import recognition
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 
@@ -195,13 +194,8 @@ class PreparedPerson:
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to w_plus (N, num_ws, w_dim)."""
         with torch.no_grad():
-            return _encode(self.network, self.base, images)
-
-
-@cache
-def recognition(device: torch.device) -> FixedIdentity:
-    """dlib's network on a device."""
-    return FixedIdentity().to(device)
+            out: Tensor = _encode(self.network, self.base, images)
+        return out
 
 
 def _encode(network: PersonEncoder, base: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

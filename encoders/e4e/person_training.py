@@ -23,9 +23,9 @@ from encoders.e4e.person import PersonEncoder
 from sfhq.errors import UsageError
 from sfhq.faces.recognition_file import EMBEDDING
 from sfhq.synthesis.candidates import STRICT_LADDER, STRICT_RADIUS
-from sfhq.synthesis.close import APART, COLOURS, SAME
+from sfhq.synthesis.close import APART, COLOURS
 from sfhq.synthesis.latents import LatentPrior, activate, layer_ladder
-from sfhq.synthesis.likeness import reduce, to_lab
+from sfhq.synthesis.likeness import SAME, reduce, to_lab
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.training import fast_convolutions

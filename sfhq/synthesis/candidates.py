@@ -22,7 +22,7 @@ from sfhq.errors import UsageError
 from sfhq.parts.records import Json, Pixels
 from sfhq.synthesis.close import STEPS, refine
 from sfhq.synthesis.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
-from sfhq.synthesis.likeness import Likeness, Seen
+from sfhq.synthesis.likeness import SAME, Likeness, Seen
 from sfhq.synthesis.names import DONORS, PATTERN
 from sfhq.tensors import to_pixels
 from stylegan2_ops.generator import Generator, truncate
@@ -34,7 +34,7 @@ STRICT_LADDER = (1.0, 1.0, 0.8)
 STRICT_RADIUS = 0.8
 LOW_ROUNDS = 2
 LOW_RADIUS = 0.9
-LOW_AXES = (2, 4, 6)  # strongest axes of the prior to try in coarse, middle and fine layers
+LOW_AXES = (0, 2, 3)  # strongest axes of the prior to try in coarse, middle and fine layers
 LOW_STEP = 0.5  # of an axis, in standard deviations
 LOW_PULL = 0.3  # of the way to the mean face
 LOW_SHARES = (1.0, 0.6, 0.3, 0.1)  # of the best combination; a whole step may overshoot
@@ -43,6 +43,7 @@ LOW_MOST = 3.0  # times that a move is repeated
 LOW_DETAIL = 1.01  # of the detail of `strict`, the least
 LOW_MARGIN = 1.05  # of the same, to aim at
 LOW_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
+LOW_PERSON = 20.0  # distance in CIELAB that is as bad as showing another person
 LOW_BATCH = 8  # pictures at a time; bounds the memory
 LOW_PREVIEW = 256  # pixels; moves are looked at no larger, of networks above 128 at half the size
 DONOR_PSI = 0.6
@@ -121,6 +122,8 @@ class CandidateMaker:
     def _low(self, inverted: Tensor, images: Tensor) -> Candidate:
         """The nearest picture to the inspiration that is no blurrier than that of `strict`.
 
+        Near is a picture in its colours, and in what dlib's network sees of the person.
+
         In each round the latent is moved a little along a few directions: the difference between
         what the encoder sees in the inspiration and in the picture, in three bands of layers; the
         way to the mean face; and the strongest axes of the prior. What the moves do to a small
@@ -137,7 +140,8 @@ class CandidateMaker:
         def offer(w_plus: Tensor, turn: int) -> None:
             nonlocal best, seen, rounds
             now = self._see(w_plus, likeness, rows)
-            better = (now.apart < seen.apart) & (now.l1 < limit.l1)
+            better = _badness(now) < _badness(seen)
+            better &= (now.apart < limit.apart) & (now.l1 < limit.l1)
             better &= now.detail >= LOW_DETAIL * limit.detail
             best = torch.where(better[:, None, None], w_plus, best)
             seen = now.where(better, seen)
@@ -245,6 +249,11 @@ def _preview(resolution: int) -> int:
     return min(resolution, max(128, min(resolution // 2, LOW_PREVIEW)))
 
 
+def _badness(seen: Seen) -> Tensor:
+    """(N,) how far pictures are from their inspirations, in CIELAB and in the person."""
+    return seen.apart + LOW_PERSON * seen.person / SAME
+
+
 def _combination(likeness: Likeness, limit: Seen, seen: Seen, before: Seen, after: Seen) -> Tensor:
     """How far to go along each move so that pictures come nearest to the inspirations.
 
@@ -263,16 +272,21 @@ def _combination(likeness: Likeness, limit: Seen, seen: Seen, before: Seen, afte
     """
     n = len(seen.apart)
     lab = before.lab.flatten(1)
-    effect = after.lab.flatten(1).unflatten(0, (n, -1)) - lab[:, None]  # (N, K, values)
-    missing = (likeness.lab - seen.lab).flatten(1)[:, :, None]
+    unit = LOW_PERSON / SAME * (lab.shape[1] / 3) ** 0.5
+    now = torch.cat([lab, unit * before.vector], 1)
+    moved = torch.cat([after.lab.flatten(1), unit * after.vector], 1)
+    effect = moved.unflatten(0, (n, -1)) - now[:, None]  # (N, K, values)
+    missing = torch.cat(
+        [(likeness.lab - seen.lab).flatten(1), unit * (likeness.vector - seen.vector)], 1
+    )[:, :, None]
     square, wanted = effect @ effect.transpose(1, 2), effect @ missing
     ridge = LOW_RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
     square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
     shares = torch.linalg.solve(square, wanted)
-    # The same with detail, in units of its limit, as an equation of its own.
-    unit = limit.detail.clamp(min=1e-6)[:, None]
-    gain = (after.detail.unflatten(0, (n, -1)) - before.detail[:, None]) / unit
-    lacking = LOW_MARGIN - seen.detail[:, None] / unit
+    # The same with detail, in shares of its limit, as an equation of its own.
+    whole = limit.detail.clamp(min=1e-6)[:, None]
+    gain = (after.detail.unflatten(0, (n, -1)) - before.detail[:, None]) / whole
+    lacking = LOW_MARGIN - seen.detail[:, None] / whole
     weight = LOW_WEIGHT**2 * lab.shape[1] / 3
     square = square + weight * gain[:, :, None] * gain[:, None]
     sharp = torch.linalg.solve(square, wanted + weight * (gain * lacking)[:, :, None])

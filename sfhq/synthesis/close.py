@@ -9,21 +9,18 @@ and the faces come apart.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
-from sfhq.faces.identity import FixedIdentity
 from sfhq.synthesis.latents import LatentPrior
-from sfhq.synthesis.likeness import reduce, to_lab
+from sfhq.synthesis.likeness import SAME, recognition, reduce, to_lab
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 
 STEPS = 20
 RATE = 0.09  # of Adam, in standard deviations of the prior
 RADIUS = 0.9  # largest distance from the prior
-SAME = 0.6  # distance of vectors below which dlib takes two faces for one person
 COLOURS = 32  # pixels per side at which colours are compared
 APART = 20.0  # distance in CIELAB that weighs as much as another person
 COLOUR_WEIGHT, MEAN_WEIGHT = 0.3, 3.0
@@ -42,11 +39,6 @@ class Close:
     w_plus: Tensor
     person: Tensor
     apart: Tensor
-
-
-@cache
-def _identity() -> FixedIdentity:
-    return FixedIdentity()
 
 
 def refine(
@@ -71,7 +63,7 @@ def refine(
     """
     with torch.inference_mode(False), torch.enable_grad():
         inverted, images = inverted.clone(), images.clone()
-        network = _identity().to(inverted.device)
+        network = recognition(inverted.device)
         fast = torch.autocast(inverted.device.type, torch.bfloat16, enabled=precision == "bf16")
         with torch.no_grad():
             wanted = network(images)

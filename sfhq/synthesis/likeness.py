@@ -7,6 +7,7 @@ painting: what should agree is where which colour is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -14,9 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfhq.colour import LAB_EDGE, TO_XYZ
+from sfhq.faces.identity import FixedIdentity
 
 REDUCED = 64
 DETAILED = 128
+SAME = 0.6  # distance of vectors below which dlib takes two faces for one person
 FINE, COARSE = 1.0, 4.0  # standard deviations of the Gaussians between which detail is measured
 
 
@@ -28,12 +31,16 @@ class Seen(NamedTuple):
         l1: (N,) mean absolute difference of the reduced pictures, of values in [-1, 1].
         apart: (N,) mean distance of the reduced pictures in CIELAB.
         detail: (N,) mid-scale detail of the pictures.
+        vector: (N, 128) what dlib's recognition network sees in the pictures.
+        person: (N,) distance of these vectors from those of the inspirations.
     """
 
     lab: Tensor
     l1: Tensor
     apart: Tensor
     detail: Tensor
+    vector: Tensor
+    person: Tensor
 
     def where(self, chosen: Tensor, other: Seen) -> Seen:
         """The rows of this where `chosen` (N,), else those of `other`."""
@@ -52,27 +59,44 @@ class Likeness:
     Attributes:
         art: (N, 3, S, S) reduced inspirations in [-1, 1].
         lab: the same in CIELAB.
+        vector: (N, 128) what dlib's recognition network sees in them.
     """
 
     art: Tensor
     lab: Tensor
+    vector: Tensor
 
     @classmethod
     def to(cls, images: Tensor) -> Likeness:
         """To inspirations (N, 3, H, W) in [-1, 1]."""
         art = reduce(images, REDUCED)
-        return cls(art, to_lab(art))
+        return cls(art, to_lab(art), _vectors(images))
 
     def see(self, pictures: Tensor, rows: Tensor) -> Seen:
         """Look at pictures (M, 3, H, W) beside the inspirations of `rows`, (M,)."""
         small = reduce(pictures, REDUCED)
         lab = to_lab(small)
+        vector = _vectors(pictures)
         return Seen(
             lab,
             (small - self.art[rows]).abs().mean(dim=(1, 2, 3)),
             (lab - self.lab[rows]).norm(dim=1).mean(dim=(1, 2)),
             detail(pictures),
+            vector,
+            (vector - self.vector[rows]).norm(dim=1),
         )
+
+
+@cache
+def recognition(device: torch.device) -> FixedIdentity:
+    """dlib's recognition network on a device."""
+    return FixedIdentity().to(device)
+
+
+def _vectors(images: Tensor) -> Tensor:
+    """(N, 128) what dlib's network sees in images (N, 3, H, W)."""
+    vectors: Tensor = recognition(images.device)(images.clamp(-1, 1))
+    return vectors
 
 
 def reduce(images: Tensor, size: int) -> Tensor:
