@@ -161,8 +161,8 @@ class PersonEncoder(nn.Module):
     def shift(self, numbers: Tensor) -> Tensor:
         """(N, 3, K) how far each band goes along `axes`, in deviations, of `numbers` (N, R)."""
         x = ((numbers - self.centre) / self.spread).clamp(-CLAMP, CLAMP)
-        out: Tensor = self.body(x) + self.direct(x)
-        return out.unflatten(1, (BANDS, -1))
+        out: Tensor = (self.body(x) + self.direct(x)).unflatten(1, (BANDS, -1))
+        return out
 
     def shifted(self, w_plus: Tensor, shift: Tensor) -> Tensor:
         """w_plus (N, num_ws, w_dim) with its bands of layers moved by `shift` (N, 3, K)."""
