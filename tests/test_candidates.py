@@ -31,7 +31,7 @@ from sfhq.synthesis.candidates import (
 )
 from sfhq.synthesis.close import RADIUS
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
-from sfhq.synthesis.likeness import Likeness, Seen, detail, reduce, to_lab
+from sfhq.synthesis.likeness import Likeness, Seen, detail, recognition, reduce, to_lab
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
 from sfhq.synthesis.sample import Sample
 from sfhq.synthesis.synthesize import Synthesize
@@ -483,3 +483,27 @@ class TestClose:
         both = maker.make("close-2", start, images, ["a", "b"]).w_plus
         alone = maker.make("close-2", start[1:], images[1:], ["b"]).w_plus
         assert torch.equal(both[1:], alone)
+
+    def test_goes_on_where_another_way_has_loaded_the_network_first(
+        self, given: tuple[CandidateMaker, Tensor, Tensor]
+    ) -> None:
+        maker, start, images = given
+        recognition.cache_clear()
+        with torch.inference_mode():  # as the stages run: low asks for the network, then close
+            maker.make("low", start, images, ["a", "b"])
+            made = maker.make("close-2", start, images, ["a", "b"])
+        assert bool(made.w_plus.isfinite().all())
+
+
+def test_low_keeps_the_person_where_colours_leave_the_choice(
+    maker: CandidateMaker, faces: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, images = faces
+    apart = {}
+    for weight in (0.0, 40.0):
+        monkeypatch.setattr("sfhq.synthesis.candidates.LOW_PERSON", weight)
+        with torch.inference_mode():
+            made = maker.make("low", start, images, [str(i) for i in range(len(start))])
+            seen = maker._see(made.w_plus, Likeness.to(images), torch.arange(len(start)))
+        apart[weight] = float(seen.person.mean())
+    assert apart[40.0] < apart[0.0]

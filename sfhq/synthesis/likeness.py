@@ -89,8 +89,9 @@ class Likeness:
 
 @cache
 def recognition(device: torch.device) -> FixedIdentity:
-    """dlib's recognition network on a device."""
-    return FixedIdentity().to(device)
+    """dlib's recognition network on a device; gradients can pass it, whoever asked first."""
+    with torch.inference_mode(False):
+        return FixedIdentity().to(device)
 
 
 def _vectors(images: Tensor) -> Tensor:
