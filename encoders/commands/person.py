@@ -7,24 +7,14 @@ from pathlib import Path
 import click
 
 from sfhq.commands.numbers import Finite
-from sfhq.commands.train import (
-    DEVICE,
-    batch_option,
-    check_device,
-    reschedule_option,
-    run_of_training,
-    run_on,
-)
+from sfhq.commands.train import check_device, reschedule_option, run_on, train_options
 from sfhq.console import FOLDER, say
 
 HIDDEN = 512  # width of the small network that computes the shift
 
 
 @click.command("person")
-@click.argument("folders", type=FOLDER, nargs=-1, required=True)
-@run_of_training
-@DEVICE
-@batch_option(16, "pictures")
+@train_options
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option("--e4e", "e4e", type=FOLDER, help="Its e4e weights; default: embedded pack.")
 @click.option(
