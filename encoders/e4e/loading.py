@@ -59,7 +59,8 @@ def load_base(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e,
     if isinstance(network, PersonEncoder):
         return network.base, digest
     if isinstance(network, HybridEncoder):
-        raise UsageError(f"{path}: is a hybrid encoder; wanted an e4e, of sfhq train e4e")
+        found = path or pack_path("e4e")
+        raise UsageError(f"{found}: is a hybrid encoder; wanted an e4e, of sfhq train e4e")
     return network, digest
 
 

@@ -107,7 +107,9 @@ class PersonEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(count))
         self.register_buffer("mean", torch.zeros(config.w_dim))
         self.register_buffer("axes", torch.zeros(config.axes, config.w_dim))
-        strengths = [layer_ladder(config.num_ws, *(i == b for i in range(BANDS))) for b in range(3)]
+        strengths = [
+            layer_ladder(config.num_ws, *(i == b for i in range(BANDS))) for b in range(BANDS)
+        ]
         self.register_buffer("band_of_layer", torch.stack(strengths).argmax(0), persistent=False)
         self.body = nn.Sequential(
             nn.Dropout(DROPPED),

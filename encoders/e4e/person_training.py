@@ -238,11 +238,11 @@ class PersonTraining:
             group["lr"] = recipe.lr * warm * falling
         shown, true = self._batch()
         with torch.no_grad(), self._fast():
-            w_plus = encoder.base(shown)
-            numbers = encoder.numbers(self.identity(shown), w_plus.float(), shown)
+            w_plus, vectors = encoder.base(shown).float(), self.identity(shown)
             wanted = self.identity(true)
-        shift = encoder.shift(numbers)
-        bound = self._bound(encoder.shifted(w_plus.float(), shift))
+        # In fp32, as at inference: a rounded coordinate is a wrong one.
+        shift = encoder.shift(encoder.numbers(vectors, w_plus, shown))
+        bound = self._bound(encoder.shifted(w_plus, shift))
         size = self.generator.config.resolution
         stop_at = max(size // 2, min(size, 64)) if progress < recipe.small_until else size
         with self._fast():
