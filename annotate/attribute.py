@@ -93,6 +93,7 @@ class Attribute(Stage[AttributeSettings]):
 
     name: ClassVar[str] = "attribute"
     wants: ClassVar[tuple[str, ...]] = (POINTS,)
+    asks: ClassVar[str] = "label reader"
     columns: ClassVar[Mapping[str, ColumnType]] = {
         **LOOKS,
         "quality": "number",  # geometric mean of the components, 0 to 100

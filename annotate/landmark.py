@@ -69,6 +69,7 @@ class Landmark(Stage[LandmarkSettings]):
 
     name: ClassVar[str] = "landmark"
     wants: ClassVar[tuple[str, ...]] = (POINTS,)
+    asks: ClassVar[str] = "label reader"
     columns: ClassVar[Mapping[str, ColumnType]] = {
         "eye_distance": "number",  # between the outer corners of the eyes, in pixels of the photo
         "landmark_error": "number",  # mean expected error of the 68, in shares of the eye distance

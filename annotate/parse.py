@@ -77,6 +77,7 @@ class Parse(Stage[ParseSettings]):
 
     name: ClassVar[str] = "parse"
     wants: ClassVar[tuple[str, ...]] = (POINTS,)
+    asks: ClassVar[str] = "label reader"
     columns: ClassVar[Mapping[str, ColumnType]] = {
         "class_shares": "numbers",  # share of the photo, of each of the 19 classes
         "head_margins": "numbers",  # left, top, right, bottom, in shares of the photo's side

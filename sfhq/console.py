@@ -260,6 +260,9 @@ def run_stages(
     from sfhq.ingest import passed_over_line
     from sfhq.parts.part import Part
     from sfhq.pipeline import Pipeline
+    from stylegan2_ops.memory import keep_freed_memory
+
+    keep_freed_memory()
 
     def told(ended: Ended) -> None:
         passed = Part(part).stage_info(ended.stage).get("passed_over")

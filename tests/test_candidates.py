@@ -16,6 +16,7 @@ from torch import Tensor
 from encoders.e4e.network import E4e
 from encoders.e4e.pair import Pair
 from sfhq.errors import UsageError
+from sfhq.faces.identity import recognition
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_pixels
 from sfhq.parts.records import FaceRecord
@@ -31,7 +32,7 @@ from sfhq.synthesis.candidates import (
 )
 from sfhq.synthesis.close import RADIUS
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
-from sfhq.synthesis.likeness import Likeness, Seen, detail, recognition, reduce, to_lab
+from sfhq.synthesis.likeness import Likeness, Seen, detail, reduce, to_lab
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
 from sfhq.synthesis.sample import Sample
 from sfhq.synthesis.synthesize import Synthesize

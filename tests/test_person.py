@@ -22,9 +22,9 @@ from encoders.e4e.pair import Pair
 from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson
 from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
 from sfhq.errors import UsageError
+from sfhq.faces.identity import recognition
 from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis.latents import activate, unactivate
-from sfhq.synthesis.likeness import recognition
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos

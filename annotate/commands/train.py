@@ -6,7 +6,13 @@ from pathlib import Path
 
 import click
 
-from sfhq.commands.train import batch_option, reschedule_option, run_of_training, run_on
+from sfhq.commands.train import (
+    batch_option,
+    check_device,
+    reschedule_option,
+    run_of_training,
+    run_on,
+)
 from sfhq.console import FOLDER, say
 from sfhq.networks.names import ADDED
 
@@ -87,6 +93,7 @@ def train_labels(
     from sfhq.training.generator.training import check_precision
 
     torch.set_flush_denormal(True)
+    check_device("cpu")
     check_precision(precision, "cpu")
     if exact == 0 and not photos:
         raise UsageError("--exact 0 trains on photos alone, but there are none; give --photos")

@@ -84,7 +84,7 @@ def train_person(
     from encoders.e4e.network import require_pair
     from encoders.e4e.person import PersonEncoder
     from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
-    from sfhq.synthesis.likeness import recognition
+    from sfhq.faces.identity import recognition
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import joined_pairs, load_pairs

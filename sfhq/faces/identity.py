@@ -1,7 +1,7 @@
 """dlib's face recognition network in PyTorch: an identity loss that has gradients.
 
-`recognition.py` asks dlib itself and finds the face. Here the images are tensors of aligned
-faces, nothing is searched, and gradients reach the pixels:
+`encoders/features/recognition.py` finds the face and cuts the chip as dlib does. `FixedIdentity`
+takes tensors of aligned faces, nothing is searched, and gradients reach the pixels:
 
     vectors = FixedIdentity()(images)
 
@@ -12,6 +12,7 @@ dlib: 29 convolutions, half the filters, no padding where it halves.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +69,7 @@ class RecognitionNetwork(nn.Module):
             raise ValueError(
                 f"chips have shape {tuple(chips.shape)}; wanted (N, 3, {CHIP_SIZE}, {CHIP_SIZE})"
             )
+        chips = chips.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU
         x = (chips - self.mean) / 256.0
         x = F.max_pool2d(F.relu(self.stem(x)), 3, stride=2)  # (N, 32, 35, 35)
         x = self.blocks(x)  # (N, 256, 2, 2)
@@ -108,7 +110,14 @@ def load_recognition_network() -> RecognitionNetwork:
     with torch.device("meta"):  # draws no random numbers
         network = RecognitionNetwork()
     network.load_state_dict(weights, assign=True)
-    return network.eval()
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+@cache
+def recognition(device: torch.device) -> FixedIdentity:
+    """dlib's recognition network on a device; gradients can pass it, whoever asked first."""
+    with torch.inference_mode(False):
+        return FixedIdentity().to(device)
 
 
 class FixedIdentity(nn.Module):

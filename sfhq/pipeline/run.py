@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from sfhq import stages
 from sfhq.errors import SfhqError, UsageError
 from sfhq.parts.part import Part
 from sfhq.pipeline.counts import Counts
-from sfhq.pipeline.engine import OnShard, run_stage
+from sfhq.pipeline.engine import OnShard, run_together
 from sfhq.pipeline.recipe import Recipe
 from sfhq.pipeline.stage import Stage
 from sfhq.pipeline.workers import Engine, Local
@@ -93,26 +94,28 @@ class Pipeline:
         for stage in built:  # checks settings and weights before a folder is made
             stage.settings()
         opened = Part.create(root) if built[0].kind == "source" else Part.open(root)
-        ended = []
-        for stage in built:
-            counts = self._one(
-                stage, opened, engine or Local(workers), redo and stage is built[0], progress
-            )
-            ended.append(Ended(stage.name, counts))
-            on_end(ended[-1])
-            if not counts.alive and not may_end_empty:
-                why = ", ".join(f"{n} {reason}" for reason, n in counts.rejected.items())
-                raise SfhqError(
-                    f"{root}: no face was left after {stage.name} ({why or 'none came in'}); "
-                    f"see: sfhq show {root}"
+        ended: list[Ended] = []
+        for _, group in itertools.groupby(built, key=lambda s: s.asks or s.name):
+            row = list(group)
+            names = "+".join(s.name for s in row)
+            with progress(names, expected_faces(row[0], opened)) as on_shard:
+                counted = run_together(
+                    row,
+                    opened,
+                    engine=engine or Local(workers),
+                    redo=redo and row[0] is built[0],
+                    on_shard=on_shard,
                 )
+            for stage, counts in zip(row, counted, strict=True):
+                ended.append(Ended(stage.name, counts))
+                on_end(ended[-1])
+                if not counts.alive and not may_end_empty:
+                    why = ", ".join(f"{n} {reason}" for reason, n in counts.rejected.items())
+                    raise SfhqError(
+                        f"{root}: no face was left after {stage.name} ({why or 'none came in'}); "
+                        f"see: sfhq show {root}"
+                    )
         return ended
-
-    def _one(
-        self, stage: Stage[Any], part: Part, engine: Engine, redo: bool, progress: Progress
-    ) -> Counts:
-        with progress(stage.name, expected_faces(stage, part)) as on_shard:
-            return run_stage(stage, part, engine=engine, redo=redo, on_shard=on_shard)
 
 
 def expected_faces(stage: Stage[Any], part: Part) -> int | None:

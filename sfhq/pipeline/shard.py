@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,31 +24,58 @@ class Unit:
 
 @dataclass(frozen=True)
 class DoUnit:
-    """Does shards of a job: reads what the stage reads, calls it, and writes what it said.
+    """Does shards: reads what the stages read, calls them, and writes what they said.
 
     Attributes:
-        job: the stage and what it reads.
+        jobs: a stage and what it reads; or several stages about the same faces, which go through
+            them in step.
     """
 
-    job: Job
+    jobs: tuple[Job, ...]
 
     def __call__(self, unit: Unit) -> int:
         """Do one shard; how many faces entered it."""
-        part, stage = Part(self.job.root), self.job.stage
-        if stage.kind == "source":
-            records = [replace(r, shard=unit.shard) for r in unit.seeds]
-        else:
-            records = self.job.records(part, unit.shard)
-        if stage.kind != "about":
-            part.write_shard(stage.name, unit.shard, list(stage(records, part)))
-            return len(records)
-        there = os.path.lexists(part.shard_path(stage.name, unit.shard))
-        if there:
-            known = {row.face_id for row in part.read_about(stage.name, unit.shard)}
-            records = [r for r in records if r.face_id not in known]
-        if records or not there:
-            _write_about(stage, part, unit.shard, records, list(stage(records, part)))
-        return len(records)
+        part = Part(self.jobs[0].root)
+        if self.jobs[0].stage.kind != "about":
+            return _make_faces(self.jobs[0], part, unit)
+        given = [_unsaid(job, part, unit.shard) for job in self.jobs]
+        todo = [(job.stage, records) for job, records in zip(self.jobs, given, strict=True)]
+        for (stage, records), said in zip(todo, _in_step(todo, part), strict=True):
+            if records or not os.path.lexists(part.shard_path(stage.name, unit.shard)):
+                _write_about(stage, part, unit.shard, records, said)
+        return max(len(records) for records in given)
+
+
+def _make_faces(job: Job, part: Part, unit: Unit) -> int:
+    stage = job.stage
+    if stage.kind == "source":
+        records = [replace(r, shard=unit.shard) for r in unit.seeds]
+    else:
+        records = job.records(part, unit.shard)
+    part.write_shard(stage.name, unit.shard, list(stage(records, part)))
+    return len(records)
+
+
+def _unsaid(job: Job, part: Part, shard: int) -> list[FaceRecord]:
+    """The faces of a shard of which a stage has said nothing."""
+    records, name = job.records(part, shard), job.stage.name
+    if not os.path.lexists(part.shard_path(name, shard)):
+        return records
+    known = {row.face_id for row in part.read_about(name, shard)}
+    return [r for r in records if r.face_id not in known]
+
+
+def _in_step(
+    todo: Sequence[tuple[Stage[Any], list[FaceRecord]]], part: Part
+) -> list[list[FaceRecord]]:
+    """What stages say of their faces; each face goes to all of them before the next one does."""
+    answers = [iter(stage(records, part)) for stage, records in todo]
+    said: list[list[FaceRecord]] = [[] for _ in answers]
+    for row in itertools.zip_longest(*answers):
+        for found, record in zip(said, row, strict=True):
+            if record is not None:
+                found.append(record)
+    return said
 
 
 def _write_about(

@@ -47,6 +47,9 @@ class Stage(ABC, Generic[S]):
             recipe's table and the command's options.
         shares: names of the recipe's shared settings that the stage uses: "seed", "models",
             "marks".
+        asks: name of a network that the stage asks about each face. Stages in a row that ask the
+            same one run together, so that it is asked once; none of them may read what another one
+            writes, or reject a face.
         examples: lines of the command's help.
         packages: distributions that it needs beyond the basic ones, for `sfhq doctor`.
     """
@@ -61,6 +64,7 @@ class Stage(ABC, Generic[S]):
     images: ClassVar[tuple[str, ...]] = ()
     Settings: ClassVar[type[Any]] = NoSettings
     shares: ClassVar[tuple[str, ...]] = ()
+    asks: ClassVar[str] = ""
     about: ClassVar[str] = ""
     examples: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ()

@@ -137,6 +137,9 @@ def unpack(packed: bytes | memoryview, threads: int) -> Any:
     """Unpack work in a process that is to do nothing else, with its share of the cores."""
     from threadpoolctl import threadpool_limits
 
+    from stylegan2_ops.memory import keep_freed_memory
+
+    keep_freed_memory()
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for libraries that are yet to be loaded
     work = pickle.loads(packed)
     threadpool_limits(threads)  # for those that are

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfhq.faces.identity import recognition
 from sfhq.synthesis.latents import LatentPrior
-from sfhq.synthesis.likeness import SAME, recognition, reduce, to_lab
+from sfhq.synthesis.likeness import SAME, reduce, to_lab
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 

@@ -7,7 +7,6 @@ painting: what should agree is where which colour is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfhq.colour import LAB_EDGE, TO_XYZ
-from sfhq.faces.identity import FixedIdentity
+from sfhq.faces.identity import recognition
 
 REDUCED = 64
 DETAILED = 128
@@ -85,13 +84,6 @@ class Likeness:
             vector,
             (vector - self.vector[rows]).norm(dim=1),
         )
-
-
-@cache
-def recognition(device: torch.device) -> FixedIdentity:
-    """dlib's recognition network on a device; gradients can pass it, whoever asked first."""
-    with torch.inference_mode(False):
-        return FixedIdentity().to(device)
 
 
 def _vectors(images: Tensor) -> Tensor:

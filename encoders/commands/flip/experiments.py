@@ -12,7 +12,7 @@ import click
 
 from encoders.commands.flip.group import JSON, PARTS
 from encoders.commands.flip.start import started_on_stem
-from sfhq.commands.train import batch_option
+from sfhq.commands.train import batch_option, check_device
 from sfhq.console import FOLDER, options, say
 from sfhq.errors import UsageError
 
@@ -89,6 +89,7 @@ def _setting(given: dict[str, Any]) -> _Setting:
     from sfhq.weights.checkpoints import file_digest, pack_path
 
     torch.set_flush_denormal(True)
+    check_device("cpu")
     tokens = load_tokens(None)
     config = flip_config(given["size"], len(tokens))
     start, digest = None, ""
