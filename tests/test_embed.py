@@ -278,6 +278,22 @@ def test_without_points_the_usual_place_serves(dlib_encoder: DlibFaceEncoder) ->
     assert not found.any() and np.isfinite(nothing).all()
 
 
+def test_embeddings_are_those_of_dlib_itself(dlib_encoder: DlibFaceEncoder) -> None:
+    from encoders.features.recognition import describe_faces, face_chip
+    from sfhq.faces.detector import face_landmarks
+    from sfhq.faces.dlib_models import RECOGNITION, dlib_module, model_path
+
+    images = [sample_pixels(name, 256) for name in ("clay_0033", "oil_0000")]
+    points = [face_landmarks(image) for image in images]
+    judge = dlib_module().face_recognition_model_v1(str(model_path(RECOGNITION)))
+    chips = [face_chip(i, p) for i, p in zip(images, points, strict=True) if p is not None]
+    wanted = [np.asarray(judge.compute_face_descriptor(chip)) for chip in chips]
+    given, _ = describe_faces(images, points)
+    np.testing.assert_allclose(given, np.stack(wanted), atol=5e-6)
+    alone, _ = describe_faces(images[1:], points[1:])
+    np.testing.assert_array_equal(alone[0], given[1])  # its batch changes nothing
+
+
 def test_points_are_checked(dlib_encoder: DlibFaceEncoder) -> None:
     from encoders.features.recognition import describe_faces
 

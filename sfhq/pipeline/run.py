@@ -16,7 +16,7 @@ from sfhq.pipeline.counts import Counts
 from sfhq.pipeline.engine import OnShard, run_together
 from sfhq.pipeline.recipe import Recipe
 from sfhq.pipeline.stage import Stage
-from sfhq.pipeline.workers import Engine, Local
+from sfhq.pipeline.workers import Engine, Local, workers_kept
 
 # Called as each stage begins: its name, and how many faces it will read where that is known.
 Progress = Callable[[str, int | None], AbstractContextManager[OnShard | None]]
@@ -63,6 +63,7 @@ class Pipeline:
                 raise UsageError(f"no stage {name!r}; known: {', '.join(stages.names())}")
         return cls(tuple(sorted(wanted, key=stages.position)), recipe)
 
+    @workers_kept()
     def run(
         self,
         part: Part | Path | str,

@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -92,45 +93,102 @@ class Local:
             for item in batch.items:
                 batch.taken(batch.work(item))
             return
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
-        packed = pickle.dumps(batch.work)  # once a worker, not once an item: it holds networks
-        pool = ProcessPoolExecutor(
-            self.workers, get_context("spawn"), _start_worker, (packed, threads)
-        )
-        running: set[Future[R]] = set()
-        ends = itertools.chain(((item,) for item in batch.items), [()])
-        try:
-            for each in ends:
-                if each:
-                    with unheard_by_workers():
-                        running.add(pool.submit(_do_in_worker, *each))
-                while running and (not each or len(running) > 2 * self.workers):
-                    ended, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in ended:
-                        batch.taken(future.result())
-        except BrokenProcessPool:
-            raise SfhqError(
-                f"{batch.root}: a worker of {batch.name} died, perhaps because memory ran out; "
-                "run it again, with fewer --workers"
-            ) from None
-        except KeyboardInterrupt:
-            kill_workers(pool)  # what they were in is done again; nothing half-written counts
-            raise
-        finally:
+        with workers_kept(), _packed(batch.work) as work:
+            pool = _pool(self.workers)
+            try:
+                _share(pool, self.workers, work, batch)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    kill_workers(
+                        pool
+                    )  # what they were in is done again; nothing half-written counts
+                _drop(self.workers)  # it is broken, or has items left that nobody wants
+                if isinstance(error, BrokenProcessPool):
+                    raise SfhqError(
+                        f"{batch.root}: a worker of {batch.name} died, perhaps because memory ran "
+                        "out; run it again, with fewer --workers"
+                    ) from None
+                raise
+
+
+def _share(pool: ProcessPoolExecutor, workers: int, work: Path, batch: Batch[T, R]) -> None:
+    running: set[Future[R]] = set()
+    ends = itertools.chain(((item,) for item in batch.items), [()])
+    for each in ends:
+        if each:
+            with unheard_by_workers():
+                running.add(pool.submit(_do_in_worker, work, *each))
+        while running and (not each or len(running) > 2 * workers):
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                batch.taken(future.result())
+
+
+_KEPT: ContextVar[dict[int, ProcessPoolExecutor] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def workers_kept() -> Iterator[None]:
+    """Within it the processes of `Local` go on to the next batch; at its end they end.
+
+    A process takes seconds to load its libraries, as long as some batches take.
+    """
+    if _KEPT.get() is not None:
+        yield
+        return
+    pools: dict[int, ProcessPoolExecutor] = {}
+    token = _KEPT.set(pools)
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+        for pool in pools.values():
             pool.shutdown(cancel_futures=True)
 
 
-_worker_work: Any = None
+def _pool(workers: int) -> ProcessPoolExecutor:
+    pools = _KEPT.get()
+    assert pools is not None
+    if workers not in pools:
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        pools[workers] = ProcessPoolExecutor(
+            workers, get_context("spawn"), _start_worker, (threads,)
+        )
+    return pools[workers]
 
 
-def _start_worker(packed: bytes, threads: int) -> None:
+def _drop(workers: int) -> None:
+    pools = _KEPT.get()
+    if pools is not None and workers in pools:
+        pools.pop(workers).shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _packed(work: Callable[[T], R]) -> Iterator[Path]:
+    """The work in a file, which each worker reads once; it holds networks."""
+    with tempfile.TemporaryDirectory(prefix="sfhq-") as folder:
+        path = Path(folder) / "work"
+        with open(path, "wb") as file:
+            pickle.dump(work, file)
+        yield path
+
+
+_worker_threads = 1
+_worker_work: tuple[Path, Any] | None = None
+
+
+def _start_worker(threads: int) -> None:
     die_with_parent()
+    global _worker_threads
+    _worker_threads = threads
+
+
+def _do_in_worker(path: Path, item: Any) -> Any:
     global _worker_work
-    _worker_work = unpack(packed, threads)
-
-
-def _do_in_worker(item: Any) -> Any:
-    return _worker_work(item)
+    if _worker_work is None or _worker_work[0] != path:
+        _worker_work = None  # the networks of the stage before
+        _worker_work = (path, unpack(path.read_bytes(), _worker_threads))
+    return _worker_work[1](item)
 
 
 def unpack(packed: bytes | memoryview, threads: int) -> Any:
