@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from test_together import Say, SayMore
 from toy_stages import SHARD_SIZE, Dedup, Invert, Sample, note, run_all, tree
 
 from cli import main
@@ -22,7 +23,7 @@ from sfhq.errors import MissingExtra, SfhqError, UsageError
 from sfhq.parts.part import Part
 from sfhq.pipeline import cluster
 from sfhq.pipeline.cluster import Ray, Share, shares_of
-from sfhq.pipeline.engine import run_stage
+from sfhq.pipeline.engine import run_stage, run_together
 from sfhq.pipeline.workers import Batch
 
 ROOT = Path(__file__).parent.parent
@@ -124,6 +125,19 @@ def test_a_share_larger_than_the_cluster_is_refused(nodes: None, tmp_path: Path)
     with pytest.raises(UsageError, match=r"wants 2 CPU, no machine .* has more than 1"):
         run_stage(Sample(), part, engine=Ray(1, shares={"sample": Share(2)}))  # two have one each
     assert part.shards("sample") == []
+
+
+def test_stages_that_run_together_take_the_largest_share(nodes: None, tmp_path: Path) -> None:
+    part = Part.create(tmp_path / "part")
+    run_stage(Sample(6), part, shard_size=SHARD_SIZE)
+    row = [Say(), SayMore()]
+    with pytest.raises(UsageError, match=r"a worker of parse\+landmark wants 2 CPU, no machine"):
+        run_together(row, part, engine=Ray(1, shares={"landmark": Share(2)}))
+    run_together(row, part, engine=Ray(2))
+    other = Part.create(tmp_path / "other" / "part")
+    run_stage(Sample(6), other, shard_size=SHARD_SIZE)
+    run_together(row, other)
+    assert tree(part.root) == tree(other.root)
 
 
 @dataclass(frozen=True)

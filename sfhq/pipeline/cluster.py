@@ -60,7 +60,8 @@ class Ray:
         workers: how many; those for which there is room begin.
         address: "host:port" of a running cluster, or "auto"; None starts one on this machine,
             which ends with this process.
-        shares: stage -> what a worker of it takes; others take one core.
+        shares: stage -> what a worker of it takes; others take one core. Of stages that run
+            together the largest counts.
         slow_seconds: before an item has taken so long it is not given to another worker.
     """
 
@@ -80,7 +81,8 @@ class Ray:
         if first is None:
             return
         self._connect()
-        share = self.shares.get(batch.name, Share())
+        shares = [self.shares.get(name, Share()) for name in batch.stages]
+        share = Share(max(s.cpus for s in shares), max(s.gpus for s in shares))
         _require_room(share, batch.name)
         lease = hashlib.sha256(str(batch.root.resolve()).encode()).hexdigest()[:16]
         _wait_for_earlier(lease, batch.root)
@@ -283,7 +285,7 @@ class _Run:
         self.batch, self.engine, self.share, self.lease = batch, engine, share, lease
         self.packed = [self.ray.put(np.frombuffer(pickle.dumps(batch.work), dtype=np.uint8))]
         # Its digest shows that a worker sees this part: the run has just written this file.
-        self.proof = (batch.root / "records" / f"{batch.name}.json").absolute()
+        self.proof = (batch.root / "records" / f"{batch.stages[0]}.json").absolute()
         self.actors: list[Any] = []
         self.tasks: dict[Any, _Task] = {}
         self.longest = 0.0

@@ -35,7 +35,7 @@ class Batch(Generic[T, R]):
         items: read as they are needed.
         taken: called in the process that began the batch, with each result as it comes.
         root: folder of the part, for messages and checks.
-        name: of the stage, for messages and shares.
+        name: of the stage, or of several joined by "+", for messages.
     """
 
     work: Callable[[T], R]
@@ -43,6 +43,11 @@ class Batch(Generic[T, R]):
     taken: Callable[[R], None]
     root: Path
     name: str
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages."""
+        return tuple(self.name.split("+"))
 
 
 class Engine(Protocol):
