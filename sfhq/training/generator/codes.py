@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.training.photos import Photos
 from stylegan2_ops.bias_act import bias_act
-from stylegan2_ops.generator import MappingNetwork
-from stylegan2_ops.layers import FullyConnected
 
 
 class PhotoCodes(nn.Module):
@@ -35,7 +33,6 @@ class PhotoCodes(nn.Module):
     mean: Tensor
     root: Tensor
     basis: Tensor
-    turn: Tensor
 
     def __init__(self, photos: Photos, dim: int, w_dim: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -55,8 +52,6 @@ class PhotoCodes(nn.Module):
         axes = torch.linalg.qr(torch.randn(half, dim, generator=generator)).Q.t()
         axes = axes * math.sqrt(half / dim)  # (dim, w_dim / 2)
         self.register_buffer("basis", torch.cat([axes, -axes], dim=1))
-        turn = torch.linalg.qr(torch.randn(w_dim, dim, generator=generator)).Q
-        self.register_buffer("turn", turn)  # (w_dim, dim), orthonormal columns
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("root", torch.eye(dim))
         self.refresh()
@@ -78,37 +73,6 @@ class PhotoCodes(nn.Module):
         difference is linear in the code, and the leaky ReLU loses no information.
         """
         return bias_act(codes @ self.basis)
-
-    @torch.no_grad()
-    def write_mapping(self, mapping: MappingNetwork) -> None:
-        """Write a mapping network of one layer that draws w from the Gaussian of all codes.
-
-        The layer projects the normalised z to `dim` numbers, scales and shifts them like the codes,
-        and multiplies them by the basis: one matrix, one bias and the leaky ReLU. `w_avg` is the
-        mean of 131,072 draws.
-
-        Args:
-            mapping: changed in place; it has one layer, and z and w have the length of the basis.
-
-        Raises:
-            ValueError: the mapping network has other sizes.
-        """
-        wanted = (1, self.basis.shape[1])
-        if (mapping.num_layers, mapping.z_dim) != wanted:
-            raise ValueError(
-                f"mapping has {mapping.num_layers} layers of {mapping.z_dim}; wanted {wanted[0]} "
-                f"layer of {wanted[1]}"
-            )
-        layer = mapping.fc0
-        assert isinstance(layer, FullyConnected)
-        matrix = self.basis.t() @ self.root.t() @ self.turn.t()  # (w_dim, z_dim)
-        layer.weight.copy_(matrix / layer.weight_gain)
-        layer.bias.copy_((self.mean @ self.basis) / layer.bias_gain)
-        rng = torch.Generator().manual_seed(0)
-        means = [
-            mapping(torch.randn(8192, mapping.z_dim, generator=rng)).mean(0) for _ in range(16)
-        ]
-        mapping.w_avg.copy_(torch.stack(means).mean(dim=0))
 
     def of(self, indices: Tensor, jitter: float, generator: torch.Generator) -> Tensor:
         """Codes of photos, (n, dim), with Gaussian noise of `jitter` standard deviations."""

@@ -15,19 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sfhq.errors import UsageError
+from sfhq.synthesis.latents import unactivate
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.photos import Photos
-from stylegan2_ops.bias_act import LRELU_GAIN, LRELU_SLOPE
-from stylegan2_ops.generator import (
-    Generator,
-    GeneratorConfig,
-    MappingNetwork,
-    normalize_second_moment,
-)
-from stylegan2_ops.layers import FullyConnected
+from stylegan2_ops.bias_act import LRELU_GAIN
+from stylegan2_ops.generator import Generator, GeneratorConfig
 
 DRAWN = 3000
+SPANNING = 4096  # draws that show which directions of w a mapping uses
 SMALL = 32  # pixels; images are reduced to it before codes are read off them
+OF_MAPPING = ("mapping_layers", "modes", "code_dim")  # it is made anew at the end of a run
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # shares of the mean square of the pixels
 NEW_SPREAD = 0.05  # standard deviation of the dimensions that the generator does not know yet
 
@@ -40,7 +37,7 @@ def check_start(start: Generator, wanted: GeneratorConfig) -> None:
     """
     ours, theirs = asdict(wanted), asdict(start.config)
     for name, value in ours.items():
-        if theirs[name] != value:
+        if name not in OF_MAPPING and theirs[name] != value:
             raise UsageError(
                 f"the generator to start from has {name} {theirs[name]}; this run wanted {value}: "
                 "give the same sizes, and begin --phases with its resolution"
@@ -55,19 +52,19 @@ def estimate_codes(
 
     Args:
         codes: changed in place: basis, table, mean and root.
-        start: a generator whose mapping `PhotoCodes.write_mapping` wrote; it draws on its device.
+        start: a generator that `GeneratorTraining` made; it draws on its device.
         photos: the photos of `codes`.
         generator: random number generator.
     """
     start = start.eval()
     device, mapping = start.latent_avg.device, copy.deepcopy(start.mapping).cpu()
-    use_basis(codes, mapping, generator)
+    use_basis(codes, start, generator)
     images, known = [], []
     for count in (DRAWN // 50,) * 50:
         z = torch.randn(count, start.config.z_dim, generator=generator)
-        w_plus = start.broadcast(mapping(z).to(device))
-        images.append(_small(start.synthesis(w_plus, "const")).cpu())
-        known.append(codes_of(codes, mapping, z))
+        w = mapping(z)
+        images.append(_small(start.synthesis(start.broadcast(w.to(device)), "const")).cpu())
+        known.append(codes_of(codes, w))
     pixels, targets = torch.cat(images), torch.cat(known)
     everyone = torch.arange(len(photos))
     small = photos.at(SMALL)
@@ -87,31 +84,29 @@ def take_codes(
 
     Args:
         codes: changed in place: basis, table, mean and root.
-        start: a generator whose mapping `PhotoCodes.write_mapping` wrote.
+        start: a generator that `GeneratorTraining` made.
         known: (2N, w_dim) latents of the N photos and of their mirror images.
         generator: random number generator.
     """
-    use_basis(codes, start.mapping, generator)
-    half = codes.basis.shape[1] // 2
-    rows = codes.basis[:, :half]
-    top = known[:, :half] / LRELU_GAIN  # undo the leaky ReLU
-    linear = torch.where(top < 0, top / LRELU_SLOPE, top)
-    codes.table.weight.copy_(linear @ rows.t() * (len(rows) / half))
+    use_basis(codes, start, generator)
+    codes.table.weight.copy_(codes_of(codes, known))
     codes.refresh()
 
 
-def use_basis(codes: PhotoCodes, mapping: MappingNetwork, generator: torch.Generator) -> None:
-    """Replace the basis by one whose first rows span what a mapping draws.
+@torch.no_grad()
+def use_basis(codes: PhotoCodes, start: Generator, generator: torch.Generator) -> None:
+    """Replace the basis by one whose first rows span what a generator's mapping draws.
 
     If the codes have more dimensions than that, the other rows are orthogonal to it; if they have
     fewer, the directions of the largest variance are kept.
     """
     dim, w_dim = codes.basis.shape
     half = w_dim // 2
-    layer = mapping.fc0
-    assert isinstance(layer, FullyConnected)
-    top = (layer.weight * layer.weight_gain)[:half]  # (w_dim / 2, z_dim)
-    axes, values, _ = torch.linalg.svd(top, full_matrices=True)
+    mapping = copy.deepcopy(start.mapping).cpu()
+    z = torch.randn(max(SPANNING, 2 * half), start.config.z_dim, generator=generator)
+    top = torch.cat([unactivate(mapping(lot))[:, :half] for lot in z.split(1024)])
+    _, values, rows = torch.linalg.svd(top - top.mean(dim=0), full_matrices=False)
+    axes = rows.t()  # (w_dim / 2, w_dim / 2), the most used first
     known = int((values > 1e-4 * values[0]).sum())
     if dim > known:
         turn = torch.randn(half - known, half - known, generator=generator)
@@ -120,18 +115,12 @@ def use_basis(codes: PhotoCodes, mapping: MappingNetwork, generator: torch.Gener
     codes.basis.copy_(torch.cat([rows, -rows], dim=1))
 
 
-def codes_of(codes: PhotoCodes, mapping: MappingNetwork, z: Tensor) -> Tensor:
-    """The codes (N, dim) of the w that a mapping of one layer computes from z (N, z_dim)."""
+def codes_of(codes: PhotoCodes, w: Tensor) -> Tensor:
+    """The codes (N, dim) of latents w (N, w_dim)."""
     dim, w_dim = codes.basis.shape
     half = w_dim // 2
-    layer = mapping.fc0
-    assert isinstance(layer, FullyConnected)
-    linear = (
-        normalize_second_moment(z) @ (layer.weight * layer.weight_gain).t()
-        + layer.bias * layer.bias_gain
-    )
-    rows = codes.basis[:, :half]
-    return linear[:, :half] @ rows.t() * (dim / half)
+    linear = unactivate(w)[:, :half] / LRELU_GAIN
+    return linear @ codes.basis[:, :half].t() * (dim / half)
 
 
 def predict(pixels: Tensor, targets: Tensor, seen: Tensor) -> Tensor:

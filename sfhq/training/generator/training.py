@@ -3,8 +3,8 @@
 Each step decodes the codes of some photos, which must look like these photos, and some random
 codes, which must look like photos. Discriminators on frozen features and on small images judge
 both. The generator grows by doubling its resolution: the image branch of a new block starts at
-zero, so the image does not change at once. At the end the mapping network is computed in closed
-form, so that z gives the distribution of the codes.
+zero, so the image does not change at once. At the end the mapping is a mixture of the
+codes, in closed form.
 
 No step waits for the device: random numbers are drawn on the CPU and sent there, and losses stay
 there until they are logged.
@@ -25,6 +25,7 @@ from sfhq.training.augment import Augmentation, Views, draw_augmentation, draw_v
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.generator.estimate import check_start, estimate_codes, take_codes
+from sfhq.training.generator.mixture import with_mixture
 from sfhq.training.generator.projected import (
     PixelDiscriminator,
     ProjectedDiscriminator,
@@ -188,7 +189,7 @@ class GeneratorTraining:
         self._enter(0)
         if start is not None:
             for network in (self.generator, self.averaged):
-                network.load_state_dict(start.state_dict())
+                network.synthesis.load_state_dict(start.synthesis.state_dict())
 
     def _enter(self, phase: int) -> None:
         """Start a phase: build the generator of its resolution from that of the phase before.
@@ -377,13 +378,13 @@ class GeneratorTraining:
         return rows.reshape(5, columns, *rows.shape[1:])
 
     def finish(self) -> Generator:
-        """The averaged generator with a mapping that draws from the distribution of the codes.
+        """The averaged generator with a mapping that draws between the codes.
 
         It is a copy on the CPU: the training can go on.
         """
         generator = copy.deepcopy(self.averaged).cpu().eval()
-        self.codes.write_mapping(generator.mapping)
-        return generator.requires_grad_(False)
+        table = self.codes.table.weight.detach()
+        return with_mixture(generator, table, self.codes.basis).requires_grad_(False)
 
     @torch.no_grad()
     def latents(self) -> Tensor:

@@ -1,0 +1,90 @@
+"""From z to w: StyleGAN2's layers, or a mixture of known codes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stylegan2_ops.bias_act import bias_act
+from stylegan2_ops.layers import FullyConnected
+
+PIXEL_NORM_EPS = 1e-8
+W_AVG_DECAY = 0.995
+
+
+def normalize_second_moment(z: Tensor) -> Tensor:
+    """Scale each row of (N, D) to unit mean square, with epsilon 1e-8."""
+    return z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + PIXEL_NORM_EPS)
+
+
+class MappingNetwork(nn.Module):
+    """z (N, z_dim) to w (N, w_dim), with the running mean of w as `w_avg`."""
+
+    w_avg: Tensor
+
+    def __init__(self, z_dim: int, w_dim: int, num_layers: int) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.num_layers = num_layers
+        for index in range(num_layers):
+            width = z_dim if index == 0 else w_dim
+            layer = FullyConnected(width, w_dim, activation="lrelu", lr_multiplier=0.01)
+            setattr(self, f"fc{index}", layer)
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor, update_average: bool = False) -> Tensor:
+        """w (N, w_dim), not truncated.
+
+        Args:
+            z: (N, z_dim), Gaussian.
+            update_average: move `w_avg` towards the mean of this batch (decay 0.995).
+        """
+        x = normalize_second_moment(z.float())
+        for index in range(self.num_layers):
+            x = getattr(self, f"fc{index}")(x)
+        if update_average:
+            mean = x.detach().float().mean(dim=0)
+            self.w_avg.copy_(mean.lerp(self.w_avg, W_AVG_DECAY))
+        return x
+
+
+class MixtureMapping(nn.Module):
+    """z (N, z_dim) to w (N, w_dim) on great circles between the codes of a few of M faces.
+
+    z is compared with M keys; the softmax of the products weighs M codes. Their weighted sum,
+    divided by the root of the sum of squared weights, is as long as a code is, and the basis, a
+    bias and the leaky ReLU lead to w. The longer the keys, the more one code outweighs the others.
+    So w comes from where the codes are dense; one Gaussian fitted to all codes also draws from the
+    empty space between clusters.
+
+    Buffers:
+        keys: (M, z_dim).
+        codes: (M, code_dim), their mean is 0.
+        basis: (code_dim, w_dim).
+        bias: (w_dim,), w of the mean code before the leaky ReLU.
+        w_avg: (w_dim,), the mean of w.
+
+    Source: the weights are those of attention with z as query; Ramsauer et al. 2021, "Hopfield
+    Networks is All You Need".
+    """
+
+    keys: Tensor
+    codes: Tensor
+    basis: Tensor
+    bias: Tensor
+    w_avg: Tensor
+
+    def __init__(self, z_dim: int, w_dim: int, modes: int, code_dim: int) -> None:
+        super().__init__()
+        self.z_dim = z_dim
+        self.register_buffer("keys", torch.zeros(modes, z_dim))
+        self.register_buffer("codes", torch.zeros(modes, code_dim))
+        self.register_buffer("basis", torch.zeros(code_dim, w_dim))
+        self.register_buffer("bias", torch.zeros(w_dim))
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """w (N, w_dim), not truncated, of z (N, z_dim), Gaussian."""
+        weights = (normalize_second_moment(z.float()) @ self.keys.t()).softmax(dim=1)
+        length = weights.square().sum(dim=1, keepdim=True).sqrt()
+        return bias_act((weights @ self.codes / length) @ self.basis, self.bias)
