@@ -27,6 +27,7 @@ from encoders.commands.flip.rating import human_eval
 from encoders.commands.flip.reports import fairness_report, probe_command, sketch
 from encoders.commands.flip.train import flip_train
 from encoders.commands.hybrid import train_hybrid
+from encoders.commands.mapping import train_mapping
 from encoders.commands.person import train_person
 from encoders.commands.search import search
 from encoders.commands.train import train_e4e, train_evaluate, train_pack
@@ -104,6 +105,7 @@ for command in (
     *(
         train_e4e,
         train_hybrid,
+        train_mapping,
         train_person,
         train_labels,
         train_attribute,

@@ -14,13 +14,12 @@ from stylegan2_ops.mapping import MixtureMapping
 # Length of the keys. Of 1,790 codes a draw takes seventeen with 3 and two with 8, of which one
 # weighs .72; of 3, 5 and 8 the last measured best: docs/training.md.
 SHARPNESS = 8.0
-KEYS_SEED = 0
 AVERAGED = 65_536  # draws for the mean of w
 
 
 @torch.no_grad()
 def with_mixture(
-    generator: Generator, codes: Tensor, basis: Tensor, bias: Tensor | None = None
+    generator: Generator, codes: Tensor, basis: Tensor, bias: Tensor | None = None, seed: int = 0
 ) -> Generator:
     """A copy of a generator with a `MixtureMapping`; the synthesis stays.
 
@@ -31,12 +30,13 @@ def with_mixture(
         codes: (M, dim) of faces, at least one.
         basis: (dim, w_dim), from codes to w before the leaky ReLU.
         bias: (w_dim,) w of the code 0 before the leaky ReLU; None for zeros.
+        seed: of the keys.
     """
     config = generator.config
     made = copy.deepcopy(generator)
     made.config = replace(config, modes=len(codes), code_dim=codes.shape[1])
     mapping = MixtureMapping(config.z_dim, config.w_dim, len(codes), codes.shape[1])
-    rng = torch.Generator().manual_seed(KEYS_SEED)
+    rng = torch.Generator().manual_seed(seed)
     keys = torch.randn(mapping.keys.shape, generator=rng)
     mapping.keys.copy_(SHARPNESS * keys / keys.norm(dim=1, keepdim=True))
     mean = codes.mean(dim=0)

@@ -1,0 +1,87 @@
+"""The command `sfhq train mapping`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sfhq.commands.train import DEVICE, check_device, of_a_run, run_on
+from sfhq.console import FOLDER, say
+
+
+@click.command("mapping")
+@click.argument("folders", type=FOLDER, nargs=-1, required=True)
+@of_a_run
+@DEVICE
+@click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
+@click.option("--e4e", "e4e", type=FOLDER, help="Its e4e weights; default: embedded pack.")
+def train_mapping(
+    folders: tuple[Path, ...],
+    out: Path,
+    seed: int,
+    minutes: float | None,
+    device: str,
+    generator: Path | None,
+    e4e: Path | None,
+) -> None:
+    """Let a generator draw people like those in FOLDERS; writes OUT/generator.safetensors.
+
+    The codes of the photos are found by gradient, from where the e4e sees them, and the mapping
+    becomes a mixture of them: it draws between the codes of a few photos. The images that a latent
+    shows stay the same, so the encoder stays right: put both together with sfhq train pack.
+
+    \b
+    Example:
+      sfhq train mapping part-05/aligned --out runs/m1
+      sfhq train pack --generator runs/m1/generator.safetensors --e4e runs/e1/e4e.safetensors \\
+        --out pack
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from encoders.e4e.hybrid import coordinates_of, used_axes
+    from encoders.e4e.loading import load_base
+    from encoders.e4e.network import require_pair
+    from sfhq.synthesis.latents import activate, unactivate
+    from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator.search import CodeSearch, SearchRecipe
+    from sfhq.training.photos import load_photos
+    from sfhq.training.state import load_state
+    from sfhq.weights.checkpoints import (
+        load_generator,
+        pack_path,
+        read_checkpoint,
+        save_generator,
+    )
+
+    torch.set_flush_denormal(True)
+    check_device(device)
+    network, digest = load_generator(generator)
+    base, base_digest = load_base(e4e, network.config.num_ws)
+    require_pair(generator, e4e)
+    photos, held_out = load_photos(folders, network.config.resolution).split()
+    say(f"{len(photos)} photos, {len(held_out)} held out", err=True)
+    recipe = SearchRecipe(seed=seed)
+    mean, axes = used_axes(network)
+    start = None
+    if load_state(out) is None:
+        small, parts = photos.at(base.config.input_size), []
+        with torch.no_grad():
+            for rows in torch.arange(len(photos)).split(32):
+                linear = unactivate(base(small.batch(rows))).mean(dim=1)
+                parts.append(coordinates_of(activate(linear), mean, axes))
+        start = torch.cat(parts)
+    search = CodeSearch(recipe, network, photos, load_feature_pyramid(), mean, axes, start, device)
+    settings = {
+        **asdict(recipe),
+        "generator": digest,
+        "e4e": base_digest,
+        "photos": list(photos.names),
+    }
+    run_on(search, out, settings, minutes, frozenset())
+    given = read_checkpoint(generator or pack_path("generator"), "generator").notes
+    notes = {**given, "codes": str(search.images)}
+    save_generator(out / "generator.safetensors", search.finish(), notes)
+    say(out / "generator.safetensors")
