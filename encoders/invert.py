@@ -13,6 +13,7 @@ from sfhq.parts.photos import load_images
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
+from sfhq.synthesis.networks import recognition_of
 
 if TYPE_CHECKING:
     from encoders.e4e.loading import Encoder, PreparedEncoder
@@ -62,7 +63,8 @@ class Invert(Stage[InvertSettings]):
     def settings(self) -> dict[str, Json]:
         """The encoder's digest and precision; the batch does not change the result."""
         precision = getattr(self.encoder, "precision", "fp32")
-        return {"encoder": self.encoder_digest, "precision": precision}
+        digest = {"encoder": self.encoder_digest, "precision": precision}
+        return {**digest, **recognition_of(self.encoder)}
 
     def __call__(self, records: Iterable[FaceRecord], part: Part) -> Iterator[FaceRecord]:
         """Add `inverted` to every record."""

@@ -21,6 +21,7 @@ from encoders.e4e.network import E4e, load_e4e
 from encoders.e4e.pair import Pair
 from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson
 from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
+from encoders.invert import Invert
 from sfhq.errors import UsageError
 from sfhq.faces.identity import recognition
 from sfhq.pipeline.recipe import ModelSettings
@@ -246,3 +247,19 @@ def test_photos_of_another_size_are_refused() -> None:
             load_feature_pyramid(),
             photos_of(4).at(16),
         )
+
+
+def test_dlibs_weights_are_recorded_where_they_decide(tmp_path: Path) -> None:
+    from sfhq.faces.dlib_models import RECOGNITION, model_digest
+    from sfhq.synthesis.networks import recognition_of
+
+    wanted = {"recognition": model_digest(RECOGNITION)}
+    assert recognition_of(encoder()) == recognition_of(PreparedPerson(encoder())) == wanted
+    assert recognition_of(tiny_e4e()) == recognition_of(tiny_e4e(), ["strict", "donor-7"]) == {}
+    assert recognition_of(tiny_e4e(), ["strict", "low"]) == wanted
+    assert Invert(encoder(), "digest").settings() == {
+        "encoder": "digest",
+        "precision": "fp32",
+        **wanted,
+    }
+    assert "recognition" not in Invert(tiny_e4e(), "digest").settings()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +92,7 @@ class PersonEncoder(nn.Module):
         mean, axes: of w before its last activation; axes are scaled by their deviation, (K, w_dim).
     """
 
+    reads_person: ClassVar[bool] = True
     centre: Tensor
     spread: Tensor
     mean: Tensor
@@ -183,6 +184,8 @@ class PreparedPerson:
         network: in eval mode.
         precision: of e4e's convolutions; the rest computes in fp32.
     """
+
+    reads_person: ClassVar[bool] = True
 
     def __init__(self, network: PersonEncoder, precision: Precision = "fp32") -> None:
         self.network, self.precision = network, precision

@@ -20,7 +20,7 @@ from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import SourceStage, positive
 from sfhq.synthesis.marking import as_settings, marks_of, photo_marks
-from sfhq.synthesis.networks import photo_networks
+from sfhq.synthesis.networks import photo_networks, recognition_of
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -129,6 +129,7 @@ class Sample(SourceStage[SampleSettings]):
             "psi": self.psi,
             "anchor_psi": self.anchor_psi,
             "precision": self.precision,
+            **recognition_of(self.encoder),
             **as_settings(self.marks),
         }
 

@@ -18,7 +18,7 @@ from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
 from sfhq.synthesis.marking import as_settings, marks_of, photo_marks
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, check_names
-from sfhq.synthesis.networks import photo_networks
+from sfhq.synthesis.networks import photo_networks, recognition_of
 
 if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from sfhq.synthesis.latents import LatentPrior
     from stylegan2_ops.generator import Generator
     from stylegan2_ops.inference import Precision
+
+
+REVISION = 2  # raised when the same latents and seed give other candidates
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ class Synthesize(Stage[SynthesizeSettings]):
             "max_prior_distance": self.max_prior_distance,
             "seed": self.seed,
             "precision": self.precision,
+            "revision": REVISION,
+            **recognition_of(self.encoder, self.candidates),
             **as_settings(self.marks),
         }
 
