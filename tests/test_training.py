@@ -323,14 +323,15 @@ class TestCodes:
         drawn = unactivate(w)[:, :16] / 2**0.5 @ codes.basis[:, :16].t() * (4 / 16)
         torch.testing.assert_close(drawn.mean(0), table.mean(0), atol=0.1, rtol=0)
         torch.testing.assert_close(drawn.T.cov(), table.T.cov(correction=0), atol=0.2, rtol=0.2)
-        # All codes are drawn about equally often, and most draws are near one or two of them.
+        # All codes are drawn about equally often, a few of them at a time.
         weights = (normalize_second_moment(z) @ made.mapping.get_buffer("keys").t()).softmax(1)
         share = weights.argmax(1).bincount(minlength=24) / len(z)
         assert share.min() > 0.02 and share.max() < 0.07
         centred = table - table.mean(0)
         wanted = weights @ centred / weights.norm(dim=1, keepdim=True) + table.mean(0)
         torch.testing.assert_close(drawn, wanted, atol=1e-4, rtol=1e-4)
-        assert weights.topk(2).values.sum(1).mean() > 0.8
+        taken = 1 / weights.square().sum(1)
+        assert 2 < taken.mean() < 12
 
     def test_a_mixture_survives_its_file(self, tmp_path: Path) -> None:
         codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))

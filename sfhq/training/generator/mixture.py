@@ -11,9 +11,9 @@ from torch import Tensor
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.mapping import MixtureMapping
 
-# Length of the keys. Of 1,790 codes a draw takes seventeen with 3 and two with 8, of which one
-# weighs .72; of 3, 5 and 8 the last measured best: docs/training.md.
-SHARPNESS = 8.0
+# Length of the keys. Of 1,790 codes a draw takes two with 8 and thirty with 2.5. Longer keys draw
+# more people, but some of their images are near-copies of a photo: docs/training.md.
+SHARPNESS = 2.5
 AVERAGED = 65_536  # draws for the mean of w
 
 
