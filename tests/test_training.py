@@ -330,6 +330,10 @@ class TestCodes:
         centred = table - table.mean(0)
         wanted = weights @ centred / weights.norm(dim=1, keepdim=True) + table.mean(0)
         torch.testing.assert_close(drawn, wanted, atol=1e-4, rtol=1e-4)
+        # What others draw with the same seed is no key: it would be a photo's own code.
+        same = torch.randn(24, 64, generator=torch.Generator().manual_seed(0))
+        keys = made.mapping.get_buffer("keys")
+        assert (normalize_second_moment(same) @ keys.t()).max() < 0.6 * 64**0.5 * keys[0].norm()
         taken = 1 / weights.square().sum(1)
         assert 2 < taken.mean() < 12
 

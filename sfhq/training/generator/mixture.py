@@ -14,6 +14,8 @@ from stylegan2_ops.mapping import MixtureMapping
 # Length of the keys. Of 1,790 codes a draw takes two with 8 and thirty with 2.5. Longer keys draw
 # more people, but some of their images are near-copies of a photo: docs/training.md.
 SHARPNESS = 2.5
+# Far from seeds that people give: a z drawn like a key would be the code of one photo.
+KEYS_SEED = 7_210_633_518
 AVERAGED = 65_536  # draws for the mean of w
 
 
@@ -36,7 +38,7 @@ def with_mixture(
     made = copy.deepcopy(generator)
     made.config = replace(config, modes=len(codes), code_dim=codes.shape[1])
     mapping = MixtureMapping(config.z_dim, config.w_dim, len(codes), codes.shape[1])
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(KEYS_SEED + seed)
     keys = torch.randn(mapping.keys.shape, generator=rng)
     mapping.keys.copy_(SHARPNESS * keys / keys.norm(dim=1, keepdim=True))
     mean = codes.mean(dim=0)
