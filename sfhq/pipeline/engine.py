@@ -137,7 +137,7 @@ def _begun(stage: Stage[Any], part: Part, shard_size: int | None, redo: bool) ->
     settings, size = stage.settings(), 0
     seeds = stage.seeds(part) if isinstance(stage, SourceStage) else None
     if seeds is not None:
-        known = stage.name in part.stages() and not redo
+        known = stage.name in part.stages()  # a growing source has no seeds before it is dropped
         size = shard_size or (known and part.stage_info(stage.name)["settings"].get("shard_size"))
         if not size:
             first = [*itertools.islice(seeds, WORKERS * SHARD_SIZE)]
