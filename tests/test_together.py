@@ -202,6 +202,7 @@ def test_workers_stay_for_the_next_batch(tmp_path: Path) -> None:
         assert not pids(tmp_path) & first  # and others come in the place of those that died
     assert not pids(tmp_path) & first
     assert not [t for t in threading.enumerate() if "Queue" in t.name]
+    assert not [*tmp_path.iterdir()]  # what they were given is gone
 
 
 def test_a_run_keeps_its_workers(tmp_path: Path) -> None:

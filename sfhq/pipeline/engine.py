@@ -107,7 +107,7 @@ def run_together(
         if todo:
             part.upgrade()
             _do(todo, part, engine, on_shard)
-        counts = [one.done or _ended(one, part) for one in begun]
+        counts = [_ended(one, part) if one.done is None else one.done for one in begun]
         for stage in row:
             _note_passed_over(stage, part)
         _note_ended(part)

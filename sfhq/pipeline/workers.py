@@ -98,7 +98,7 @@ class Local:
             for item in batch.items:
                 batch.taken(batch.work(item))
             return
-        with workers_kept(), _packed(batch.work) as work:
+        with workers_kept(), _packed(batch.work, batch.root) as work:
             pool = _pool(self.workers)
             try:
                 _share(pool, self.workers, work, batch)
@@ -169,13 +169,16 @@ def _drop(workers: int) -> None:
 
 
 @contextmanager
-def _packed(work: Callable[[T], R]) -> Iterator[Path]:
-    """The work in a file, which each worker reads once; it holds networks."""
-    with tempfile.TemporaryDirectory(prefix="sfhq-") as folder:
-        path = Path(folder) / "work"
-        with open(path, "wb") as file:
-            pickle.dump(work, file)
-        yield path
+def _packed(work: Callable[[T], R], root: Path) -> Iterator[Path]:
+    """The work in a file of its own name, which each worker reads once; it holds networks.
+
+    It lies in the part like any half-written file: if this process is killed, the next run
+    deletes it.
+    """
+    with tempfile.NamedTemporaryFile(dir=root, prefix="work-", suffix=".part") as file:
+        pickle.dump(work, file)
+        file.flush()
+        yield Path(file.name)
 
 
 _worker_threads = 1

@@ -11,12 +11,12 @@ from torch import Tensor
 from sfhq.synthesis.latents import activate
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.mixture import with_mixture
+from sfhq.training.generator.training import FEATURE_SIZES
 from sfhq.training.photos import Photos
 from stylegan2_ops.bias_act import LRELU_GAIN
 from stylegan2_ops.generator import Generator
 
 COLUMNS = 12  # photos of a grid
-FEATURE_SIZES = {32: 64, 64: 96}  # resolution -> input of the feature network; else 112
 
 
 @dataclass(frozen=True)
