@@ -251,9 +251,11 @@ def test_photos_of_another_size_are_refused() -> None:
 
 def test_dlibs_weights_are_recorded_where_they_decide(tmp_path: Path) -> None:
     from sfhq.faces.dlib_models import RECOGNITION, model_digest
+    from sfhq.publish.networks import identify
     from sfhq.synthesis.networks import recognition_of
 
     wanted = {"recognition": model_digest(RECOGNITION)}
+    assert identify(wanted["recognition"]).name == "dlib's recognition network"  # with its licence
     assert recognition_of(encoder()) == recognition_of(PreparedPerson(encoder())) == wanted
     assert recognition_of(tiny_e4e()) == recognition_of(tiny_e4e(), ["strict", "donor-7"]) == {}
     assert recognition_of(tiny_e4e(), ["strict", "low"]) == wanted

@@ -33,7 +33,8 @@ def train_mapping(
 
     \b
     Example:
-      sfhq train mapping part-05/aligned --out runs/m1
+      sfhq train mapping part-05/aligned --out runs/m1 \\
+        --generator runs/g1/generator.safetensors --e4e runs/e1/e4e.safetensors
       sfhq train pack --generator runs/m1/generator.safetensors --e4e runs/e1/e4e.safetensors \\
         --out pack
     """

@@ -31,6 +31,7 @@ TRAINED_ON = {
     ),
     "dlib-68": "iBUG 300-W: photographs of people, for research only",
     "dlib's CNN detector": "photographs of faces that dlib's author collected",
+    "dlib's recognition network": "about 3 million photographs of faces that its author collected",
     "dlib-face": "about 3 million photographs of faces that dlib's author collected",
     "bisenet": "CelebAMask-HQ: photographs of celebrities, for non-commercial research only",
     "clip-vit-l-14-336": "400 million pictures and texts of the web, which were not published",

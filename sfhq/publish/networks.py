@@ -75,6 +75,12 @@ _DLIB: dict[str, tuple[str, str, str, Commercial]] = {
         "public domain as its author states",
         "yes",
     ),
+    "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30": (
+        "dlib's recognition network",
+        "CC0-1.0",
+        "public domain as its author states",
+        "yes",
+    ),
 }
 # Encoders whose digest covers more than one file, by the name that `embed` notes.
 _ENCODERS: dict[str, tuple[str, str, Commercial]] = {
