@@ -51,9 +51,10 @@ class MappingNetwork(nn.Module):
 class MixtureMapping(nn.Module):
     """z (N, z_dim) to w (N, w_dim) on great circles between the codes of a few of M faces.
 
-    z is compared with M keys; the softmax of the products weighs M codes. Their weighted sum,
-    divided by the root of the sum of squared weights, is as long as a code is, and the basis, a
-    bias and the leaky ReLU lead to w. The longer the keys, the more one code outweighs the others.
+    z is compared with M keys; the softmax of the products weighs M codes. Their weighted sum is
+    brought to the weighted mean of their lengths, and the basis, a bias and the leaky ReLU lead to
+    w. The longer the keys, the more one code outweighs the others. Faces whose keys point the same
+    way are drawn together.
     So w comes from where the codes are dense; one Gaussian fitted to all codes also draws from the
     empty space between clusters.
 
@@ -86,5 +87,7 @@ class MixtureMapping(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """w (N, w_dim), not truncated, of z (N, z_dim), Gaussian."""
         weights = (normalize_second_moment(z.float()) @ self.keys.t()).softmax(dim=1)
-        length = weights.square().sum(dim=1, keepdim=True).sqrt()
-        return bias_act((weights @ self.codes / length) @ self.basis, self.bias)
+        mixed = weights @ self.codes
+        length = weights @ self.codes.norm(dim=1, keepdim=True)
+        mixed = mixed * (length / mixed.norm(dim=1, keepdim=True).clamp(min=1e-12))
+        return bias_act(mixed @ self.basis, self.bias)

@@ -328,7 +328,8 @@ class TestCodes:
         share = weights.argmax(1).bincount(minlength=24) / len(z)
         assert share.min() > 0.02 and share.max() < 0.07
         centred = table - table.mean(0)
-        wanted = weights @ centred / weights.norm(dim=1, keepdim=True) + table.mean(0)
+        wanted = torch.nn.functional.normalize(weights @ centred, dim=1)
+        wanted = wanted * (weights @ centred.norm(dim=1, keepdim=True)) + table.mean(0)
         torch.testing.assert_close(drawn, wanted, atol=1e-4, rtol=1e-4)
         # What others draw with the same seed is no key: it would be a photo's own code.
         same = torch.randn(24, 64, generator=torch.Generator().manual_seed(0))
@@ -336,6 +337,34 @@ class TestCodes:
         assert (normalize_second_moment(same) @ keys.t()).max() < 0.6 * 64**0.5 * keys[0].norm()
         taken = 1 / weights.square().sum(1)
         assert 2 < taken.mean() < 12
+
+    def test_faces_of_a_rare_look_are_drawn_together(self) -> None:
+        torch.manual_seed(0)
+        plain = Generator(GeneratorConfig(32, 64, 32, 512, 16, mapping_layers=3))
+        codes, basis = torch.randn(600, 8), torch.randn(8, 32)
+        hats = (torch.arange(600) < 30).float()
+        often = (torch.arange(600) % 3 == 0).float()
+        nobody = torch.zeros(600)
+        z = torch.randn(20000, 64, generator=torch.Generator().manual_seed(9))
+
+        def shares(looks: Tensor | None) -> list[float]:
+            keys = with_mixture(plain, codes, basis, looks=looks).mapping.get_buffer("keys")
+            weights = (normalize_second_moment(z) @ keys.t()).softmax(1)
+            return [float((weights @ look > 0.5).float().mean()) for look in (hats, often)]
+
+        apart, together = shares(None), shares(torch.stack([hats, often, nobody], 1))
+        assert 2 * apart[0] < together[0] < 0.05
+        assert abs(apart[1] - together[1]) < 0.05  # a third of all: drawn often enough
+        keys = [
+            with_mixture(plain, codes, basis, looks=looks).mapping.get_buffer("keys")
+            for looks in (None, torch.stack([often, nobody], 1))
+        ]
+        assert torch.equal(*keys)
+        for shape in ((600,), (599, 2), (600, 64)):
+            with pytest.raises(
+                ValueError, match=r"looks have shape .*; wanted \(600, fewer than 64"
+            ):
+                with_mixture(plain, codes, basis, looks=torch.zeros(shape))
 
     def test_a_mixture_survives_its_file(self, tmp_path: Path) -> None:
         codes = PhotoCodes(make_photos(), 4, 32, torch.Generator().manual_seed(0))

@@ -16,6 +16,7 @@ from sfhq.console import FOLDER, say
 @DEVICE
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option("--e4e", "e4e", type=FOLDER, help="Its e4e weights; default: embedded pack.")
+@click.option("--labels", type=FOLDER, help="The label network; default: embedded pack.")
 def train_mapping(
     folders: tuple[Path, ...],
     out: Path,
@@ -24,11 +25,14 @@ def train_mapping(
     device: str,
     generator: Path | None,
     e4e: Path | None,
+    labels: Path | None,
 ) -> None:
     """Let a generator draw people like those in FOLDERS; writes OUT/generator.safetensors.
 
     The codes of the photos are found by gradient, from where the e4e sees them, and the mapping
-    becomes a mixture of them: it draws between the codes of a few photos. The images that a latent
+    becomes a mixture of them: it draws between the codes of a few photos, and between those of
+    people with glasses, hats, beards, grey hair or great age, whom the label network sees in the
+    images, as often as they are there. The images that a latent
     shows stay the same, so the encoder stays right: put both together with sfhq train pack.
 
     \b
@@ -41,10 +45,13 @@ def train_mapping(
     from dataclasses import asdict
 
     import torch
+    from torch import Tensor
 
     from encoders.e4e.hybrid import coordinates_of, used_axes
     from encoders.e4e.loading import load_base
     from encoders.e4e.network import require_pair
+    from sfhq import stages
+    from sfhq.networks.looks import RARE_LOOKS, rare_looks
     from sfhq.synthesis.latents import activate, unactivate
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.search import CodeSearch, SearchRecipe
@@ -56,10 +63,12 @@ def train_mapping(
         read_checkpoint,
         save_generator,
     )
+    from stylegan2_ops.generator import Generator
 
     torch.set_flush_denormal(True)
     check_device(device)
     network, digest = load_generator(generator)
+    reader, labels_digest = stages.network("label reader")(labels)
     base, base_digest = load_base(e4e, network.config.num_ws)
     require_pair(generator, e4e)
     photos, held_out = load_photos(folders, network.config.resolution).split()
@@ -79,10 +88,22 @@ def train_mapping(
         **asdict(recipe),
         "generator": digest,
         "e4e": base_digest,
+        "labels": labels_digest,
         "photos": list(photos.names),
     }
     run_on(search, out, settings, minutes, frozenset())
+
+    def told(number: int) -> None:
+        if number % 160 == 0 or number == search.images:
+            say(f"looks of {number} of {search.images} faces read", err=True)
+
+    def looks(made: Generator, w: Tensor) -> Tensor:
+        seen = rare_looks(made, w, reader, told)
+        shares = zip(RARE_LOOKS, seen.mean(dim=0).tolist(), strict=True)
+        say(", ".join(f"{name} {share:.1%}" for name, share in shares), err=True)
+        return seen
+
     given = read_checkpoint(generator or pack_path("generator"), "generator").notes
     notes = {**given, "codes": str(search.images)}
-    save_generator(out / "generator.safetensors", search.finish(), notes)
+    save_generator(out / "generator.safetensors", search.finish(looks), notes)
     say(out / "generator.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,8 +143,12 @@ class CodeSearch:
         made = self.generator.synthesis(w_plus, "const", resolution)
         return torch.stack([real, made.cpu()])
 
-    def finish(self) -> Generator:
+    def finish(self, looks: Callable[[Generator, Tensor], Tensor] | None = None) -> Generator:
         """The generator, on the CPU, with a mapping that draws between the codes found so far.
+
+        Args:
+            looks: gives (N, K) which faces have which look, of a generator and w (N, w_dim); those
+                that few have are kept together.
 
         Raises:
             ValueError: none has been found.
@@ -153,7 +158,12 @@ class CodeSearch:
         codes, generator = self.found[: self.images], self.generator.cpu()
         generator = generator.to(memory_format=torch.contiguous_format)
         axes, mean = self.axes.cpu() / LRELU_GAIN, self.mean.cpu() / LRELU_GAIN
-        return with_mixture(generator, codes, axes, mean, self.recipe.seed)
+        seen = (
+            None
+            if looks is None
+            else looks(generator, activate(self.mean.cpu() + codes @ self.axes.cpu()))
+        )
+        return with_mixture(generator, codes, axes, mean, self.recipe.seed, seen)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed search needs."""
