@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 from sfhq.faces.mmod_file import LAYERS, WINDOW, read_mmod_file
 from sfhq.parts.records import Pixels
 
-SHRINK = 5 / 6  # of each copy against the one before
-SHIFT = 0.3  # pixels that dlib adds each time it goes up one level
+SHRINK, GROW = 5 / 6, 6 / 5  # of each copy against the one before, and back
+SHIFT = 0.3  # pixels that dlib adds each time it goes back one level
 LEAST = 5  # pixels, height of the smallest copy
 GAP = 10  # pixels between copies
 BORDER = 11  # pixels around all of them
@@ -70,6 +71,12 @@ class Face(NamedTuple):
     rectangle: Rectangle
     confidence: float
 
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of its edges, in pixels of the image."""
+        left, top, right, bottom = self.rectangle
+        return float(left), float(top), float(right + 1), float(bottom + 1)
+
 
 class MmodNetwork(nn.Module):
     """How sure the network is of a face, at every eighth pixel; the weights are frozen.
@@ -83,23 +90,26 @@ class MmodNetwork(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         widths = [3, *(width for width, _, _ in LAYERS)]
-        self.layers = nn.ModuleList(
+        *layers, self.last = (
             nn.Conv2d(before, width, kernel, stride, kernel // 2 if stride == 1 else 0)
             for before, (width, kernel, stride) in zip(widths, LAYERS, strict=False)
         )
+        self.layers = nn.ModuleList(layers)
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Confidences (N, 1, h, w) of an image (N, 3, H, W)."""
-        for layer in self.layers[:-1]:
+        for layer in self.layers:
             x = F.relu(layer(x), inplace=True)
-        # One channel would fill a vector register to a sixteenth: compute the rows of the kernel as
-        # channels, then add them where they belong.
-        last, kernel, height = self.layers[-1], LAYERS[-1][1], x.shape[2]
+        # One output channel would leave the CPU's vectors nearly empty. The rows of the kernel are
+        # computed as channels and then added where they belong.
+        kernel, height = self.last.kernel_size[0], x.shape[2]
         x = F.pad(x, (0, 0, kernel // 2, kernel // 2))
-        rows = F.conv2d(x, last.weight.permute(2, 1, 0, 3), padding=(0, kernel // 2))
-        parts = [rows[:, k : k + 1, k : k + height] for k in range(kernel)]  # (N, 1, h, w) each
-        return torch.cat(parts, 1).sum(1, keepdim=True) + last.bias.view(1, 1, 1, 1)
+        weight = self.last.weight.permute(2, 1, 0, 3)  # (9, 45, 1, 9)
+        rows = F.conv2d(x, weight, padding=(0, kernel // 2))  # (N, 9, h + 8, w)
+        parts = [rows[:, k : k + 1, k : k + height] for k in range(kernel)]
+        assert self.last.bias is not None
+        return torch.cat(parts, 1).sum(1, keepdim=True) + self.last.bias.view(1, 1, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +160,8 @@ class MmodDetector:
 
     def _pyramid(self, pixels: Pixels, places: list[Rectangle], size: tuple[int, int]) -> Tensor:
         """(1, 3, H, W) with an image and its smaller copies; the rest is 0, the mean colour."""
-        level = torch.from_numpy(pixels).float().sub_(self.network.mean.flatten()).div_(256.0)
+        level = torch.from_numpy(pixels.astype(np.float32, order="C"))
+        level.sub_(self.network.mean.flatten()).div_(256.0)
         level = level.permute(2, 0, 1)[None]  # (1, 3, H, W), channels last in memory
         pyramid = torch.empty(1, 3, *size, memory_format=torch.channels_last).zero_()
         for number, place in enumerate(places):
@@ -209,7 +220,7 @@ def _rectangle(places: list[Rectangle], column: int, row: int) -> Rectangle:
     for middle, start in ((x, places[level].left), (y, places[level].top)):
         for edge in (middle - (WINDOW - 1) / 2 - start, middle + (WINDOW - 1) / 2 - start):
             for _ in range(level):
-                edge = edge / SHRINK + SHIFT
+                edge = edge * GROW + SHIFT
             edges.append(_whole(edge))
     left, right, top, bottom = edges
     return Rectangle(left, top, right, bottom)

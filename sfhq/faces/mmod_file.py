@@ -69,7 +69,8 @@ def read_mmod_file(path: Path) -> MmodFile:
             scale, shift = _read_normalisation(cursor, width)
             weight, bias = weight * scale.view(-1, 1, 1, 1), bias * scale + shift
             read_activation(cursor)
-        weights |= {f"layers.{index}.weight": weight, f"layers.{index}.bias": bias}
+        name = "last" if last else f"layers.{index}"
+        weights |= {f"{name}.weight": weight, f"{name}.bias": bias}
         channels = width
     cursor.expect_end()
     return MmodFile(weights, overlap)
