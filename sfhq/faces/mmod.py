@@ -1,4 +1,4 @@
-"""dlib's convolutional face detector in PyTorch, about 20 times as fast on a CPU as in dlib.
+"""dlib's convolutional face detector in PyTorch, on a CPU about 20 times as fast as dlib's own.
 
 The picture and ever smaller copies of it lie side by side in one image, so that one pass finds
 faces of all sizes. Every 8 pixels the network says how sure it is of a face of 80 pixels there.
