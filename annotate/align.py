@@ -136,8 +136,8 @@ class Align(Stage[AlignSettings]):
         """The stage with the real detector; arguments as the attributes.
 
         Args:
-            detector: "auto" asks HOG, then the CNN where HOG saw no face; "hog" is faster and
-                misses many; "cnn" is slow.
+            detector: "auto" asks HOG, then the CNN where HOG saw no face; "hog" and "cnn"
+                ask only one, and "hog" misses many.
 
         Raises:
             SfhqError: dlib or its landmarks are not installed.

@@ -1,7 +1,7 @@
 """Where the faces of an image are, and 68 landmarks on each.
 
 Two detectors of dlib in a row. HOG takes 5 to 20 ms and finds upright faces that look at the
-camera; the CNN takes many times as long and finds those in hats, beards, shade and half turned,
+camera; the CNN takes several times as long and finds those in hats, beards, shade and half turned,
 too. It is asked only where HOG saw nothing that holds. `docs/faces.md` has the figures.
 
 Source: Dalal and Triggs 2005 (HOG); King 2015, "Max-Margin Object Detection" (CNN), as dlib
@@ -188,9 +188,9 @@ class FaceDetector:
                 return []
             ratio = fitted.shape[1] / searched.shape[1]
             raw = [
-                (_scaled(moved(_box(d.rect), *TO_HOG), ratio), float(d.confidence))
-                for d in cnn_detector()(searched, 0)
-                if d.confidence >= self.cnn_threshold
+                (_scaled(moved(face.box, *TO_HOG), ratio), face.confidence)
+                for face in cnn_detector()(searched)
+                if face.confidence >= self.cnn_threshold
             ]
         scale = np.array(image.size) / np.array(fitted.shape[1::-1])
         found = [_detection(fitted, box, score, kind, scale) for box, score in raw]

@@ -3,7 +3,7 @@
 | function | file | licence of the weights |
 |---|---|---|
 | `hog_detector` | inside dlib | Boost |
-| `cnn_detector` | `mmod_human_face_detector.dat` | CC0 |
+| `cnn_detector`, in PyTorch | `mmod_human_face_detector.dat` | CC0 |
 | `landmark_predictor` | `shape_predictor_68_face_landmarks.dat` | of 300-W: non-commercial |
 | `identity.recognition`, in PyTorch | `dlib_face_recognition_resnet_model_v1.dat` | CC0 |
 
@@ -16,9 +16,12 @@ import hashlib
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfhq.errors import SfhqError
+
+if TYPE_CHECKING:
+    from sfhq.faces.mmod import MmodDetector
 
 CNN = "mmod_human_face_detector.dat"
 PREDICTOR = "shape_predictor_68_face_landmarks.dat"
@@ -71,9 +74,16 @@ def hog_detector() -> Any:
 
 
 @lru_cache(maxsize=1)
-def cnn_detector() -> Any:
-    """The convolutional detector: called with (pixels, 0), gives boxes with a confidence."""
-    return dlib_module().cnn_face_detection_model_v1(str(model_path(CNN)))
+def cnn_detector() -> MmodDetector:
+    """The convolutional detector: called with pixels, gives faces.
+
+    Raises:
+        SfhqError: the package that carries its weights is not installed.
+        IntegrityError: their file is damaged.
+    """
+    from sfhq.faces.mmod import MmodDetector  # PyTorch; where HOG finds all faces it is not needed
+
+    return MmodDetector.load(model_path(CNN))
 
 
 @lru_cache(maxsize=1)
