@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from stylegan2_ops.layers import NOISE_MODES, NoiseMode, SynthesisLayer, ToRGB
+from stylegan2_ops.layers import NOISE_MODES, NoiseMode, SynthesisLayer, ToRGB, gaussian
 from stylegan2_ops.mapping import MappingNetwork, MixtureMapping
 from stylegan2_ops.upfirdn2d import make_filter, upsample2d
 
@@ -120,7 +120,7 @@ class SynthesisBlock(nn.Module):
         self.first = in_channels is None
         self.register_buffer("resample_filter", make_filter())
         if in_channels is None:
-            self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
+            self.const = nn.Parameter(gaussian(out_channels, resolution, resolution))
         else:
             self.conv0 = SynthesisLayer(
                 in_channels, out_channels, w_dim, resolution, up=2, conv_clamp=clamp

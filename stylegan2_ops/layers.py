@@ -17,6 +17,15 @@ NoiseMode = Literal["const", "random", "none"]
 NOISE_MODES: tuple[NoiseMode, ...] = ("const", "random", "none")
 
 
+def gaussian(*shape: int, divisor: float = 1.0) -> Tensor:
+    """Normal numbers as `torch.randn` draws them, divided by a number.
+
+    On the meta device nothing is drawn: torch would import its compiler for it, which takes 2 s.
+    """
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_().div_(divisor)
+
+
 class FullyConnected(nn.Module):
     """A linear layer with equalised learning rate.
 
@@ -41,7 +50,7 @@ class FullyConnected(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = activation
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.weight = nn.Parameter(gaussian(out_features, in_features, divisor=lr_multiplier))
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init)))
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
@@ -82,10 +91,10 @@ class SynthesisLayer(nn.Module):
         self.conv_clamp = conv_clamp
         self.resolution = resolution
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
+        self.weight = nn.Parameter(gaussian(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.register_buffer("noise_const", gaussian(resolution, resolution))
         self.register_buffer("resample_filter", make_filter())
 
     def forward(self, x: Tensor, w: Tensor, noise_mode: NoiseMode = "const") -> Tensor:
@@ -118,7 +127,7 @@ class ToRGB(nn.Module):
         super().__init__()
         self.conv_clamp = conv_clamp
         self.affine = FullyConnected(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
+        self.weight = nn.Parameter(gaussian(out_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.weight_gain = 1.0 / math.sqrt(in_channels)
 
@@ -158,7 +167,7 @@ class EqualConv(nn.Module):
         self.activation = activation
         self.down = down
         self.conv_clamp = conv_clamp
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.weight = nn.Parameter(gaussian(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.weight_gain = 1.0 / math.sqrt(in_channels * kernel_size**2)
         self.register_buffer("resample_filter", make_filter())

@@ -16,13 +16,13 @@ from annotate.network.crops import box_points, face_crop
 from annotate.network.reader import Calibration, LabelReader, Reading, load_labels, save_labels
 from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.alignment import ffhq_quad
+from sfhq.faces.celeba import ATTRIBUTES as CELEBA
 from sfhq.faces.classes import FLIPPED, ID
 from sfhq.faces.detector import FaceDetector, best_face
 from sfhq.faces.points import MIRROR
 from sfhq.networks.backbone import Backbone, BackboneShape, pretrained_state
 from sfhq.networks.labels import LabelConfig, LabelNetwork, mean_places
 from sfhq.networks.names import ATTRIBUTES, POINTS, TRACKED, mirrored_points
-from sfhq.render.people.attributes import ATTRIBUTES as CELEBA
 
 
 def parts_of(reading: Reading) -> dict[str, torch.Tensor]:

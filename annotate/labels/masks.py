@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from annotate.labels.classes import CLASSES, FACE, HEAD, ID, SIDED
+from annotate.labels.classes import CLASSES, FACE, HEAD, ID, LEAST_WORN, SIDED
 from annotate.labels.frame import Frame
 from annotate.labels.sides import assign_sides
 from sfhq.parts.records import Pixels
@@ -160,10 +160,6 @@ class MapFacts:
 
 
 LEAST_FACE = 0.01  # of the photo; less of skin, eyes, nose and lips is no face
-# Of the head's pixels: less of glasses or a hat is a mistake of the network at eyes or hair. Of 200
-# rendered heads, on which the limits were chosen, all with glasses have .042 or more, and 95 % of
-# those without have below .017.
-LEAST_WORN = {"hat": 0.08, "glasses": 0.035}
 DOUBTFUL = 0.5  # mean margin of a head; below it a map is not to be trusted
 SMALL = 96  # pixels of the photo's shorter side
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.faces.celeba import ATTRIBUTES as CELEBA
 from sfhq.images import write_atomic
 from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.folders import ART_FOLDER, RENDER_FOLDER
 from sfhq.parts.part import Part
 from sfhq.parts.photos import read_mask, read_pixels
 from sfhq.parts.records import FaceRecord
-from sfhq.render.people.attributes import ATTRIBUTES as CELEBA
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

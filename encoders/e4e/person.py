@@ -108,10 +108,8 @@ class PersonEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(count))
         self.register_buffer("mean", torch.zeros(config.w_dim))
         self.register_buffer("axes", torch.zeros(config.axes, config.w_dim))
-        strengths = [
-            layer_ladder(config.num_ws, *(i == b for i in range(BANDS))) for b in range(BANDS)
-        ]
-        self.register_buffer("band_of_layer", torch.stack(strengths).argmax(0), persistent=False)
+        band_of_layer = layer_ladder(config.num_ws, *range(BANDS)).long()
+        self.register_buffer("band_of_layer", band_of_layer, persistent=False)
         self.body = nn.Sequential(
             nn.Dropout(DROPPED),
             nn.Linear(count, config.hidden),

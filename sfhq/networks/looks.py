@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sfhq.faces.classes import HEAD, ID, LEAST_WORN
 from sfhq.networks.names import ATTRIBUTES
 from sfhq.parts.records import Pixels
 from sfhq.tensors import to_pixels
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import prepared
 
-# A look is there where one of its attributes is likelier than not; the last one is age.
+# A look is there where one of its attributes is likelier than not. Of glasses the map has to show
+# some, too: on photos the attribute alone sees them four times as often. `old` is an age.
 RARE_LOOKS: dict[str, tuple[str, ...]] = {
     "glasses": ("Eyeglasses", "Sunglasses"),
     "hat": ("Wearing_Hat", "Headscarf"),
@@ -37,7 +39,7 @@ class Reads(Protocol):
         """Side of its crops in pixels."""
 
     def read(self, crops: Pixels) -> Any:
-        """What it sees in crops (N, S, S, 3) uint8: `attributes` (N, K) and `years` (N,)."""
+        """What it sees in crops (N, S, S, 3) uint8: `attributes`, `years` and `parsing`."""
 
 
 @torch.inference_mode()
@@ -65,11 +67,19 @@ def rare_looks(
         if side != reader.size:
             images = F.interpolate(images, (reader.size,) * 2, mode="bicubic", antialias=True)
         read = reader.read(np.ascontiguousarray(to_pixels(images)))
-        columns = [
-            (read.attributes[:, [ATTRIBUTES.index(n) for n in names]] > 0.5).any(dim=1)
-            for names in RARE_LOOKS.values()
-            if names
-        ]
-        found.append(torch.stack([*columns, read.years >= OLD], dim=1).float())
+        found.append(_looks(read).float())
         told(sum(map(len, found)))
     return torch.cat(found)
+
+
+def _looks(read: Any) -> Tensor:
+    columns = {
+        name: (read.attributes[:, [ATTRIBUTES.index(n) for n in names]] > 0.5).any(dim=1)
+        for name, names in RARE_LOOKS.items()
+    }
+    classes = read.parsing.argmax(dim=1)
+    head = torch.isin(classes, torch.tensor(HEAD)).sum(dim=(1, 2))
+    worn = (classes == ID["eye_g"]).sum(dim=(1, 2))
+    columns["glasses"] &= worn >= LEAST_WORN["glasses"] * head
+    columns["old"] = read.years >= OLD
+    return torch.stack(list(columns.values()), dim=1)

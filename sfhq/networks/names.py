@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sfhq.faces.celeba import ATTRIBUTES as CELEBA
 from sfhq.faces.classes import CLASSES
 from sfhq.faces.points import COUNT, mirror
-from sfhq.render.people.attributes import ATTRIBUTES as CELEBA
 
 EXTRAS = (
     *("Sunglasses", "Beanie", "Cap", "Brimmed_Hat", "Full_Beard", "Long_Hair", "Curly_Hair"),

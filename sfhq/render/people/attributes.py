@@ -5,20 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
+from sfhq.faces.celeba import ATTRIBUTES as ATTRIBUTES
 from sfhq.parts.records import Json
 from sfhq.render.head.measure import measures as measures
 from sfhq.render.head.measure import measures_of as measures_of
 from sfhq.render.person import Hair, Person
 
-ATTRIBUTES = (
-    *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs"),
-    *("Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair"),
-    *("Bushy_Eyebrows", "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair"),
-    *("Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache"),
-    *("Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline"),
-    *("Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings"),
-    *("Wearing_Hat", "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young"),
-)
 UNKNOWN = ("Attractive",)  # a judgement that a renderer cannot make: the value is None
 # Attribute -> the kinds of beard that have it.
 BEARD_KINDS = {
