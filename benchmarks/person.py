@@ -43,6 +43,7 @@ from sfhq.tensors import to_pixels
 from sfhq.training.pairs import load_pairs
 
 difference: Any = deltaE_ciede2000
+SHOWN, ACROSS = 24, 12  # heads of the sheet, and of one of its rows
 LOOKS = ("Eyeglasses", "Wearing_Hat", "Full_Beard")
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=100)
     parser.add_argument("--generator", type=Path)
     parser.add_argument("--e4e", type=Path)
-    parser.add_argument("--sheet", type=Path, help="art, truth and candidates of 12 heads")
+    parser.add_argument("--sheet", type=Path, help="art, truth and candidates of 24 heads")
     given = parser.parse_args()
     torch.set_num_threads(1)
     pair = Pair.load(ModelSettings(generator=given.generator, e4e=given.e4e))
@@ -84,7 +85,7 @@ def main() -> None:
     alike = np.array([[a["male"] == b["male"] for b in wanted] for a in wanted])
     with torch.inference_mode():
         inverted = torch.cat([pair.encoder(x) for x in art.split(8)])
-    shown = [to_pixels(art[:12]), true[:12]]
+    shown = [to_pixels(art[:SHOWN]), true[:SHOWN]]
     print(
         f"{'':14} auc   cosine own, others  found   skin   hair  years  looks kept, true  seconds"
     )
@@ -100,7 +101,7 @@ def main() -> None:
                 ]
                 photos = np.concatenate([render(pair.generator, w, pair.precision) for w in made])
         seconds = (time.perf_counter() - begun) / len(rows)
-        shown.append(photos[:12])
+        shown.append(photos[:SHOWN])
         vectors, found = describe_faces(list(photos))
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         cosines = vectors @ own.T
@@ -130,7 +131,11 @@ def main() -> None:
             flush=True,
         )
     if given.sheet:
-        strips = [np.concatenate(list(lot), axis=1) for lot in shown]
+        strips = [
+            np.concatenate(list(lot[first : first + ACROSS]), axis=1)
+            for first in range(0, len(shown[0]), ACROSS)
+            for lot in shown
+        ]
         Image.fromarray(np.concatenate(strips)).save(given.sheet)
 
 

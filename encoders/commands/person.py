@@ -83,7 +83,7 @@ def train_person(
     from encoders.e4e.loading import load_base, save_encoder
     from encoders.e4e.network import require_pair
     from encoders.e4e.person import PersonEncoder
-    from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
+    from encoders.e4e.person_training import PersonRecipe, PersonTraining, fit_photo, start_linear
     from sfhq.faces.identity import recognition
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.training import check_precision
@@ -111,10 +111,13 @@ def train_person(
     photos, held_out = load_photos(folders, size).split()
     say(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     pairs = joined_pairs([load_pairs(p, size) for p in people]) if people else None
-    encoder = PersonEncoder.on(base, network, max(256, base.config.input_size), HIDDEN)
+    input_size = max(256, base.config.input_size)
+    encoder = PersonEncoder.on(base, network, input_size, HIDDEN, photo=pairs is not None)
     if load_state(out) is None:
         here = recognition(torch.device("cpu"))
         start_linear(encoder, network, here, drawn, seed, lambda line: say(line, err=True))
+        if pairs is not None:
+            fit_photo(encoder, here, pairs)
     identity = recognition(torch.device(device))
     pyramid = load_feature_pyramid()
     training = PersonTraining(recipe, encoder, network, identity, pyramid, photos, pairs, device)

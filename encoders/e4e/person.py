@@ -43,6 +43,7 @@ class PersonConfig:
         input_size: height and width of the images that it wants; e4e reduces them to its own.
         reduced: side of the reduced picture in pixels.
         hidden: width of the layers between.
+        photo: whether it knows how dlib's vectors of art and photograph differ.
     """
 
     base: E4eConfig = field(default_factory=E4eConfig)
@@ -50,6 +51,7 @@ class PersonConfig:
     input_size: int = 256
     reduced: int = 16
     hidden: int = 512
+    photo: bool = False
 
     def __post_init__(self) -> None:
         for name in ("axes", "input_size", "reduced", "hidden"):
@@ -90,6 +92,7 @@ class PersonEncoder(nn.Module):
     Buffers:
         centre, spread: of the numbers that the small network reads.
         mean, axes: of w before its last activation; axes are scaled by their deviation, (K, w_dim).
+        photo_weight, photo_bias: (128, 128) and (128,), see `as_photo`; only if `config.photo`.
     """
 
     reads_person: ClassVar[bool] = True
@@ -97,6 +100,8 @@ class PersonEncoder(nn.Module):
     spread: Tensor
     mean: Tensor
     axes: Tensor
+    photo_weight: Tensor
+    photo_bias: Tensor
     band_of_layer: Tensor
 
     def __init__(self, config: PersonConfig) -> None:
@@ -108,6 +113,9 @@ class PersonEncoder(nn.Module):
         self.register_buffer("spread", torch.ones(count))
         self.register_buffer("mean", torch.zeros(config.w_dim))
         self.register_buffer("axes", torch.zeros(config.axes, config.w_dim))
+        if config.photo:
+            self.register_buffer("photo_weight", torch.zeros(EMBEDDING, EMBEDDING))
+            self.register_buffer("photo_bias", torch.zeros(EMBEDDING))
         band_of_layer = layer_ladder(config.num_ws, *range(BANDS)).long()
         self.register_buffer("band_of_layer", band_of_layer, persistent=False)
         self.body = nn.Sequential(
@@ -127,20 +135,34 @@ class PersonEncoder(nn.Module):
                 layer.bias.zero_()
 
     @classmethod
-    def on(cls, base: E4e, generator: Generator, input_size: int, hidden: int) -> PersonEncoder:
+    def on(
+        cls, base: E4e, generator: Generator, input_size: int, hidden: int, photo: bool = False
+    ) -> PersonEncoder:
         """An encoder on an e4e and the axes of its generator, which gives what the e4e gives."""
         mean, axes = used_axes(generator)
-        config = PersonConfig(base.config, len(axes), input_size, hidden=hidden)
+        config = PersonConfig(base.config, len(axes), input_size, hidden=hidden, photo=photo)
         network = cls(config)
         network.base.load_state_dict(base.state_dict())
         network.mean.copy_(mean)
         network.axes.copy_(axes)
+        if photo:
+            network.photo_weight.copy_(torch.eye(EMBEDDING))
         return network.eval()
 
     @property
     def latent_avg(self) -> Tensor:
         """(num_ws, w_dim), the generator's mean latent."""
         return self.base.latent_avg
+
+    def as_photo(self, vectors: Tensor) -> Tensor:
+        """What dlib's network would see in photographs of the people of art.
+
+        Art moves the vector of everybody alike to some degree; a linear map takes that back.
+
+        Args:
+            vectors: (N, 128) of art.
+        """
+        return vectors @ self.photo_weight + self.photo_bias if self.config.photo else vectors
 
     def coordinates(self, w: Tensor) -> Tensor:
         """(N, K) coordinates of w (N, w_dim) along `axes`."""
@@ -193,6 +215,10 @@ class PreparedPerson:
     def __reduce__(self) -> tuple[type[PreparedPerson], tuple[PersonEncoder, Precision]]:
         """Pickle the network only; each worker process prepares it again."""
         return PreparedPerson, (self.network, self.precision)
+
+    def as_photo(self, vectors: Tensor) -> Tensor:
+        """As `PersonEncoder.as_photo`."""
+        return self.network.as_photo(vectors)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to w_plus (N, num_ws, w_dim)."""

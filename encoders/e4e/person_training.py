@@ -39,6 +39,7 @@ Identity = Callable[[Tensor], Tensor]
 Say = Callable[[str], None]
 
 RIDGE, DAMPING = 0.01, 1.0  # shares of the mean square
+PHOTO_RIDGE = 0.02  # of the mean variance of vectors of art
 # Where the linear shift begins: coarse layers turn the head, middle ones have the face.
 START = (0.0, 1.0, 0.5)
 SHORTEST, LONGEST = 0.55, 0.9  # of a drawn latent's distance from the mean face, as of candidates
@@ -134,6 +135,27 @@ def start_linear(
     rows = torch.cat([strength * matrix for strength in START])
     direct.weight[:, :seen] = rows * encoder.spread[:seen]
     direct.bias.zero_()
+
+
+@torch.inference_mode()
+def fit_photo(encoder: PersonEncoder, identity: Identity, pairs: Pairs) -> None:
+    """Find how dlib's vectors of photographs follow from those of art, by ridge regression.
+
+    Args:
+        encoder: changed in place; its `config.photo` is true.
+        identity: images (N, 3, R, R) in [-1, 1] to vectors (N, 128), on the CPU.
+        pairs: art, and photographs of its people.
+    """
+    plain = torch.zeros(CHUNK, dtype=torch.bool)
+    lots = [
+        [identity(images) for images in pairs.batch(rows, plain[: len(rows)])]
+        for rows in torch.arange(len(pairs)).split(CHUNK)
+    ]
+    art, truth = (torch.cat(vectors).double() for vectors in zip(*lots, strict=True))
+    x, y = _centred(art), _centred(truth)
+    weight = torch.linalg.solve(_damped(x.t() @ x, PHOTO_RIDGE), x.t() @ y)
+    encoder.photo_weight.copy_(weight)
+    encoder.photo_bias.copy_(truth.mean(0) - art.mean(0) @ weight)
 
 
 def _centred(x: Tensor) -> Tensor:
