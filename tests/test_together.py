@@ -150,7 +150,8 @@ def test_a_reading_is_remembered_by_network_and_crop(monkeypatch: pytest.MonkeyP
     wanted = [first.read(crop[None]) for crop in crops]
     assert len(reading._LAST) == reading.REMEMBERED
     again = first.read(np.stack(crops))
-    assert again.points.equal(nameless.read(np.stack(crops)).points)
+    found = nameless.read(np.stack(crops)).points  # by the network itself, which may change
+    assert (again.points - found).abs().max() < 0.01
     assert all(a.parsing.equal(again.parsing[[i]]) for i, a in enumerate(wanted))
     other.read(crops[-1][None])
     assert {digest for digest, _ in reading._LAST} == {first.digest, "of another one"}

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from sfhq.networks.names import (
     UNTAUGHT,
     mirrored_points,
 )
+from sfhq.networks.prepared import PreparedLabels, preparable
 from sfhq.parts.records import Pixels
 from sfhq.tensors import to_tensor
 from sfhq.weights.checkpoints import (
@@ -104,6 +107,7 @@ class Calibration:
 
 
 _LAST: dict[tuple[str, bytes], Reading] = {}
+_PREPARED: WeakValueDictionary[str, PreparedLabels] = WeakValueDictionary()
 _LOCK = threading.Lock()
 
 
@@ -118,7 +122,8 @@ class LabelReader:
         network: in eval mode.
         calibration: of its attributes and expected errors; None for none.
         digest: of both. Readers of one digest read a crop once that several of them are asked
-            about in turn. "" where they may change.
+            about in turn, and share a copy of the network that is prepared for reading. "" where
+            they may change: then the network itself reads.
     """
 
     def __init__(
@@ -129,6 +134,11 @@ class LabelReader:
         self.calibration = calibration or Calibration.plain()
         self._points = torch.tensor(mirrored_points())
         self._classes = torch.tensor(FLIPPED)
+        self._prepared: PreparedLabels | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a worker, which prepares the network for its own processor."""
+        return {**self.__dict__, "_prepared": None}
 
     @property
     def size(self) -> int:
@@ -176,14 +186,24 @@ class LabelReader:
                     del _LAST[old]
         return found
 
+    def _network(self) -> LabelNetwork | PreparedLabels:
+        """What reads: prepared once for all readers of the digest, where that can be."""
+        if not self.digest or not preparable(self.network):
+            return self.network
+        if self._prepared is None:
+            with _LOCK:
+                found = _PREPARED.get(self.digest)
+                if found is None:
+                    found = _PREPARED[self.digest] = PreparedLabels(self.network)
+                self._prepared = found
+        return self._prepared
+
     @torch.inference_mode()
     def _one(self, crop: Pixels) -> Reading:
-        image = to_tensor(crop[None])
+        image, network = to_tensor(crop[None]), self._network()
         # Two calls of one crop each: where a crop lies in a batch may change its last bits.
-        plain, here = self.network.said(image.contiguous(memory_format=torch.channels_last))
-        other, there = self.network.said(
-            image.flip(3).contiguous(memory_format=torch.channels_last)
-        )
+        plain, here = network.said(image.contiguous(memory_format=torch.channels_last))
+        other, there = network.said(image.flip(3).contiguous(memory_format=torch.channels_last))
         return self._joined(plain, other, _mean(here, there))
 
     def _joined(self, plain: Outputs, other: Outputs, whole: Tensor) -> Reading:
