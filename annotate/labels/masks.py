@@ -41,7 +41,7 @@ class FaceMap:
     read: npt.NDArray[np.bool_]
 
 
-def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Tensor, Tensor]:
+def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Pixels, Floats]:
     """The class with the largest probability, and how far the second largest lies below.
 
     Where the left and the right one of a pair are equally likely, neither is more right than the
@@ -54,22 +54,27 @@ def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Tensor, Ten
     Returns:
         (H, W) uint8 ids and (H, W) float32 margins.
     """
-    best, second = planes[0].clone(), torch.zeros_like(planes[0])
-    ids = torch.full(best.shape, classes[0], dtype=torch.uint8)
-    for i, plane in zip(classes[1:], planes[1:], strict=True):  # faster than sorting
-        ahead = plane > best  # of equal ones the first stays
-        torch.maximum(second, torch.minimum(best, plane), out=second)
-        torch.maximum(best, plane, out=best)
-        ids.masked_fill_(ahead, i)
+    values = planes.numpy()
+    best, second = values[0].copy(), np.zeros_like(values[0])
+    ids, low = np.full(best.shape, classes[0], np.uint8), np.empty_like(best)
+    ahead = np.empty(best.shape, bool)
+    numbers = ahead.view(np.uint8)
+    for i, plane in zip(classes[1:], values[1:], strict=True):  # faster than sorting
+        np.greater(plane, best, out=ahead)  # of equal ones the first stays
+        np.minimum(best, plane, out=low)
+        np.maximum(second, low, out=second)
+        np.maximum(best, plane, out=best)
+        np.multiply(numbers, np.uint8(i), out=numbers)
+        np.maximum(ids, numbers, out=ids)  # later classes have larger ids
     for left, right in SIDED:
         if left not in classes:
             continue
-        tied = (ids == left) & (planes[classes.index(left)] == planes[classes.index(right)])
+        tied = (ids == left) & (values[classes.index(left)] == values[classes.index(right)])
         if tied.any():
             plain = [k for k, i in enumerate(classes) if i not in _SIDED]
             if plain:
-                other = torch.tensor([classes[k] for k in plain], dtype=torch.uint8)
-                ids = torch.where(tied, other[planes[plain].argmax(0)], ids)
+                other = np.array([classes[k] for k in plain], np.uint8)
+                ids[tied] = other[values[plain][:, tied].argmax(0)]
     return ids, best - second
 
 
@@ -114,8 +119,8 @@ def read_map(
         ids, sure = largest(values[: len(names)], names)
         here = (rows, columns)
         within = np.ones(ids.shape, bool) if inside is None else inside.numpy()
-        classes[here] = np.where(within, ids.numpy(), 0)
-        margin[here] = np.where(within, sure.numpy(), 1)
+        classes[here] = np.where(within, ids, 0)
+        margin[here] = np.where(within, sure, 1)
         read[here] = within
         if soft is not None:
             share = (values[-1].clamp(0, 1) * 255).round().to(torch.uint8).numpy()

@@ -65,12 +65,16 @@ def mended(planes: Tensor, worn: float, eye: float) -> Tensor:
 
 def largest(planes: Tensor) -> Pixels:
     """(S, S) the likeliest class of each pixel; of equal ones the first."""
-    best, ids = planes[0].clone(), torch.zeros(planes.shape[1:], dtype=torch.uint8)
-    for i, plane in enumerate(planes[1:], 1):  # several times faster than argmax
-        ids.masked_fill_(plane > best, i)
-        torch.maximum(best, plane, out=best)
-    found: Pixels = ids.numpy()
-    return found
+    values = planes.numpy()
+    best, ids = values[0].copy(), np.zeros(values.shape[1:], np.uint8)
+    ahead = np.empty(ids.shape, bool)
+    numbers = ahead.view(np.uint8)
+    for i, plane in enumerate(values[1:], 1):  # many times faster than argmax
+        np.greater(plane, best, out=ahead)
+        np.maximum(best, plane, out=best)
+        np.multiply(numbers, np.uint8(i), out=numbers)
+        np.maximum(ids, numbers, out=ids)  # later classes have larger numbers
+    return ids
 
 
 def _glasses(ids: Pixels, eye: float) -> Mask | None:
