@@ -8,13 +8,14 @@ geometric mean, so that one bad component counts; the standard's unified score i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from annotate.labels.colour import class_colour
+from annotate.labels.colour import Colour, class_colour
 from annotate.labels.looks import Openings
 from annotate.labels.points import Points
 from sfhq.faces.classes import FACE, HEAD, ID
@@ -81,6 +82,11 @@ class Seen:
     margins: tuple[float, ...]
     second: float = 0.0
 
+    @cached_property
+    def skin(self) -> Colour | None:
+        """The skin's colour; None where there is too little of it."""
+        return class_colour(self.photo, self.classes, "skin")
+
 
 def quality(seen: Seen) -> dict[str, float]:
     """The components of `COMPONENTS`, 0 to 100; NaN where one cannot be measured."""
@@ -105,7 +111,7 @@ def quality(seen: Seen) -> dict[str, float]:
         "over_exposure_prevention": float((values < 248).mean()),
         "dynamic_range": _entropy(values) / 8,
         "sharpness": _sharpness(luminance, face),
-        "natural_colour": _natural(seen.photo, seen.classes),
+        "natural_colour": _natural(seen.skin),
         "single_face_present": 1 - seen.second,
         "eyes_open": open_.eyes / 0.06,
         "mouth_closed": mouth,
@@ -182,8 +188,7 @@ def _sharpness(luminance: Floats, face: Mask) -> float:
     return float(1 - np.exp(-ndimage.laplace(pixels)[inside].var() / 60))
 
 
-def _natural(photo: Pixels, classes: Pixels) -> float:
-    skin = class_colour(photo, classes, "skin")
+def _natural(skin: Colour | None) -> float:
     if skin is None:
         return float("nan")
     off = [max(low - v, v - high, 0) for v, low, high in ((skin.a, 5, 25), (skin.b, 5, 35))]
