@@ -15,6 +15,7 @@ from PIL import Image
 
 from annotate.network import reader as reading
 from annotate.network.reader import LabelReader, load_labels
+from sfhq.faces.classes import FLIPPED
 from sfhq.networks.backbone import BackboneShape
 from sfhq.networks.labels import LabelConfig, LabelNetwork, Outputs
 from sfhq.networks.prepared import PreparedLabels, preparable
@@ -94,7 +95,7 @@ def test_a_mirrored_crop_has_the_mirrored_labels_to_the_bit() -> None:
     reader, pictures = LabelReader(tiny_reader().network, digest="mirrored"), crops(3)
     here = reader.read(pictures)
     there = reader.read(np.ascontiguousarray(pictures[:, :, ::-1]))
-    assert torch.equal(here.parsing, there.parsing.flip(3)[:, reader._classes])
+    assert torch.equal(here.parsing, there.parsing.flip(3)[:, list(FLIPPED)])
     assert torch.equal(here.alpha, there.alpha.flip(2))
     assert torch.equal(here.attributes, there.attributes)
 

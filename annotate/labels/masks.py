@@ -15,6 +15,7 @@ from torch import Tensor
 
 from annotate.labels.classes import CLASSES, FACE, HEAD, ID, SIDED
 from annotate.labels.frame import Frame
+from annotate.labels.last import Last
 from annotate.labels.sides import assign_sides
 from sfhq.parts.records import Pixels
 
@@ -126,6 +127,15 @@ def read_map(
             share = (values[-1].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             soft[here] = np.where(within, share, 0)
     return FaceMap(classes if sided else assign_sides(classes), soft, margin, read)
+
+
+_LAST: Last[FaceMap] = Last()
+
+
+def first_map(planes: Tensor, frame: Frame) -> FaceMap:
+    """`read_map` of the first of (N, 19, S, S) planes; the last planes' one is kept."""
+    key = (frame.size, frame.photo, frame.whole, frame.matrix.tobytes())
+    return _LAST.of(planes, key, lambda: read_map(planes[0], frame))
 
 
 def over(front: FaceMap, behind: FaceMap) -> FaceMap:

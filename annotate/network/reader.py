@@ -45,9 +45,9 @@ REMEMBERED = 4  # readings of 6 MB each, for stages that run together
 MIRRORED_SIGNS = {"pose": (-1.0, 1.0, -1.0), "gaze": (-1.0, 1.0)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
-    """What was read off N crops of side S; all tensors are float32 on the CPU.
+    """What was read off N crops of side S; all tensors are float32 on the CPU and do not change.
 
     Points are (x, y) pixels of the crop, pixel centres, origin at the centre of the top left pixel.
 
@@ -133,7 +133,6 @@ class LabelReader:
         self.digest = digest
         self.calibration = calibration or Calibration.plain()
         self._points = torch.tensor(mirrored_points())
-        self._classes = torch.tensor(FLIPPED)
         self._prepared: PreparedLabels | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -163,6 +162,8 @@ class LabelReader:
         read = [self._known(crop) for crop in crops]
         if not read:
             return self._empty()
+        if len(read) == 1:
+            return read[0]  # the same object for who asks again
         return Reading(*(torch.cat([getattr(r, f.name) for r in read]) for f in fields(Reading)))
 
     def _empty(self) -> Reading:
@@ -222,12 +223,10 @@ class LabelReader:
         if float(logits[0, ATTRIBUTES.index("Headscarf")]) > 0:
             worn = 1.0  # a headscarf has the class of hats
         balanced = (found.spread + found.spread[swapped]) / 2
-        parsing = _mean(
-            plain.classes.softmax(1), other.classes.softmax(1).flip(3)[:, self._classes]
-        )
+        parsing = _mirrored_mean(plain.classes[0].softmax(0), other.classes[0].softmax(0))
         eye = float((places[0, OUTER_EYES[0]] - places[0, OUTER_EYES[1]]).norm())
         return Reading(
-            parsing=mended(parsing[0], worn, eye)[None],
+            parsing=mended(parsing, worn, eye)[None],
             alpha=_mean(plain.hair.sigmoid(), other.hair.sigmoid().flip(2)),
             points=places[:, :POINTS],
             sigma=spread * balanced,
@@ -243,6 +242,14 @@ class LabelReader:
 
 def _mean(a: Tensor, b: Tensor) -> Tensor:
     return (a + b) / 2
+
+
+def _mirrored_mean(here: Tensor, there: Tensor) -> Tensor:
+    """Mean of (19, S, S) planes of an image and of its mirror image, in the image's frame."""
+    out = torch.empty_like(here)
+    for plane, own, c in zip(out, here, FLIPPED, strict=True):  # one by one they fit the cache
+        torch.add(own, there[c].flip(1), out=plane).mul_(0.5)
+    return out
 
 
 def _signed(a: Tensor, b: Tensor, signs: tuple[float, ...]) -> Tensor:
