@@ -19,6 +19,7 @@ from stylegan2_ops.packed import Convolution, pack_conv2d
 
 RELU6 = (0.0, 6.0)
 RELU = 0.0  # as the slope of a leaky one
+ROWS = 8  # of logits that are computed and spread over the pixels at a time
 WORTH_DOUBLING = 16  # pixels of a coarse map's side; smaller ones are faster enlarged first
 
 
@@ -67,7 +68,7 @@ class PreparedLabels:
         d4 = self.at4[1](self.at4[0](d8, quarter))
         beside = torch.cat([fine, F.pixel_unshuffle(image, 2)], 1)
         d2 = self.at2[1](self.at2[0](self.narrow(d4), beside))
-        pixels = _shuffled(_planes(self.network.pixels, d2))
+        pixels = _pixels(self.network.pixels, d2)
         heat = _planes(self.network.heat, d4)
         areas = pixels[..., ::4, ::4]
         said, whole, _ = self.network.told(Maps(sixteenth, deep, d16, d4, pixels, areas, heat))
@@ -182,8 +183,17 @@ def _planes(conv: nn.Conv2d, x: Tensor) -> Tensor:
     return flat.view(1, -1, *x.shape[2:])
 
 
-def _shuffled(cells: Tensor) -> Tensor:
-    """`pixel_shuffle` by 2 of contiguous planes, for which torch's own is slow."""
-    _, channels, height, width = cells.shape
-    parts = cells.view(1, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
-    return parts.reshape(1, channels // 4, 2 * height, 2 * width)
+def _pixels(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """`pixel_shuffle` by 2 of `_planes`, a few rows at a time so that they stay in the cache."""
+    weight, _, bias = _weights(conv, 0)
+    height, width = x.shape[2:]
+    out = torch.empty(1, len(weight) // 4, 2 * height, 2 * width)
+    cells = out.view(-1, height, 2, width, 2).numpy()  # numpy copies strided values faster
+    for row in range(0, height, ROWS):
+        rows = x[0, :, row : row + ROWS]
+        values = torch.addmm(bias[:, None], weight.flatten(1), rows.flatten(1))
+        parts = values.view(-1, 2, 2, *rows.shape[1:]).numpy()
+        for down in (0, 1):
+            for right in (0, 1):
+                cells[:, row : row + ROWS, down, :, right] = parts[:, down, right]
+    return out
