@@ -26,6 +26,7 @@ from annotate.labeller import Labeller
 from annotate.labels.frame import whole_frame
 from annotate.labels.masks import read_map
 from sfhq.parts.records import Pixels
+from stylegan2_ops.memory import keep_freed_memory
 
 TIMES = 9
 BATCH = 16  # faces
@@ -39,6 +40,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5000, help="images for memory")
     given = parser.parse_args()
     torch.set_flush_denormal(True)
+    keep_freed_memory()  # as commands do
     photo = picture(given.photo, given.side)
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     if given.what == "one":

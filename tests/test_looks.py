@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from reading import face_points
+from scipy import ndimage
 from test_masks import face_map
 
 from annotate.attribute import COMPONENTS as COLUMNS
@@ -15,6 +16,7 @@ from annotate.labels import looks, quality
 from annotate.labels.colour import (
     Colour,
     class_colour,
+    eroded,
     hair_colour,
     skin_tone,
     typology_angle,
@@ -22,9 +24,23 @@ from annotate.labels.colour import (
 from annotate.labels.quality import COMPONENTS, FORMULAS, Seen, overall
 from annotate.labels.sides import assign_sides
 from sfhq.colour import to_lab
-from sfhq.faces.classes import ID
+from sfhq.faces.classes import HEAD, ID, among
 
 SIZE = 244
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (3, 3), (40, 31)])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_erosion_is_scipys(size: tuple[int, int], steps: int) -> None:
+    mask = ndimage.uniform_filter(np.random.default_rng(steps).random(size), 3) > 0.4
+    wanted = ndimage.binary_erosion(mask, iterations=steps) if steps else mask
+    np.testing.assert_array_equal(eroded(mask, steps), wanted)
+
+
+def test_among_is_numpys_isin() -> None:
+    mask = np.random.default_rng(0).integers(0, 256, (9, 9), np.uint8)
+    mask[0] = np.arange(9)
+    np.testing.assert_array_equal(among(mask, HEAD), np.isin(mask, HEAD))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from annotate.labels.classes import CLASSES, FACE, HEAD, ID, SIDED
 from annotate.labels.frame import Frame
 from annotate.labels.last import Last
 from annotate.labels.sides import assign_sides
+from sfhq.faces.classes import among
 from sfhq.parts.records import Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -119,13 +120,13 @@ def read_map(
     for rows, columns, values, inside in frame.strips(both):
         ids, sure = largest(values[: len(names)], names)
         here = (rows, columns)
-        within = np.ones(ids.shape, bool) if inside is None else inside.numpy()
-        classes[here] = np.where(within, ids, 0)
-        margin[here] = np.where(within, sure, 1)
-        read[here] = within
+        within = None if inside is None else inside.numpy()
+        classes[here] = ids if within is None else np.where(within, ids, 0)
+        margin[here] = sure if within is None else np.where(within, sure, 1)
+        read[here] = True if within is None else within
         if soft is not None:
             share = (values[-1].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-            soft[here] = np.where(within, share, 0)
+            soft[here] = share if within is None else np.where(within, share, 0)
     return FaceMap(classes if sided else assign_sides(classes), soft, margin, read)
 
 
@@ -183,6 +184,9 @@ DOUBTFUL = 0.5  # mean margin of a head; below it a map is not to be trusted
 SMALL = 96  # pixels of the photo's shorter side
 
 
+_FACTS: Last[MapFacts] = Last()
+
+
 def facts(found: FaceMap) -> MapFacts:
     """Margins, certainty and flags of a map.
 
@@ -190,11 +194,15 @@ def facts(found: FaceMap) -> MapFacts:
     where a side has neither brow nor eye, without glasses; "truncated" where the head reaches the
     photo's edge above or at a side, or the frame's; "low margin"; and "small photo".
     """
+    return _FACTS.of(found, None, lambda: _facts(found))
+
+
+def _facts(found: FaceMap) -> MapFacts:
     classes = found.classes
     height, width = classes.shape
     counts = np.bincount(classes.ravel(), minlength=len(CLASSES))
     flags = {"small photo"} if min(height, width) < SMALL else set()
-    head = np.isin(classes, HEAD)
+    head = among(classes, HEAD)
     if counts[list(FACE)].sum() < LEAST_FACE * classes.size or not head.any():
         return MapFacts((), 0.0, tuple(sorted({*flags, "no face"})))
     rows, columns = np.flatnonzero(head.any(1)), np.flatnonzero(head.any(0))

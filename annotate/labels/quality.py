@@ -15,10 +15,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from annotate.labels.colour import Colour, class_colour
+from annotate.labels.colour import Colour, class_colour, eroded
 from annotate.labels.looks import Openings
 from annotate.labels.points import Points
-from sfhq.faces.classes import FACE, HEAD, ID
+from sfhq.faces.classes import FACE, HEAD, ID, among
 from sfhq.parts.records import Pixels
 
 Mask = npt.NDArray[np.bool_]
@@ -91,14 +91,14 @@ class Seen:
 def quality(seen: Seen) -> dict[str, float]:
     """The components of `COMPONENTS`, 0 to 100; NaN where one cannot be measured."""
     luminance = seen.photo @ np.array([0.2126, 0.7152, 0.0722])  # 0 to 255
-    face = np.isin(seen.classes, FACE)
+    face = among(seen.classes, FACE)
     values = luminance[face] if face.any() else np.zeros(1)
     open_ = Openings.of(seen.points)
     eyes = np.stack([seen.points[36:42, :2].mean(0), seen.points[42:48, :2].mean(0)])
     mouth = 1 - min(open_.mouth / 0.25, 1)
     left, top, right, _ = seen.margins or (0.0, 0.0, 0.0, 0.0)
     height = seen.photo.shape[0]
-    head = np.flatnonzero(np.isin(seen.classes, HEAD).any(1))
+    head = np.flatnonzero(among(seen.classes, HEAD).any(1))
     tall = (head[-1] - head[0] + 1) / height if len(head) else 0.0
     hat, hair = (int((seen.classes == ID[n]).sum()) for n in ("hat", "hair"))
     yaw, pitch, roll = np.cos(np.radians(seen.pose)) ** 2
@@ -155,7 +155,7 @@ def _entropy(values: Floats) -> float:
 
 
 def _background(luminance: Floats, classes: Pixels) -> float:
-    behind = ndimage.binary_erosion(classes == 0, iterations=2)
+    behind = eroded(classes == 0, 2)
     if not behind.any():
         return float("nan")
     gradient = np.hypot(ndimage.sobel(luminance, 0), ndimage.sobel(luminance, 1)) / 8

@@ -15,7 +15,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from sfhq.faces.classes import CLASSES, FACE, HEAD, ID, SIDED
+from sfhq.faces.classes import CLASSES, FACE, HEAD, ID, SIDED, among
 from sfhq.parts.records import Pixels
 
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +31,6 @@ SKIN_AROUND = 0.95  # of the ring around a piece
 NEAR = 2  # pixels: how far a kept piece reaches where it is enlarged
 AROUND = np.ones((3, 3), bool)
 PLAIN = tuple(i for i in range(len(CLASSES)) if not any(i in pair for pair in SIDED))
-IN_FACE, IN_HEAD = (np.isin(np.arange(256), classes) for classes in (FACE, HEAD))
 
 
 def mended(planes: Tensor, worn: float, eye: float) -> Tensor:
@@ -49,7 +48,7 @@ def mended(planes: Tensor, worn: float, eye: float) -> Tensor:
         (19, S, S); `planes` itself where nothing was taken out.
     """
     ids = largest(planes)
-    head = int(IN_HEAD[ids].sum())
+    head = int(among(ids, HEAD).sum())
     worn_wrongly = {ID["eye_g"]: _glasses(ids, eye), ID["hat"]: _hat(ids, head, worn)}
     wrong = {c: pixels for c, pixels in worn_wrongly.items() if pixels is not None}
     if wrong:
@@ -112,14 +111,14 @@ def _amid_skin(ids: Pixels, most: float) -> Mask:
         here = tuple(slice(s.start - 1, s.stop + 1) for s in place)
         own = pieces[here] == k
         ring = ndimage.binary_dilation(own, AROUND) & ~own
-        if IN_FACE[ids[here]][ring].mean() >= SKIN_AROUND:
+        if among(ids[here], FACE)[ring].mean() >= SKIN_AROUND:
             found[here] |= own
     return found
 
 
 def _away(ids: Pixels, most: float) -> Mask:
     """Pieces of the head of fewer pixels than `most` that do not touch its largest one."""
-    pieces, sizes = _sizes(IN_HEAD[ids])
+    pieces, sizes = _sizes(among(ids, HEAD))
     stray = sizes < min(most, sizes.max())
     stray[0] = False
     found: Mask = stray[pieces]

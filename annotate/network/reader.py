@@ -189,9 +189,9 @@ class LabelReader:
 
     def _network(self) -> LabelNetwork | PreparedLabels:
         """What reads: prepared once for all readers of the digest, where that can be."""
-        if not self.digest or not preparable(self.network):
-            return self.network
         if self._prepared is None:
+            if not self.digest or not preparable(self.network):
+                return self.network
             with _LOCK:
                 found = _PREPARED.get(self.digest)
                 if found is None:
