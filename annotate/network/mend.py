@@ -130,9 +130,13 @@ def _without(planes: Tensor, ids: Pixels, wrong: dict[int, Mask]) -> Tensor:
     planes = planes.clone()
     changed = np.zeros(ids.shape, bool)
     for c, pixels in wrong.items():
-        near = pixels | (_grown(pixels, 2 * NEAR) & ~_grown((ids == c) & ~pixels, NEAR))
-        planes[c].masked_fill_(torch.from_numpy(near), 0.0)
-        changed |= near
+        if not pixels.any():
+            continue
+        here = _box(pixels, 3 * NEAR)
+        own = pixels[here]
+        near = own | (_grown(own, 2 * NEAR) & ~_grown((ids[here] == c) & ~own, NEAR))
+        planes[c][here].masked_fill_(torch.from_numpy(near), 0.0)
+        changed[here] |= near
     at = torch.from_numpy(np.flatnonzero(changed))
     flat = planes.flatten(1)
     some = flat[:, at]
@@ -144,6 +148,15 @@ def _without(planes: Tensor, ids: Pixels, wrong: dict[int, Mask]) -> Tensor:
         total += some[c]
     flat[:, at] = some / total.clamp(min=1e-12)
     return planes
+
+
+def _box(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels of a mask, and `margin` more on all sides."""
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + margin + 1),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + margin + 1),
+    )
 
 
 def _grown(mask: Mask, by: int) -> Mask:
