@@ -176,8 +176,8 @@ class Attribute(Stage[AttributeSettings]):
             found: its faces, at least one.
         """
         from annotate.labels.describe import described
-        from annotate.labels.landmarks import crop_points, in_photo
-        from annotate.labels.masks import read_map
+        from annotate.labels.landmarks import in_photo, network_points
+        from annotate.labels.masks import first_map
 
         view = found[0]
         reading = self.reader.read(view.crop[None])
@@ -188,8 +188,8 @@ class Attribute(Stage[AttributeSettings]):
             photo,
             reading,
             by_name,
-            read_map(reading.parsing[0], view.frame),
-            in_photo(crop_points(reading, 0), view.frame),
+            first_map(reading.parsing, view.frame),
+            in_photo(network_points(reading), view.frame),
             second=min(second, 1.0),
             threshold=self.threshold,
             least=self.least,

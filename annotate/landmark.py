@@ -149,7 +149,7 @@ class Landmark(Stage[LandmarkSettings]):
         Returns:
             (110, 5) in pixels of the photo, and words about the face.
         """
-        from annotate.labels.landmarks import crop_points, in_photo, summary
+        from annotate.labels.landmarks import crop_points, in_photo, network_points, summary
 
         reading = self.reader.read(view.crop[None])
         given, flags = None, set(view.flags)
@@ -160,7 +160,11 @@ class Landmark(Stage[LandmarkSettings]):
         elif self.source == "fan" and self.fan is not None:
             given = view.frame.to_photo(self.fan.read(view.crop)[0])
         crop = None if given is None else view.frame.to_crop(given)
-        points = in_photo(crop_points(reading, 0, crop, self.hairline), view.frame)
+        if crop is None and self.hairline == "rays":
+            rows = network_points(reading)
+        else:
+            rows = crop_points(reading, 0, crop, self.hairline)
+        points = in_photo(rows, view.frame)
         return points, tuple(sorted({*flags, *summary(points, reading, 0)}))
 
 

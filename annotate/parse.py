@@ -156,7 +156,7 @@ class Parse(Stage[ParseSettings]):
             yield self._one(record, photo, views(part, record, photo, self.parser.size))
 
     def _one(self, record: FaceRecord, photo: Pixels, found: list[View]) -> FaceRecord:
-        from annotate.labels.masks import facts, over, read_map, shares
+        from annotate.labels.masks import facts, first_map, over, read_map, shares
 
         if not found:
             if self.probabilities:
@@ -167,15 +167,18 @@ class Parse(Stage[ParseSettings]):
                 class_shares=[], head_margins=[], parse_certainty=0.0, parse_flags="no face"
             )
         planes, soft = self.parser.soft(np.stack([view.crop for view in found]))
-        maps = [
-            read_map(
-                planes[i],
-                view.frame,
-                sided=self.parser.sided,
-                alpha=soft[i] if self.alpha else None,
-            )
-            for i, view in enumerate(found)
-        ]
+        if len(found) == 1 and self.parser.sided and not self.alpha:
+            maps = [first_map(planes, found[0].frame)]
+        else:
+            maps = [
+                read_map(
+                    planes[i],
+                    view.frame,
+                    sided=self.parser.sided,
+                    alpha=soft[i] if self.alpha else None,
+                )
+                for i, view in enumerate(found)
+            ]
         said = facts(maps[0])
         flags = {*said.flags, *found[0].flags, *(["several faces"] if len(found) > 1 else [])}
         whole = reduce(over, maps)

@@ -27,8 +27,9 @@ def pack_conv2d(
     padding: int = 0,
     leaky: float | None = None,
     groups: int = 1,
+    clamp: tuple[float, float] | None = None,
 ) -> Convolution:
-    """A function that convolves its input, and applies a leaky ReLU if `leaky` is given.
+    """A function that convolves its input, then applies a leaky ReLU or a clamp if one is given.
 
     Args:
         weight: (O, I / groups, k, k) in the dtype to compute in.
@@ -36,8 +37,13 @@ def pack_conv2d(
         bias: (O,) in the same dtype, or None.
         stride, padding, groups: as in `torch.nn.functional.conv2d`.
         leaky: slope of the leaky ReLU, or None for no activation.
+        clamp: least and largest result, instead of `leaky`; (0, 6) is ReLU6.
     """
-    after = ("none", [], "") if leaky is None else ("leaky_relu", [leaky], "")
+    after: tuple[str, list[float], str] = ("none", [], "")
+    if clamp is not None:
+        after = ("hardtanh", list(clamp), "")
+    elif leaky is not None:
+        after = ("leaky_relu", [leaky], "")
     strides, pads, ones = [stride] * 2, [padding] * 2, [1, 1]
     inputs = [1, weight.shape[1] * groups, size, size]
 
@@ -52,25 +58,28 @@ def pack_conv2d(
 
         def convolve(x: Tensor) -> Tensor:
             y = F.conv2d(x, plain, bias, stride, padding, groups=groups)
+            if clamp is not None:
+                return y.clamp(*clamp)
             return y if leaky is None else F.leaky_relu(y, leaky)
 
         return convolve
 
-    return _first_that_works(pack, fall_back, inputs, weight)
+    return first_that_works(pack, fall_back, inputs, weight)
 
 
-def _first_that_works(
-    pack: Callable[[], Convolution],
-    fall_back: Callable[[], Convolution],
+def first_that_works(
+    pack: Callable[[], Callable[..., Tensor]],
+    fall_back: Callable[[], Callable[..., Tensor]],
     inputs: list[int],
     weight: Tensor,
-) -> Convolution:
-    """`pack()` if oneDNN's operators work on an input of shape `inputs`, else `fall_back()`."""
+    *more: list[int],
+) -> Callable[..., Tensor]:
+    """`pack()` if oneDNN's operators work on inputs of these shapes, else `fall_back()`."""
     if weight.device.type == "cpu":
         try:
             convolve = pack()
-            probe = torch.zeros(inputs, dtype=weight.dtype)
-            convolve(probe.contiguous(memory_format=torch.channels_last))
+            probes = [torch.zeros(shape, dtype=weight.dtype) for shape in (inputs, *more)]
+            convolve(*(p.contiguous(memory_format=torch.channels_last) for p in probes))
             return convolve
         except (AttributeError, RuntimeError, NotImplementedError):
             pass
@@ -238,7 +247,7 @@ def _pack_column(weight: Tensor, height: int, width: int) -> Convolution:
         plain = weight.contiguous(memory_format=torch.channels_last)
         return lambda x: F.conv2d(x, plain, stride=(2, 1), padding=(1, 0))
 
-    return _first_that_works(pack, fall_back, inputs, weight)
+    return first_that_works(pack, fall_back, inputs, weight)
 
 
 def pack_upsampling(weight: Tensor, size: int) -> Convolution:
@@ -268,4 +277,4 @@ def pack_upsampling(weight: Tensor, size: int) -> Convolution:
         plain = turned.contiguous(memory_format=torch.channels_last)
         return lambda x: F.conv_transpose2d(x, plain, stride=2)
 
-    return _first_that_works(pack, fall_back, inputs, weight)
+    return first_that_works(pack, fall_back, inputs, weight)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from annotate.fan import FanPoints, decode, load_fan
 from annotate.labels.frame import whole_frame
-from annotate.labels.hairline import Hairlines, RayFrame, fused
+from annotate.labels.hairline import Hairlines, RayFrame, _own_piece, fused
 from annotate.labels.landmarks import completed, crop_points, in_photo, summary
 from annotate.labels.points import DOUBTFUL, REASON, REASONS, Points, judged, unknown
 from annotate.landmark import Hairline
@@ -34,6 +34,16 @@ def points() -> npt.NDArray[np.float64]:
 
 FRAME = RayFrame.of(points())
 INNER_RADIUS, OUTER_RADIUS = 0.29 * SIZE, 0.40 * SIZE
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_heads_own_piece_is_filled_as_scipy_does(seed: int) -> None:
+    head = ndimage.uniform_filter(np.random.default_rng(seed).random((33, 33)), 3) > 0.45
+    pieces, _ = ndimage.label(head)
+    for row, column in ((5, 7), (16, 16), (30, 2)):
+        own = pieces == pieces[row, column]
+        wanted = ndimage.binary_fill_holes(own) if head[row, column] else np.ones_like(head)
+        np.testing.assert_array_equal(_own_piece(head, np.array([column, row])), wanted)
 
 
 def drawn(

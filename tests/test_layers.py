@@ -79,7 +79,7 @@ ROOMS = {
         "build memory triton",
         "choice cpu",
         "bias_act packed",
-        "upfirdn2d",
+        "merged upfirdn2d",
         "modulated_conv",
         "layers",
         "mapping",

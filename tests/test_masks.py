@@ -11,9 +11,18 @@ from reading import TinyReader, face_points
 from scipy import ndimage
 
 from annotate.labels.classes import CLASSES, ID, SIDED, flip_ids
-from annotate.labels.frame import Frame, face_crop, face_frame, whole_crop, whole_frame
+from annotate.labels.frame import (
+    Frame,
+    _rows_at,
+    _widened,
+    face_crop,
+    face_frame,
+    whole_crop,
+    whole_frame,
+)
 from annotate.labels.masks import FaceMap, facts, largest, over, possible, read_map, shares
 from annotate.labels.sides import assign_sides
+from annotate.network import mend
 from sfhq.faces.points import COUNT, MIRROR
 from sfhq.images import CLASS_COLOURS
 from sfhq.parts.records import Pixels
@@ -89,6 +98,25 @@ def test_strips_give_the_same_as_all_rows_at_once(monkeypatch: pytest.MonkeyPatc
         assert (at_once.read == in_strips.read).all()
 
 
+def test_planes_of_the_photos_own_size_are_what_enlarging_gives() -> None:
+    planes = torch.rand(20, 64, 64, generator=torch.Generator().manual_seed(0))
+    _, _, found, inside = next(whole_frame(64, 64, 64).strips(planes))
+    assert inside is None
+    assert found.equal(_widened(_rows_at(planes, 64, 64, slice(0, 64)), 64))
+
+
+def test_the_largest_of_many_is_what_sorting_finds() -> None:
+    planes = torch.rand(19, 40, 30, generator=torch.Generator().manual_seed(2))
+    planes = planes.mul(8).round().div(8)  # with ties
+    ids, margin = largest(planes)
+    top = planes.topk(2, 0).values
+    assert np.array_equal(margin, (top[0] - top[1]).numpy())
+    first = planes.numpy().argmax(0)
+    sided = np.isin(first, [i for pair in SIDED for i in pair])
+    assert np.array_equal(ids[~sided], first[~sided])
+    assert np.array_equal(mend.largest(planes), first)
+
+
 def test_a_tie_of_left_and_right_goes_to_neither() -> None:
     planes = torch.zeros(19, 1, 3)
     planes[4, 0] = torch.tensor([0.4, 0.4, 0.1])
@@ -107,9 +135,9 @@ def test_classes_that_are_nowhere_likely_are_left_out() -> None:
     ids, margin = largest(planes[[0, 1, 2, 3, 17]], (0, 1, 2, 3, 17))
     assert ids[4, 4] == 3 and (ids == 17).sum() == 80
     every, exact = largest(planes)
-    assert torch.equal(ids, every) and (margin - exact).abs().max() < 1 / 19
+    assert np.array_equal(ids, every) and np.abs(margin - exact).max() < 1 / 19
     top = planes.topk(2, 0).values
-    assert torch.allclose(exact, top[0] - top[1])
+    assert np.allclose(exact, top[0] - top[1])
 
 
 def test_borders_are_finer_than_a_map_that_is_enlarged() -> None:

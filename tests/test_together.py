@@ -14,9 +14,12 @@ import pytest
 from test_label_stages import aligned_part, attribute, landmark, noise, parse
 from toy_stages import SHARD_SIZE, Invert, Sample, note, tree
 
+from annotate.labels import landmarks, masks
+from annotate.labels.last import Last
 from annotate.network import reader as reading
 from annotate.network.reader import LabelReader, Reading, load_labels
-from sfhq.errors import SfhqError
+from sfhq.errors import IntegrityError, SfhqError
+from sfhq.parts import photos
 from sfhq.parts.part import Part
 from sfhq.parts.records import ColumnType, FaceRecord, Json, Pixels
 from sfhq.pipeline.engine import run_stage, run_together, usual_shard_size
@@ -131,6 +134,54 @@ def test_labels_in_step_read_a_photo_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert alone == in_step
 
 
+def test_labels_in_step_make_the_map_and_the_points_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    asked = ((masks, "read_map"), (landmarks, "crop_points"), (photos, "_decode"))
+    for module, name in asked:
+        plain = getattr(module, name)
+
+        def counted(*given: Any, name: str = name, plain: Any = plain, **more: Any) -> Any:
+            made.append(name)
+            return plain(*given, **more)
+
+        monkeypatch.setattr(module, name, counted)
+    network, digest = load_labels()
+    monkeypatch.setattr(reading, "_LAST", {})
+    part, size = aligned_part(tmp_path / "part", [noise(i, 96, 96) for i in range(2)]), network.size
+    run_together(
+        [
+            type(s)(**{**vars(s), **_with(s, network, digest)})
+            for s in (parse(size), landmark(size), attribute(size))
+        ],
+        part,
+    )
+    assert sorted(made) == sorted([name for _, name in asked] * 2)
+
+
+def test_a_photo_that_was_read_and_changed_is_refused(tmp_path: Path) -> None:
+    part = aligned_part(tmp_path / "part", [noise(0, 32, 32)])
+    record = next(iter(part.records("align")))
+    assert np.array_equal(photos.read_photo(part, record), noise(0, 32, 32))
+    path = part.image_path("aligned", record.face_id)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(IntegrityError, match="sha256 differs"):
+        photos.read_photo(part, record)
+
+
+def test_the_last_result_is_of_one_object_and_key() -> None:
+    last: Last[int] = Last()
+    one, other, made = object(), object(), []
+
+    def make() -> int:
+        made.append(1)
+        return len(made)
+
+    asked = [(one, 1), (one, 1), (one, 2), (other, 2), (one, 2)]
+    assert [last.of(of, key, make) for of, key in asked] == [1, 1, 2, 3, 4]
+
+
 def _with(stage: Any, network: LabelReader, digest: str) -> dict[str, Any]:
     from annotate.labels.classifier import Classes
     from sfhq.networks.names import ATTRIBUTES
@@ -150,7 +201,8 @@ def test_a_reading_is_remembered_by_network_and_crop(monkeypatch: pytest.MonkeyP
     wanted = [first.read(crop[None]) for crop in crops]
     assert len(reading._LAST) == reading.REMEMBERED
     again = first.read(np.stack(crops))
-    assert again.points.equal(nameless.read(np.stack(crops)).points)
+    found = nameless.read(np.stack(crops)).points  # by the network itself, which may change
+    assert (again.points - found).abs().max() < 0.01
     assert all(a.parsing.equal(again.parsing[[i]]) for i, a in enumerate(wanted))
     other.read(crops[-1][None])
     assert {digest for digest, _ in reading._LAST} == {first.digest, "of another one"}

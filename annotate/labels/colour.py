@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from sfhq.colour import to_lab
 from sfhq.faces.classes import ID
 from sfhq.parts.records import Pixels
 
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 # Chardon's groups: name and the angle above which skin belongs to it.
 SKIN_TONES = (
@@ -76,7 +76,7 @@ def class_colour(photo: Pixels, classes: Pixels, name: str, inside: int = 1) -> 
         None where the class has fewer than 40 pixels.
     """
     mask = classes == ID[name]
-    core = ndimage.binary_erosion(mask, iterations=inside) if inside else mask
+    core = eroded(mask, inside)
     if core.sum() >= LEAST:
         mask = core
     if mask.sum() < LEAST:
@@ -86,6 +86,17 @@ def class_colour(photo: Pixels, classes: Pixels, name: str, inside: int = 1) -> 
     lab = lab[(lab[:, 0] >= low) & (lab[:, 0] <= high)]
     lightness, a, b = np.median(lab, 0).tolist()
     return Colour(lightness, a, b, int(mask.sum()))
+
+
+def eroded(mask: Mask, steps: int) -> Mask:
+    """The pixels of a mask with none outside of it up to `steps` steps along rows and columns."""
+    for _ in range(steps):  # as SciPy's binary_erosion, many times faster
+        inner = np.zeros_like(mask)
+        rows = mask[:-2] & mask[1:-1] & mask[2:]
+        columns = mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
+        inner[1:-1, 1:-1] = rows[:, 1:-1] & columns[1:-1]
+        mask = inner
+    return mask
 
 
 def typology_angle(colour: Colour) -> float:

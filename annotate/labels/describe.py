@@ -44,10 +44,8 @@ def described(
     yaw, pitch, roll = (round(float(v), 3) for v in reading.pose[0])
     gaze_yaw, gaze_pitch = (round(float(v), 3) for v in reading.gaze[0])
     openings = looks.Openings.of(points)
-    skin = class_colour(photo, found.classes, "skin")
     hair = class_colour(photo, found.classes, "hair")
     length = looks.hair_length(found.classes, points)
-    angle = None if skin is None else typology_angle(skin)
     colour = "" if hair is None or length in ("bald", "hidden") else hair_colour(hair)
     seen = Seen(
         photo,
@@ -59,6 +57,8 @@ def described(
         said.margins,
         second,
     )
+    skin = seen.skin
+    angle = None if skin is None else typology_angle(skin)
     parts = quality(seen)
     return {
         "attributes_present": ", ".join(present),

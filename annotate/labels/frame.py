@@ -72,6 +72,9 @@ class Frame:
             frame.
         """
         height, width = self.photo
+        if self.whole and self.photo == (self.size, self.size):
+            yield slice(0, height), slice(0, width), planes, None
+            return
         if self.whole:
             for rows in _row_strips(0, height, width * len(planes)):
                 part = _rows_at(planes, self.size, height, rows)

@@ -8,6 +8,7 @@ import numpy as np
 
 from annotate.labels.frame import Frame
 from annotate.labels.hairline import Hairlines, RayFrame, fused
+from annotate.labels.last import Last
 from annotate.labels.points import REASON, REASONS, Points, judged
 from annotate.labels.reading import Reading
 from sfhq.faces.alignment import FloatArray
@@ -79,6 +80,14 @@ def crop_points(
     else:  # the network's places, and what the classes say of them
         rows[FIXED:, 2:5:2] = np.concatenate([inner, outer])[:, 2:5:2]
     return rows
+
+
+_LAST: Last[Points] = Last()
+
+
+def network_points(reading: Reading) -> Points:
+    """`crop_points` of the first crop, by the network and rays; the last reading's are kept."""
+    return _LAST.of(reading, None, lambda: crop_points(reading, 0))
 
 
 def completed(rows: Points) -> Points:

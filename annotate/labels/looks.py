@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotate.labels.points import Points
-from sfhq.faces.classes import ID
+from sfhq.faces.classes import ID, among
 from sfhq.parts.records import Pixels
 
 FACIAL_HAIR = (  # name -> the attribute that says so, the surest first
@@ -80,7 +80,7 @@ def hair_length(classes: Pixels, points: Points) -> str:
         points: (110, 2 or more) in pixels of the same picture.
     """
     hair = classes == ID["hair"]
-    face = int(np.isin(classes, (ID["skin"], ID["nose"])).sum())
+    face = int(among(classes, (ID["skin"], ID["nose"])).sum())
     if hair.sum() < LEAST_HAIR * max(face, 1):
         return "hidden" if (classes == ID["hat"]).sum() > hair.sum() else "bald"
     eyes = points[36:48, :2].mean(0)

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from annotate.labels.classes import CLASSES, FACE, HEAD, ID, LEAST_WORN, SIDED
 from annotate.labels.frame import Frame
+from annotate.labels.last import Last
 from annotate.labels.sides import assign_sides
+from sfhq.faces.classes import among
 from sfhq.parts.records import Pixels
 
 Floats = npt.NDArray[np.float32]
@@ -41,7 +43,7 @@ class FaceMap:
     read: npt.NDArray[np.bool_]
 
 
-def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Tensor, Tensor]:
+def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Pixels, Floats]:
     """The class with the largest probability, and how far the second largest lies below.
 
     Where the left and the right one of a pair are equally likely, neither is more right than the
@@ -54,22 +56,27 @@ def largest(planes: Tensor, classes: tuple[int, ...] = ALL) -> tuple[Tensor, Ten
     Returns:
         (H, W) uint8 ids and (H, W) float32 margins.
     """
-    best, second = planes[0].clone(), torch.zeros_like(planes[0])
-    ids = torch.full(best.shape, classes[0], dtype=torch.uint8)
-    for i, plane in zip(classes[1:], planes[1:], strict=True):  # faster than sorting
-        ahead = plane > best  # of equal ones the first stays
-        torch.maximum(second, torch.minimum(best, plane), out=second)
-        torch.maximum(best, plane, out=best)
-        ids.masked_fill_(ahead, i)
+    values = planes.numpy()
+    best, second = values[0].copy(), np.zeros_like(values[0])
+    ids, low = np.full(best.shape, classes[0], np.uint8), np.empty_like(best)
+    ahead = np.empty(best.shape, bool)
+    numbers = ahead.view(np.uint8)
+    for i, plane in zip(classes[1:], values[1:], strict=True):  # faster than sorting
+        np.greater(plane, best, out=ahead)  # of equal ones the first stays
+        np.minimum(best, plane, out=low)
+        np.maximum(second, low, out=second)
+        np.maximum(best, plane, out=best)
+        np.multiply(numbers, np.uint8(i), out=numbers)
+        np.maximum(ids, numbers, out=ids)  # later classes have larger ids
     for left, right in SIDED:
         if left not in classes:
             continue
-        tied = (ids == left) & (planes[classes.index(left)] == planes[classes.index(right)])
+        tied = (ids == left) & (values[classes.index(left)] == values[classes.index(right)])
         if tied.any():
             plain = [k for k, i in enumerate(classes) if i not in _SIDED]
             if plain:
-                other = torch.tensor([classes[k] for k in plain], dtype=torch.uint8)
-                ids = torch.where(tied, other[planes[plain].argmax(0)], ids)
+                other = np.array([classes[k] for k in plain], np.uint8)
+                ids[tied] = other[values[plain][:, tied].argmax(0)]
     return ids, best - second
 
 
@@ -113,14 +120,23 @@ def read_map(
     for rows, columns, values, inside in frame.strips(both):
         ids, sure = largest(values[: len(names)], names)
         here = (rows, columns)
-        within = np.ones(ids.shape, bool) if inside is None else inside.numpy()
-        classes[here] = np.where(within, ids.numpy(), 0)
-        margin[here] = np.where(within, sure.numpy(), 1)
-        read[here] = within
+        within = None if inside is None else inside.numpy()
+        classes[here] = ids if within is None else np.where(within, ids, 0)
+        margin[here] = sure if within is None else np.where(within, sure, 1)
+        read[here] = True if within is None else within
         if soft is not None:
             share = (values[-1].clamp(0, 1) * 255).round().to(torch.uint8).numpy()
-            soft[here] = np.where(within, share, 0)
+            soft[here] = share if within is None else np.where(within, share, 0)
     return FaceMap(classes if sided else assign_sides(classes), soft, margin, read)
+
+
+_LAST: Last[FaceMap] = Last()
+
+
+def first_map(planes: Tensor, frame: Frame) -> FaceMap:
+    """`read_map` of the first of (N, 19, S, S) planes; the last planes' one is kept."""
+    key = (frame.size, frame.photo, frame.whole, frame.matrix.tobytes())
+    return _LAST.of(planes, key, lambda: read_map(planes[0], frame))
 
 
 def over(front: FaceMap, behind: FaceMap) -> FaceMap:
@@ -164,6 +180,9 @@ DOUBTFUL = 0.5  # mean margin of a head; below it a map is not to be trusted
 SMALL = 96  # pixels of the photo's shorter side
 
 
+_FACTS: Last[MapFacts] = Last()
+
+
 def facts(found: FaceMap) -> MapFacts:
     """Margins, certainty and flags of a map.
 
@@ -171,11 +190,15 @@ def facts(found: FaceMap) -> MapFacts:
     where a side has neither brow nor eye, without glasses; "truncated" where the head reaches the
     photo's edge above or at a side, or the frame's; "low margin"; and "small photo".
     """
+    return _FACTS.of(found, None, lambda: _facts(found))
+
+
+def _facts(found: FaceMap) -> MapFacts:
     classes = found.classes
     height, width = classes.shape
     counts = np.bincount(classes.ravel(), minlength=len(CLASSES))
     flags = {"small photo"} if min(height, width) < SMALL else set()
-    head = np.isin(classes, HEAD)
+    head = among(classes, HEAD)
     if counts[list(FACE)].sum() < LEAST_FACE * classes.size or not head.any():
         return MapFacts((), 0.0, tuple(sorted({*flags, "no face"})))
     rows, columns = np.flatnonzero(head.any(1)), np.flatnonzero(head.any(0))

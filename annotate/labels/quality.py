@@ -8,16 +8,17 @@ geometric mean, so that one bad component counts; the standard's unified score i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from annotate.labels.colour import class_colour
+from annotate.labels.colour import Colour, class_colour, eroded
 from annotate.labels.looks import Openings
 from annotate.labels.points import Points
-from sfhq.faces.classes import FACE, HEAD, ID
+from sfhq.faces.classes import FACE, HEAD, ID, among
 from sfhq.parts.records import Pixels
 
 Mask = npt.NDArray[np.bool_]
@@ -81,18 +82,23 @@ class Seen:
     margins: tuple[float, ...]
     second: float = 0.0
 
+    @cached_property
+    def skin(self) -> Colour | None:
+        """The skin's colour; None where there is too little of it."""
+        return class_colour(self.photo, self.classes, "skin")
+
 
 def quality(seen: Seen) -> dict[str, float]:
     """The components of `COMPONENTS`, 0 to 100; NaN where one cannot be measured."""
     luminance = seen.photo @ np.array([0.2126, 0.7152, 0.0722])  # 0 to 255
-    face = np.isin(seen.classes, FACE)
+    face = among(seen.classes, FACE)
     values = luminance[face] if face.any() else np.zeros(1)
     open_ = Openings.of(seen.points)
     eyes = np.stack([seen.points[36:42, :2].mean(0), seen.points[42:48, :2].mean(0)])
     mouth = 1 - min(open_.mouth / 0.25, 1)
     left, top, right, _ = seen.margins or (0.0, 0.0, 0.0, 0.0)
     height = seen.photo.shape[0]
-    head = np.flatnonzero(np.isin(seen.classes, HEAD).any(1))
+    head = np.flatnonzero(among(seen.classes, HEAD).any(1))
     tall = (head[-1] - head[0] + 1) / height if len(head) else 0.0
     hat, hair = (int((seen.classes == ID[n]).sum()) for n in ("hat", "hair"))
     yaw, pitch, roll = np.cos(np.radians(seen.pose)) ** 2
@@ -105,7 +111,7 @@ def quality(seen: Seen) -> dict[str, float]:
         "over_exposure_prevention": float((values < 248).mean()),
         "dynamic_range": _entropy(values) / 8,
         "sharpness": _sharpness(luminance, face),
-        "natural_colour": _natural(seen.photo, seen.classes),
+        "natural_colour": _natural(seen.skin),
         "single_face_present": 1 - seen.second,
         "eyes_open": open_.eyes / 0.06,
         "mouth_closed": mouth,
@@ -149,7 +155,7 @@ def _entropy(values: Floats) -> float:
 
 
 def _background(luminance: Floats, classes: Pixels) -> float:
-    behind = ndimage.binary_erosion(classes == 0, iterations=2)
+    behind = eroded(classes == 0, 2)
     if not behind.any():
         return float("nan")
     gradient = np.hypot(ndimage.sobel(luminance, 0), ndimage.sobel(luminance, 1)) / 8
@@ -182,8 +188,7 @@ def _sharpness(luminance: Floats, face: Mask) -> float:
     return float(1 - np.exp(-ndimage.laplace(pixels)[inside].var() / 60))
 
 
-def _natural(photo: Pixels, classes: Pixels) -> float:
-    skin = class_colour(photo, classes, "skin")
+def _natural(skin: Colour | None) -> float:
     if skin is None:
         return float("nan")
     off = [max(low - v, v - high, 0) for v, low, high in ((skin.a, 5, 25), (skin.b, 5, 35))]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from annotate.labels.classes import ID, SIDED
+from sfhq.faces.classes import among
 from sfhq.parts.records import Pixels
 
 LIPS = (ID["mouth"], ID["u_lip"], ID["l_lip"])
@@ -70,7 +71,7 @@ def _sums(mask: Mask) -> Sum:
 def _side(classes: Pixels) -> npt.NDArray[np.int8]:
     """(H, W): 1 on the subject's left of the middle, -1 on the right, 0 on it."""
     height, width = classes.shape
-    nose, lips = _sums(classes == ID["nose"]), _sums(np.isin(classes, LIPS))
+    nose, lips = _sums(classes == ID["nose"]), _sums(among(classes, LIPS))
     x = 2 * np.arange(width, dtype=np.int64) - (width - 1)
     y = 2 * np.arange(height, dtype=np.int64) - (height - 1)
     if nose[0] and lips[0]:

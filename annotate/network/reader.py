@@ -8,6 +8,8 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from sfhq.networks.names import (
     UNTAUGHT,
     mirrored_points,
 )
+from sfhq.networks.prepared import PreparedLabels, preparable
 from sfhq.parts.records import Pixels
 from sfhq.tensors import to_tensor
 from sfhq.weights.checkpoints import (
@@ -42,9 +45,9 @@ REMEMBERED = 4  # readings of 6 MB each, for stages that run together
 MIRRORED_SIGNS = {"pose": (-1.0, 1.0, -1.0), "gaze": (-1.0, 1.0)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
-    """What was read off N crops of side S; all tensors are float32 on the CPU.
+    """What was read off N crops of side S; all tensors are float32 on the CPU and do not change.
 
     Points are (x, y) pixels of the crop, pixel centres, origin at the centre of the top left pixel.
 
@@ -104,6 +107,7 @@ class Calibration:
 
 
 _LAST: dict[tuple[str, bytes], Reading] = {}
+_PREPARED: WeakValueDictionary[str, PreparedLabels] = WeakValueDictionary()
 _LOCK = threading.Lock()
 
 
@@ -118,7 +122,8 @@ class LabelReader:
         network: in eval mode.
         calibration: of its attributes and expected errors; None for none.
         digest: of both. Readers of one digest read a crop once that several of them are asked
-            about in turn. "" where they may change.
+            about in turn, and share a copy of the network that is prepared for reading. "" where
+            they may change: then the network itself reads.
     """
 
     def __init__(
@@ -128,7 +133,11 @@ class LabelReader:
         self.digest = digest
         self.calibration = calibration or Calibration.plain()
         self._points = torch.tensor(mirrored_points())
-        self._classes = torch.tensor(FLIPPED)
+        self._prepared: PreparedLabels | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a worker, which prepares the network for its own processor."""
+        return {**self.__dict__, "_prepared": None}
 
     @property
     def size(self) -> int:
@@ -153,6 +162,8 @@ class LabelReader:
         read = [self._known(crop) for crop in crops]
         if not read:
             return self._empty()
+        if len(read) == 1:
+            return read[0]  # the same object for who asks again
         return Reading(*(torch.cat([getattr(r, f.name) for r in read]) for f in fields(Reading)))
 
     def _empty(self) -> Reading:
@@ -176,14 +187,24 @@ class LabelReader:
                     del _LAST[old]
         return found
 
+    def _network(self) -> LabelNetwork | PreparedLabels:
+        """What reads: prepared once for all readers of the digest, where that can be."""
+        if self._prepared is None:
+            if not self.digest or not preparable(self.network):
+                return self.network
+            with _LOCK:
+                found = _PREPARED.get(self.digest)
+                if found is None:
+                    found = _PREPARED[self.digest] = PreparedLabels(self.network)
+                self._prepared = found
+        return self._prepared
+
     @torch.inference_mode()
     def _one(self, crop: Pixels) -> Reading:
-        image = to_tensor(crop[None])
+        image, network = to_tensor(crop[None]), self._network()
         # Two calls of one crop each: where a crop lies in a batch may change its last bits.
-        plain, here = self.network.said(image.contiguous(memory_format=torch.channels_last))
-        other, there = self.network.said(
-            image.flip(3).contiguous(memory_format=torch.channels_last)
-        )
+        plain, here = network.said(image.contiguous(memory_format=torch.channels_last))
+        other, there = network.said(image.flip(3).contiguous(memory_format=torch.channels_last))
         return self._joined(plain, other, _mean(here, there))
 
     def _joined(self, plain: Outputs, other: Outputs, whole: Tensor) -> Reading:
@@ -202,12 +223,10 @@ class LabelReader:
         if float(logits[0, ATTRIBUTES.index("Headscarf")]) > 0:
             worn = 1.0  # a headscarf has the class of hats
         balanced = (found.spread + found.spread[swapped]) / 2
-        parsing = _mean(
-            plain.classes.softmax(1), other.classes.softmax(1).flip(3)[:, self._classes]
-        )
+        parsing = _mirrored_mean(plain.classes[0].softmax(0), other.classes[0].softmax(0))
         eye = float((places[0, OUTER_EYES[0]] - places[0, OUTER_EYES[1]]).norm())
         return Reading(
-            parsing=mended(parsing[0], worn, eye)[None],
+            parsing=mended(parsing, worn, eye)[None],
             alpha=_mean(plain.hair.sigmoid(), other.hair.sigmoid().flip(2)),
             points=places[:, :POINTS],
             sigma=spread * balanced,
@@ -223,6 +242,14 @@ class LabelReader:
 
 def _mean(a: Tensor, b: Tensor) -> Tensor:
     return (a + b) / 2
+
+
+def _mirrored_mean(here: Tensor, there: Tensor) -> Tensor:
+    """Mean of (19, S, S) planes of an image and of its mirror image, in the image's frame."""
+    out = torch.empty_like(here)
+    for plane, own, c in zip(out, here, FLIPPED, strict=True):  # one by one they fit the cache
+        torch.add(own, there[c].flip(1), out=plane).mul_(0.5)
+    return out
 
 
 def _signed(a: Tensor, b: Tensor, signs: tuple[float, ...]) -> Tensor:

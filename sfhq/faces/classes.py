@@ -7,6 +7,8 @@ Left and right are the subject's, so `l_eye` lies on the right side of a frontal
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,6 +32,14 @@ HEAD = (*FACE, *HAIR, ID["l_ear"], ID["r_ear"], ID["ear_r"])
 LEAST_WORN = {"hat": 0.08, "glasses": 0.035}
 SIDED = ((2, 3), (4, 5), (7, 8))  # pairs (left, right): brows, eyes, ears
 FLIPPED = (0, 1, 3, 2, 5, 4, 6, 8, 7, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)
+
+
+def among(mask: npt.NDArray[np.uint8], ids: Iterable[int]) -> npt.NDArray[np.bool_]:
+    """Whether each pixel's class is one of some; `np.isin`, several times faster."""
+    table = np.zeros(256, bool)
+    table[list(ids)] = True
+    found: npt.NDArray[np.bool_] = table[mask]
+    return found
 
 
 def flip_ids(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

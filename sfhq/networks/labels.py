@@ -100,6 +100,27 @@ class Outputs:
     years: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What the network reads its numbers from.
+
+    Attributes:
+        sixteenth, deep: (N, C, S / 16, S / 16) and (N, C', S / 32, S / 32) of the backbone.
+        d16, d4: of the decoder, at 1/16 and 1/4 of the side.
+        pixels: (N, 20, S, S) logits of the classes and of hair.
+        areas: the same of each 16th pixel.
+        heat: see `Outputs`.
+    """
+
+    sixteenth: Tensor
+    deep: Tensor
+    d16: Tensor
+    d4: Tensor
+    pixels: Tensor
+    areas: Tensor
+    heat: Tensor
+
+
 class ConvNorm(nn.Module):
     """Convolution, batch norm, ReLU; `fold` puts the norm's numbers into the convolution."""
 
@@ -185,8 +206,15 @@ class LabelNetwork(nn.Module):
         cells = F.pixel_unshuffle(images, 2)
         d2 = self.at2(torch.cat([_twice(self.narrow(d4)), fine, cells], 1))
         pixels, areas = self._pixels(d2, phase)
-        classes, hair = pixels[:, :CLASS_COUNT], pixels[:, CLASS_COUNT]
         heat = self.heat(d4).float()
+        said, whole, read = self.told(Maps(sixteenth, deep, d16, d4, pixels, areas, heat))
+        return said, (sixteenth, deep, whole), read
+
+    def told(self, maps: Maps) -> tuple[Outputs, Tensor, Tensor]:
+        """What the maps say, (N, hidden) of the whole face, and (N, R) of `read`."""
+        sixteenth, deep, d16, d4 = maps.sixteenth, maps.deep, maps.d16, maps.d4
+        areas, heat = maps.areas, maps.heat
+        classes, hair = maps.pixels[:, :CLASS_COUNT], maps.pixels[:, CLASS_COUNT]
         places = mean_places(heat)
         looks = self._looks(torch.cat([sixteenth, d16], 1), places.detach())
         # Whole-face numbers use shapes and areas but do not bend them.
@@ -206,7 +234,7 @@ class LabelNetwork(nn.Module):
             *(classes, hair, heat, places, spread, seen, pose, gaze, attributes),
             years=years[:, 0],
         )
-        return said, (sixteenth, deep, whole), read
+        return said, whole, read
 
     def _pixels(self, d2: Tensor, phase: int | None) -> tuple[Tensor, Tensor]:
         """Logits of classes and hair, of all pixels or a quarter of them, and of each 16th pixel.

@@ -80,7 +80,16 @@ def read_pixels(part: Part, record: FaceRecord, folder: str) -> Pixels:
     Raises:
         IntegrityError: as `image_bytes`, or it cannot be decoded.
     """
-    return np.asarray(_decode(part, record, folder).convert("RGB"))
+    global _last_pixels
+    data, digest = image_bytes(part, record, folder), record.hashes[folder]
+    last = _last_pixels  # another thread may replace it
+    if last is None or last[0] != digest:
+        last = digest, np.asarray(_decode(part, record, folder, data).convert("RGB"))
+        _last_pixels = last
+    return last[1]
+
+
+_last_pixels: tuple[str, Pixels] | None = None  # read-only; stages in step read a photo in turn
 
 
 def read_mask(part: Part, record: FaceRecord, folder: str) -> Pixels:
@@ -89,11 +98,10 @@ def read_mask(part: Part, record: FaceRecord, folder: str) -> Pixels:
     Raises:
         IntegrityError: as `image_bytes`, or it cannot be decoded.
     """
-    return np.asarray(_decode(part, record, folder))
+    return np.asarray(_decode(part, record, folder, image_bytes(part, record, folder)))
 
 
-def _decode(part: Part, record: FaceRecord, folder: str) -> Image.Image:
-    data = image_bytes(part, record, folder)
+def _decode(part: Part, record: FaceRecord, folder: str, data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
         image.load()
