@@ -25,7 +25,7 @@ from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis import candidates
 from sfhq.synthesis.candidates import (
     LOW_RADIUS,
-    LOW_ROUNDS,
+    LOW_SHARES,
     STRICT_RADIUS,
     CandidateMaker,
     render,
@@ -169,12 +169,13 @@ def test_low_is_nearer_than_strict_and_no_blurrier(
     assert moved.sum() >= 5
     assert (after.apart[moved] < before.apart[moved]).all()
     assert (after.l1[moved] < before.l1[moved]).all()
+    assert after.person[moved].mean() < before.person[moved].mean()
     assert (after.detail[moved] > before.detail[moved]).all()
     assert (prior.distance(made.w_plus) <= LOW_RADIUS + 1e-4).all()
     for face, l1, apart in zip(made.params, after.l1.tolist(), after.apart.tolist(), strict=True):
         assert face["l1"] == pytest.approx(l1, abs=1e-3)
         assert face["lab"] == pytest.approx(apart, abs=0.1)
-        assert 0 <= face["rounds"] <= LOW_ROUNDS
+        assert face["share"] in (0, *LOW_SHARES)
 
 
 def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Generator) -> None:
@@ -183,7 +184,7 @@ def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Gene
     strict = maker.make("strict", inverted, tiny_images(2), IDS[:2]).w_plus
     made = maker.make("low", inverted, generator.synthesis(strict).clamp(-1, 1), IDS[:2])
     torch.testing.assert_close(made.w_plus, strict)
-    assert [face["rounds"] for face in made.params] == [0, 0]
+    assert [face["share"] for face in made.params] == [0, 0]
     assert [face["lab"] for face in made.params] == pytest.approx([0, 0], abs=0.01)
 
 
@@ -204,7 +205,7 @@ def test_low_takes_the_inverted_latent_unless_it_is_blurrier(
     monkeypatch.setattr(candidates, "LOW_DETAIL", 0.9)
     made = maker.make("low", inverted, images, list("abcdef"))
     torch.testing.assert_close(made.w_plus, inverted, atol=1e-3, rtol=1e-3)
-    assert {face["rounds"] for face in made.params} == {0}
+    assert {face["share"] for face in made.params} == {0}
 
 
 def test_distances_and_detail_are_those_of_their_definitions() -> None:
@@ -300,7 +301,7 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
         assert (record.seed is not None) == record.candidate.startswith("donor")
         assert record.psi == (float(record.candidate[4:]) if "psi" in record.candidate else None)
     assert records[0].params["radius"] == STRICT_RADIUS
-    assert {"rounds", "l1"} <= records[1].params.keys()
+    assert {"share", "l1"} <= records[1].params.keys()
     donor = records[WAYS.index("donor-7")]
     assert donor.seed == donor.params["donor_seed"]
 
@@ -495,16 +496,24 @@ class TestClose:
             made = maker.make("close-2", start, images, ["a", "b"])
         assert bool(made.w_plus.isfinite().all())
 
+    def test_goes_to_the_photograph_where_the_encoder_knows_it(
+        self, given: tuple[CandidateMaker, Tensor, Tensor]
+    ) -> None:
+        """An encoder that says what dlib's network would see in a photograph of the person."""
+        maker, start, images = given
+        truth = recognition(torch.device("cpu"))(images.flip(0))  # the other one of two people
 
-def test_low_keeps_the_person_where_colours_leave_the_choice(
-    maker: CandidateMaker, faces: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start, images = faces
-    apart = {}
-    for weight in (0.0, 40.0):
-        monkeypatch.setattr("sfhq.synthesis.candidates.LOW_PERSON", weight)
+        class Knows:
+            def __call__(self, pictures: Tensor) -> Tensor:
+                return start[: len(pictures)]
+
+            def as_photo(self, vectors: Tensor) -> Tensor:
+                seen = recognition(torch.device("cpu"))(images)
+                return truth[torch.cdist(vectors, seen).argmin(1)]
+
+        knows = replace(maker, encoder=Knows())
         with torch.inference_mode():
-            made = maker.make("low", start, images, [str(i) for i in range(len(start))])
-            seen = maker._see(made.w_plus, Likeness.to(images), torch.arange(len(start)))
-        apart[weight] = float(seen.person.mean())
-    assert apart[40.0] < apart[0.0]
+            vectors = knows._likeness(images).vector
+            made = [m.make("close-6", start, images, ["a", "b"]).w_plus for m in (maker, knows)]
+        torch.testing.assert_close(vectors, truth, atol=1e-4, rtol=1e-3)
+        assert not torch.equal(*made)

@@ -20,7 +20,7 @@ from encoders.e4e.loading import load_base, load_encoder, prepare_encoder, save_
 from encoders.e4e.network import E4e, load_e4e
 from encoders.e4e.pair import Pair
 from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson
-from encoders.e4e.person_training import PersonRecipe, PersonTraining, start_linear
+from encoders.e4e.person_training import PersonRecipe, PersonTraining, fit_photo, start_linear
 from encoders.invert import Invert
 from sfhq.errors import UsageError
 from sfhq.faces.identity import recognition
@@ -188,6 +188,27 @@ def test_saved_and_loaded_it_is_the_same_and_its_e4e_can_be_had(tmp_path: Path) 
     assert torch.equal(base(image), network.base(image))
     with pytest.raises(UsageError, match=r"p\.safetensors: is no plain e4e"):
         load_e4e(path)
+
+
+def test_how_photographs_are_seen_is_learned_from_pairs(tmp_path: Path) -> None:
+    plain = encoder(trained=True)
+    vectors = torch.randn(5, 128)
+    assert plain.as_photo(vectors) is vectors and not plain.config.photo
+    network = PersonEncoder.on(tiny_e4e(), tiny_generator(), 64, hidden=16, photo=True)
+    assert torch.equal(network.as_photo(vectors), vectors)
+    truth = photos_of(400)
+    darker = Photos((truth.pixels.float() * 0.5 + 40).byte(), truth.names)
+    see = Watched()
+    fit_photo(network, see, Pairs(art=darker, truth=truth))
+    rows = torch.arange(400)
+    art, wanted = see(darker.batch(rows)), see(truth.batch(rows))
+    off = [(v - wanted).norm(dim=1).mean() for v in (art, network.as_photo(art))]
+    assert off[1] < 0.2 * off[0]
+    save_encoder(tmp_path / "e4e.safetensors", network)
+    again, _ = load_encoder(tmp_path / "e4e.safetensors", GENERATOR.num_ws)
+    ready = prepare_encoder(again, "fp32")
+    assert isinstance(ready, PreparedPerson)
+    assert torch.equal(ready.as_photo(vectors), network.as_photo(vectors))
 
 
 def test_a_hybrid_has_no_e4e(tmp_path: Path) -> None:

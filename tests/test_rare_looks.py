@@ -30,7 +30,7 @@ def test_looks_are_those_that_the_labels_say() -> None:
         wanted[0] = face.looks["glasses"] != "none"
         wanted[-1] = face.looks["years"] >= 65
         assert told_of == wanted
-    assert found[:, :3].sum() > 0  # somebody wears something
+    assert found.sum() > 0  # somebody wears something
 
 
 def test_images_of_another_size_are_read_too() -> None:

@@ -10,6 +10,7 @@ and forehead, and from where the points and how large the classes are.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -121,6 +122,18 @@ class Maps:
     heat: Tensor
 
 
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A convolution with the numbers of the norm behind it in its weights.
+
+    On the meta device there are no numbers, and torch would import its compiler to multiply none.
+    """
+    if not conv.weight.is_meta:
+        return nn.utils.fusion.fuse_conv_bn_eval(conv, norm)
+    made = copy.copy(conv)
+    made._parameters = {**conv._parameters, "bias": nn.Parameter(torch.empty(conv.out_channels))}
+    return made
+
+
 class ConvNorm(nn.Module):
     """Convolution, batch norm, ReLU; `fold` puts the norm's numbers into the convolution."""
 
@@ -136,7 +149,7 @@ class ConvNorm(nn.Module):
     def fold(self) -> None:
         """Put the norm into the convolution; the results stay, up to rounding."""
         if isinstance(self.norm, nn.BatchNorm2d):
-            self.conv = nn.utils.fusion.fuse_conv_bn_eval(self.conv.eval(), self.norm.eval())
+            self.conv = folded(self.conv.eval(), self.norm.eval())
             self.norm = nn.Identity()
 
 

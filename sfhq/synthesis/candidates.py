@@ -154,7 +154,10 @@ class CandidateMaker:
         """To inspirations, whose people are seen as their photographs would show them."""
         likeness = Likeness.to(images)
         as_photo = getattr(self.encoder, "as_photo", None)  # of encoders that keep the person
-        return replace(likeness, vector=as_photo(likeness.vector)) if as_photo else likeness
+        if as_photo is None:
+            return likeness
+        seen = [as_photo(vector) for vector in likeness.vector.split(1)]
+        return replace(likeness, vector=torch.cat(seen))
 
     def _see(
         self, w_plus: Tensor, likeness: Likeness, rows: Tensor, stop_at: int | None = None

@@ -69,7 +69,9 @@ class Likeness:
     def to(cls, images: Tensor) -> Likeness:
         """To inspirations (N, 3, H, W) in [-1, 1]."""
         art = reduce(images, REDUCED)
-        return cls(art, to_lab(art), _vectors(images))
+        # One by one: a batch may change the last bits, and refinement makes them grow.
+        vectors = [_vectors(one) for one in images.split(1)]
+        return cls(art, to_lab(art), torch.cat(vectors) if vectors else _vectors(images))
 
     def see(self, pictures: Tensor, rows: Tensor) -> Seen:
         """Look at pictures (M, 3, H, W) beside the inspirations of `rows`, (M,)."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stylegan2_ops.inference import Precision
 
 
-REVISION = 2  # raised when the same latents and seed give other candidates
+REVISION = 3  # raised when the same latents and seed give other candidates
 
 
 @dataclass(frozen=True)

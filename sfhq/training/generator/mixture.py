@@ -72,7 +72,7 @@ def _keys(count: int, width: int, looks: Tensor | None, rng: torch.Generator) ->
     Of n faces a share p has a look. Where z reaches along the axis as far as a share p of all draws
     does, keys that are moved by `step` (of a look's deviation) outweigh all others together.
     """
-    keys = torch.randn(count, width, generator=rng)
+    keys: Tensor = torch.randn(count, width, generator=rng)
     keys = SHARPNESS * keys / keys.norm(dim=1, keepdim=True)
     if looks is None:
         return keys
