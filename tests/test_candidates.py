@@ -509,7 +509,8 @@ class TestClose:
 
             def as_photo(self, vectors: Tensor) -> Tensor:
                 seen = recognition(torch.device("cpu"))(images)
-                return truth[torch.cdist(vectors, seen).argmin(1)]
+                nearest: Tensor = truth[torch.cdist(vectors, seen).argmin(1)]
+                return nearest
 
         knows = replace(maker, encoder=Knows())
         with torch.inference_mode():
