@@ -38,7 +38,7 @@ LOW_DETAIL = 1.01  # of the detail of `strict`, the least
 LOW_PERSON = 20.0  # distance in CIELAB that is as bad as showing another person
 LOW_BATCH = 8  # pictures at a time; bounds the memory
 LOW_PREVIEW = 256  # pixels; refinement looks at no larger ones, of networks above 128 at half
-LOW = Refining(steps=12, rate=0.12, colour_weight=1 / 3, mean_weight=1 / 3)
+LOW = Refining(steps=12, rate=0.12, colour_weight=1 / 3, mean_weight=1.0)
 DONOR_PSI = 0.6
 
 
