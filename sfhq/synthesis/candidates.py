@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sfhq.errors import UsageError
 from sfhq.parts.records import Json, Pixels
-from sfhq.synthesis.close import CLOSE, Close, Refining, refine
+from sfhq.synthesis.close import STEPS, refine
 from sfhq.synthesis.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
 from sfhq.synthesis.likeness import SAME, Likeness, Seen
 from sfhq.synthesis.names import DONORS, PATTERN
@@ -32,14 +32,21 @@ Encoder = Callable[[Tensor], Tensor]
 
 STRICT_LADDER = (1.0, 1.0, 0.8)
 STRICT_RADIUS = 0.8
+LOW_ROUNDS = 2
 LOW_RADIUS = 0.9
-LOW_SHARES = (1.0, 0.6, 0.3)  # of the way that refinement went; the whole may overshoot
+LOW_AXES = (0, 2, 3)  # strongest axes of the prior to try in coarse, middle and fine layers
+LOW_STEP = 0.5  # of an axis, in standard deviations
+LOW_PULL = 0.3  # of the way to the mean face
+LOW_SHARES = (1.0, 0.6, 0.3, 0.1)  # of the best combination; a whole step may overshoot
+LOW_RIDGE = 0.05
+LOW_MOST = 3.0  # times that a move is repeated
 LOW_DETAIL = 1.01  # of the detail of `strict`, the least
+LOW_MARGIN = 1.05  # of the same, to aim at
+LOW_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
 LOW_PERSON = 20.0  # distance in CIELAB that is as bad as showing another person
 LOW_BATCH = 8  # pictures at a time; bounds the memory
-LOW_PREVIEW = 256  # pixels; refinement looks at no larger ones, of networks above 128 at half
-LOW = Refining(steps=12, rate=0.12, colour_weight=1 / 3, mean_weight=1.0)
-DONOR_PSI = 0.6
+LOW_PREVIEW = 256  # pixels; moves are looked at no larger, of networks above 128 at half the size
+DONOR_PSI = 0.4  # of donors; at 0.6 fine layers of some bring glassy eyes
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class CandidateMaker:
         if name == "low":
             return self._low(inverted, images)
         if name.startswith("close"):
-            return self._close(name, inverted, images, int(match["steps"] or CLOSE.steps))
+            return self._close(name, inverted, images, int(match["steps"] or STEPS))
         if match["psi"]:
             psi = float(match["psi"])
             moved = truncate(inverted, self.generator.latent_avg, psi)
@@ -117,36 +124,45 @@ class CandidateMaker:
 
         Near is a picture in its colours, and in what dlib's network sees of the person.
 
-        A few steps of gradient descent on a small picture say where to go. Shares of that way are
-        rendered whole, and taken or left by what is seen.
+        In each round the latent is moved a little along a few directions: the difference between
+        what the encoder sees in the inspiration and in the picture, in three bands of layers; the
+        way to the mean face; and the strongest axes of the prior. What the moves do to a small
+        picture gives, by least squares, the combination of them that brings it nearest. Shares of
+        it are taken or left by what they do to the whole picture.
         """
         likeness = self._likeness(images)
         rows = torch.arange(len(inverted))
         strict = self._strict(inverted).w_plus
         limit = self._see(strict, likeness, rows)
         best, seen = strict, limit
-        taken = torch.zeros(len(best))
+        rounds = torch.zeros(len(best), dtype=torch.long)
 
-        def offer(w_plus: Tensor, share: float) -> None:
-            nonlocal best, seen, taken
+        def offer(w_plus: Tensor, turn: int) -> None:
+            nonlocal best, seen, rounds
             now = self._see(w_plus, likeness, rows)
             better = _badness(now) < _badness(seen)
             better &= (now.apart < limit.apart) & (now.l1 < limit.l1)
             better &= now.detail >= LOW_DETAIL * limit.detail
             best = torch.where(better[:, None, None], w_plus, best)
             seen = now.where(better, seen)
-            taken = torch.where(better, share, taken)
+            rounds = torch.where(better, turn, rounds)
 
-        offer(self.prior.within(inverted, LOW_RADIUS), 0.0)
-        how = replace(LOW, preview=_preview(self.generator.config.resolution))
-        start = self.prior.whiten(best)
-        refined = self._refine(best, images, likeness.vector, how)
-        way = self.prior.whiten(torch.cat([part.w_plus for part in refined])) - start
-        for share in LOW_SHARES:
-            offer(self.prior.within(self.prior.unwhiten(start + share * way), LOW_RADIUS), share)
+        offer(self.prior.within(inverted, LOW_RADIUS), 0)
+        size = _preview(self.generator.config.resolution)
+        for turn in range(1, LOW_ROUNDS + 1):
+            x = self.prior.whiten(best)
+            before = [self._render(w, size) for w in best.split(LOW_BATCH)]
+            moves = self._moves(x, self.prior.whiten(inverted), torch.cat(before))  # (N, K, L, D)
+            moved = self.prior.unwhiten((x[:, None] + moves).flatten(0, 1))
+            small = likeness.see(torch.cat(before), rows)
+            after = self._see(moved, likeness, rows.repeat_interleave(moves.shape[1]), size)
+            shares = _combination(likeness, limit, seen, small, after)
+            step = torch.einsum("nk,nkld->nld", shares, moves)
+            for share in LOW_SHARES:
+                offer(self.prior.within(self.prior.unwhiten(x + share * step), LOW_RADIUS), turn)
         params: list[dict[str, Json]] = [
-            {"share": round(float(t), 2), "l1": round(float(e), 4), "lab": round(float(a), 2)}
-            for t, e, a in zip(taken, seen.l1, seen.apart, strict=True)
+            {"rounds": int(r), "l1": round(float(e), 4), "lab": round(float(a), 2)}
+            for r, e, a in zip(rounds, seen.l1, seen.apart, strict=True)
         ]
         return Candidate("low", best, None, params)
 
@@ -169,20 +185,37 @@ class CandidateMaker:
         ]
         return Seen(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
+    def _moves(self, x: Tensor, wanted: Tensor, pictures: Tensor) -> Tensor:
+        """Directions to try from whitened latents x (N, L, w_dim) that give `pictures`.
+
+        Returns:
+            (N, K, L, w_dim).
+        """
+        layers, width = x.shape[1:]
+        bands = [layer_ladder(layers, *(float(i == band) for i in range(3))) for band in range(3)]
+        masks = torch.stack(bands)[:, None, :, None]  # (3, 1, L, 1): coarse, middle, fine
+        feedback = wanted - self.prior.whiten(self.encoder(pictures))
+        moves = [mask * feedback for mask in masks]
+        moves += [-LOW_PULL * mask * x for mask in masks[1:]]
+        strongest = self.prior.scale.argsort(descending=True)
+        for mask, axes in zip(masks, LOW_AXES, strict=True):
+            for axis in strongest[:axes].tolist():
+                unit = torch.zeros(width)
+                unit[axis] = LOW_STEP
+                moves.append((mask * unit).expand_as(x))
+        return torch.stack(moves, dim=1)
+
     def _close(self, name: str, inverted: Tensor, images: Tensor, steps: int) -> Candidate:
+        # One by one, so that a face ends at the same place whatever its batch.
         wanted = self._likeness(images).vector
-        found = self._refine(inverted, images, wanted, replace(CLOSE, steps=steps))
+        lots = zip(inverted.split(1), images.split(1), wanted.split(1), strict=True)
+        found = [refine(self.generator, self.prior, *lot, steps, self.precision) for lot in lots]
         params: list[dict[str, Json]] = [
             {"steps": steps, "person": round(float(p), 4), "lab": round(float(a), 2)}
             for part in found
             for p, a in zip(part.person, part.apart, strict=True)
         ]
         return Candidate(name, torch.cat([part.w_plus for part in found]), None, params)
-
-    def _refine(self, w_plus: Tensor, images: Tensor, wanted: Tensor, how: Refining) -> list[Close]:
-        # One by one, so that a face ends at the same place whatever its batch.
-        lots = zip(w_plus.split(1), images.split(1), wanted.split(1), strict=True)
-        return [refine(self.generator, self.prior, *lot, how, self.precision) for lot in lots]
 
     def _donor(
         self, name: str, inverted: Tensor, crossover: float, face_ids: list[str]
@@ -220,13 +253,53 @@ class CandidateMaker:
 
 
 def _preview(resolution: int) -> int:
-    """Side of the pictures that refinement looks at: half of the generator's, 128 to 256 pixels."""
+    """Side of the pictures that moves are looked at: half of the generator's, 128 to 256 pixels."""
     return min(resolution, max(128, min(resolution // 2, LOW_PREVIEW)))
 
 
 def _badness(seen: Seen) -> Tensor:
     """(N,) how far pictures are from their inspirations, in CIELAB and in the person."""
     return seen.apart + LOW_PERSON * seen.person / SAME
+
+
+def _combination(likeness: Likeness, limit: Seen, seen: Seen, before: Seen, after: Seen) -> Tensor:
+    """How far to go along each move so that pictures come nearest to the inspirations.
+
+    Least squares on what the moves did to the reduced pictures, with a small ridge. Where the
+    result would be blurrier than `limit`, detail is one more, heavy equation.
+
+    Args:
+        likeness: to the inspirations.
+        limit: what is seen of the pictures whose detail is the least allowed.
+        seen: of the pictures now, N of them.
+        before: of the pictures now in the size of `after`.
+        after: of the pictures after each move alone, N x K of them.
+
+    Returns:
+        (N, K), shares of the moves.
+    """
+    n = len(seen.apart)
+    lab = before.lab.flatten(1)
+    unit = LOW_PERSON / SAME * (lab.shape[1] / 3) ** 0.5
+    now = torch.cat([lab, unit * before.vector], 1)
+    moved = torch.cat([after.lab.flatten(1), unit * after.vector], 1)
+    effect = moved.unflatten(0, (n, -1)) - now[:, None]  # (N, K, values)
+    missing = torch.cat(
+        [(likeness.lab - seen.lab).flatten(1), unit * (likeness.vector - seen.vector)], 1
+    )[:, :, None]
+    square, wanted = effect @ effect.transpose(1, 2), effect @ missing
+    ridge = LOW_RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
+    square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
+    shares = torch.linalg.solve(square, wanted)
+    # The same with detail, in shares of its limit, as an equation of its own.
+    whole = limit.detail.clamp(min=1e-6)[:, None]
+    gain = (after.detail.unflatten(0, (n, -1)) - before.detail[:, None]) / whole
+    lacking = LOW_MARGIN - seen.detail[:, None] / whole
+    weight = LOW_WEIGHT**2 * lab.shape[1] / 3
+    square = square + weight * gain[:, :, None] * gain[:, None]
+    sharp = torch.linalg.solve(square, wanted + weight * (gain * lacking)[:, :, None])
+    blurs = (gain * shares[..., 0]).sum(dim=1) < lacking[:, 0]
+    return torch.where(blurs[:, None], sharp[..., 0], shares[..., 0]).clamp(-LOW_MOST, LOW_MOST)
 
 
 def render(generator: Generator, w_plus: Tensor, precision: Precision = "fp32") -> Pixels:

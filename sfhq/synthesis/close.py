@@ -19,31 +19,12 @@ from sfhq.synthesis.likeness import SAME, reduce, to_lab
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision
 
+STEPS = 20
+RATE = 0.09  # of Adam, in standard deviations of the prior
 RADIUS = 0.9  # largest distance from the prior
 COLOURS = 32  # pixels per side at which colours are compared
 APART = 20.0  # distance in CIELAB that weighs as much as another person
-
-
-@dataclass(frozen=True)
-class Refining:
-    """How a latent is moved.
-
-    Attributes:
-        steps: of gradient descent.
-        rate: of Adam, in standard deviations of the prior; it falls from half the steps on.
-        colour_weight: of a distance of 20 in CIELAB, where another person has 1.
-        mean_weight: of the pull to the mean face.
-        preview: largest side of the pictures that are looked at in pixels; None for no limit.
-    """
-
-    steps: int = 20
-    rate: float = 0.09
-    colour_weight: float = 0.3
-    mean_weight: float = 3.0
-    preview: int | None = None
-
-
-CLOSE = Refining()
+COLOUR_WEIGHT, MEAN_WEIGHT = 0.3, 3.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +48,7 @@ def refine(
     inverted: Tensor,
     images: Tensor,
     wanted: Tensor,
-    how: Refining = CLOSE,
+    steps: int = STEPS,
     precision: Precision = "fp32",
 ) -> Close:
     """Refine the latents of a few inspirations.
@@ -80,7 +61,7 @@ def refine(
         inverted: (N, L, w_dim) latents to start from.
         images: (N, 3, H, W) inspirations in [-1, 1], FFHQ-aligned, for their colours.
         wanted: (N, 128) what dlib's recognition network shall see.
-        how: steps and weights.
+        steps: of gradient descent.
         precision: of the generator and the recognition network.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -91,25 +72,23 @@ def refine(
             colours = to_lab(reduce(images, COLOURS))
             start = prior.whiten(prior.within(inverted, RADIUS))  # (N, L, w_dim)
         shift = torch.zeros_like(start[:, :1]).requires_grad_()
-        optimiser = torch.optim.Adam([shift], lr=how.rate, betas=(0.9, 0.99))
+        optimiser = torch.optim.Adam([shift], lr=RATE, betas=(0.9, 0.99))
 
         def look(w_plus: Tensor) -> tuple[Tensor, Tensor]:
             with fast:
-                pictures = generator.synthesis(w_plus, stop_at=how.preview)
+                pictures = generator.synthesis(w_plus)
                 vectors = network(pictures.float())
             person = (vectors.float() - wanted).square().sum(dim=1)
             shown = to_lab(reduce(pictures.float(), COLOURS)) - colours
             apart = (shown.square().sum(dim=1) + 1e-6).sqrt().mean(dim=(1, 2))
             return person, apart
 
-        for step in range(how.steps):
-            falling = min(1.0, 2.0 * (1.0 - step / how.steps))
-            optimiser.param_groups[0]["lr"] = how.rate * falling
+        for step in range(steps):
+            optimiser.param_groups[0]["lr"] = RATE * min(1.0, 2.0 * (1.0 - step / steps))
             x = start + shift
             person, apart = look(prior.unwhiten(x))
             typical = x.square().sum(dim=2).mean(dim=1) / prior.rank
-            loss = person / SAME**2 + how.colour_weight * apart / APART
-            loss = loss + how.mean_weight * typical
+            loss = person / SAME**2 + COLOUR_WEIGHT * apart / APART + MEAN_WEIGHT * typical
             optimiser.zero_grad()
             loss.sum().backward()
             optimiser.step()

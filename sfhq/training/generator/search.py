@@ -155,14 +155,12 @@ class CodeSearch:
         """
         if self.images == 0:
             raise ValueError("no code has been found; wanted one step at least")
-        codes, generator = self.found[: self.images], self.generator.cpu()
+        codes = self.found[: self.images]
+        w = self.to_w(codes.to(self.device)).cpu()
+        generator = self.generator.cpu()
         generator = generator.to(memory_format=torch.contiguous_format)
         axes, mean = self.axes.cpu() / LRELU_GAIN, self.mean.cpu() / LRELU_GAIN
-        seen = (
-            None
-            if looks is None
-            else looks(generator, activate(self.mean.cpu() + codes @ self.axes.cpu()))
-        )
+        seen = None if looks is None else looks(generator, w)
         return with_mixture(generator, codes, axes, mean, self.recipe.seed, seen)
 
     def state_dict(self) -> dict[str, Any]:
