@@ -39,6 +39,7 @@ from sfhq.parts.records import Pixels
 from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis.candidates import CandidateMaker, render
 from sfhq.synthesis.latents import LatentPrior
+from sfhq.synthesis.tint import Tint
 from sfhq.tensors import to_pixels
 from sfhq.training.pairs import load_pairs
 
@@ -76,7 +77,8 @@ def main() -> None:
     rows = torch.linspace(0, len(data) - 1, min(given.faces, len(data))).long().unique()
     art, truth = data.batch(rows, torch.zeros(len(rows), dtype=torch.bool))
     prior = LatentPrior.of(pair.generator)
-    maker = CandidateMaker(pair.generator, pair.encoder, prior, 0, pair.precision)
+    tint = Tint.of(pair.generator, prior)
+    maker = CandidateMaker(pair.generator, pair.encoder, prior, 0, pair.precision, tint)
     labeller = annotate.Labeller.load()
     true = to_pixels(truth)
     wanted = [read(labeller, photo) for photo in true]

@@ -20,7 +20,13 @@ from encoders.e4e.loading import load_base, load_encoder, prepare_encoder, save_
 from encoders.e4e.network import E4e, load_e4e
 from encoders.e4e.pair import Pair
 from encoders.e4e.person import PersonConfig, PersonEncoder, PreparedPerson
-from encoders.e4e.person_training import PersonRecipe, PersonTraining, fit_photo, start_linear
+from encoders.e4e.person_training import (
+    PersonRecipe,
+    PersonTraining,
+    fit_photo,
+    start_from,
+    start_linear,
+)
 from encoders.invert import Invert
 from sfhq.errors import UsageError
 from sfhq.faces.identity import recognition
@@ -240,6 +246,19 @@ def test_the_command_makes_an_encoder_that_a_run_takes(tmp_path: Path) -> None:
     shipped, _ = load_encoder(tmp_path / "pack" / "e4e.safetensors", 8)
     near = shipped(tiny_images(1, 64)) - load_encoder(models.e4e, 8)[0](tiny_images(1, 64))
     assert float(near.abs().max()) < 0.05, "half precision"
+    # --from goes on from its shift: with no images to learn from it comes out as it went in.
+    onward = ["train", "person", str(tmp_path / "photos"), "--generator", str(generator)]
+    onward += ["--e4e", str(e4e), "--images", "0", "--from"]
+    done = CliRunner().invoke(cli.main, [*onward, str(models.e4e), "--out", str(tmp_path / "on")])
+    assert done.exit_code == 0, done.output
+    assert "drawn:" not in done.stderr
+    same, _ = load_encoder(tmp_path / "on" / "e4e.safetensors")
+    torch.testing.assert_close(
+        same(tiny_images(1, 64)), load_encoder(models.e4e)[0](tiny_images(1, 64))
+    )
+    done = CliRunner().invoke(cli.main, [*onward, str(e4e), "--out", str(tmp_path / "bad")])
+    assert done.exit_code == 2
+    assert "has no shift by the person; wanted an e4e of sfhq train person" in done.stderr
     # A person encoder's e4e is what a training of either kind starts from.
     again = ["train", "person", str(tmp_path / "photos"), "--out", str(tmp_path / "more")]
     again += ["--generator", str(generator), "--e4e", str(models.e4e), "--drawn", "256"]
@@ -248,6 +267,21 @@ def test_the_command_makes_an_encoder_that_a_run_takes(tmp_path: Path) -> None:
     first, _ = load_base(e4e)
     second, _ = load_base(tmp_path / "more" / "e4e.safetensors")
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
+
+
+def test_a_training_goes_on_from_the_shift_of_another(tmp_path: Path) -> None:
+    other, network = encoder(trained=True), encoder()
+    with torch.no_grad():
+        other.centre.add_(0.5)
+        other.base.latent_avg.add_(9.0)
+    start_from(network, other)
+    numbers = torch.randn(4, len(network.centre), generator=torch.Generator().manual_seed(1))
+    network.requires_grad_(False)
+    assert torch.equal(network.eval().shift(numbers), other.eval().shift(numbers))
+    assert torch.equal(network.latent_avg, tiny_e4e().latent_avg), "its e4e stays"
+    narrow = PersonEncoder.on(tiny_e4e(), tiny_generator(), 64, hidden=8)
+    with pytest.raises(UsageError, match=r"body\.1\.weight of \(16, .*wanted \(8, "):
+        start_from(narrow, other)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,12 @@ HIDDEN = 512  # width of the small network that computes the shift
     help="Share of the images that are pictures of --pairs.",
 )
 @click.option(
+    "--from",
+    "start",
+    type=FOLDER,
+    help="An e4e.safetensors of train person: go on from its shift, not from the linear one.",
+)
+@click.option(
     "--drawn",
     type=click.IntRange(256, 1_000_000),
     default=4000,
@@ -62,6 +68,7 @@ def train_person(
     e4e: Path | None,
     people: tuple[Path, ...],
     paired: float,
+    start: Path | None,
     drawn: int,
     images: int,
     lr: float,
@@ -80,10 +87,16 @@ def train_person(
 
     import torch
 
-    from encoders.e4e.loading import load_base, save_encoder
+    from encoders.e4e.loading import load_base, load_person, save_encoder
     from encoders.e4e.network import require_pair
     from encoders.e4e.person import PersonEncoder
-    from encoders.e4e.person_training import PersonRecipe, PersonTraining, fit_photo, start_linear
+    from encoders.e4e.person_training import (
+        PersonRecipe,
+        PersonTraining,
+        fit_photo,
+        start_from,
+        start_linear,
+    )
     from sfhq.faces.identity import recognition
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.training import check_precision
@@ -98,6 +111,7 @@ def train_person(
     network, digest = load_generator(generator)
     base, base_digest = load_base(e4e, network.config.num_ws)
     require_pair(generator, e4e)
+    earlier = None if start is None else load_person(start, network.config.num_ws)
     size = network.config.resolution
     recipe = PersonRecipe(
         images=images,
@@ -115,7 +129,10 @@ def train_person(
     encoder = PersonEncoder.on(base, network, input_size, HIDDEN, photo=pairs is not None)
     if load_state(out) is None:
         here = recognition(torch.device("cpu"))
-        start_linear(encoder, network, here, drawn, seed, lambda line: say(line, err=True))
+        if earlier is not None:
+            start_from(encoder, earlier[0])
+        else:
+            start_linear(encoder, network, here, drawn, seed, lambda line: say(line, err=True))
         if pairs is not None:
             fit_photo(encoder, here, pairs)
     identity = recognition(torch.device(device))
@@ -125,6 +142,7 @@ def train_person(
         **asdict(recipe),
         "generator": digest,
         "e4e": base_digest,
+        "from": earlier and earlier[1],
         "photos": list(photos.names),
         "pairs": list(pairs.art.names) if pairs else [],
     }

@@ -64,6 +64,18 @@ def load_base(path: Path | None = None, num_ws: int | None = None) -> tuple[E4e,
     return network, digest
 
 
+def load_person(path: Path, num_ws: int | None = None) -> tuple[PersonEncoder, str]:
+    """Load a person encoder; arguments, result and errors are those of `load_encoder`.
+
+    Raises:
+        UsageError: the file has an encoder of another kind.
+    """
+    network, digest = load_encoder(path, num_ws)
+    if not isinstance(network, PersonEncoder):
+        raise UsageError(f"{path}: has no shift by the person; wanted an e4e of sfhq train person")
+    return network, digest
+
+
 def save_encoder(
     path: Path, network: Encoder, notes: Mapping[str, str] | None = None, half: bool = False
 ) -> None:

@@ -26,6 +26,7 @@ from sfhq.synthesis.candidates import STRICT_LADDER, STRICT_RADIUS
 from sfhq.synthesis.close import APART, COLOURS
 from sfhq.synthesis.latents import LatentPrior, activate, layer_ladder
 from sfhq.synthesis.likeness import SAME, reduce, to_lab
+from sfhq.synthesis.tint import Tint
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.training import fast_convolutions
@@ -137,6 +138,29 @@ def start_linear(
     direct.bias.zero_()
 
 
+@torch.no_grad()
+def start_from(encoder: PersonEncoder, other: PersonEncoder) -> None:
+    """Take the shift, its scales and its axes of an encoder that was trained before.
+
+    Args:
+        encoder: changed in place; its e4e stays.
+        other: of the same sizes.
+
+    Raises:
+        UsageError: it has other sizes.
+    """
+    ours, theirs = encoder.state_dict(), other.state_dict()
+    for name, value in ours.items():
+        if name.startswith(("base.", "photo_")):
+            continue
+        if value.shape != theirs[name].shape:
+            raise UsageError(
+                f"the encoder to start from has {name} of {tuple(theirs[name].shape)}; "
+                f"wanted {tuple(value.shape)}: it must be of the same generator"
+            )
+        value.copy_(theirs[name])
+
+
 @torch.inference_mode()
 def fit_photo(encoder: PersonEncoder, identity: Identity, pairs: Pairs) -> None:
     """Find how dlib's vectors of photographs follow from those of art, by ridge regression.
@@ -202,7 +226,9 @@ class PersonTraining:
                 raise UsageError(
                     f"photos have {lot.pixels.shape[-1]} pixels; the generator's have {size}"
                 )
-        self.prior = LatentPrior.of(generator).to(self.device)
+        prior = LatentPrior.of(generator)
+        self.tint = Tint.of(generator, prior).to(self.device)
+        self.prior = prior.to(self.device)
         last = torch.channels_last
         self.generator = generator.requires_grad_(False).to(self.device).to(memory_format=last)
         self.identity = identity
@@ -248,7 +274,8 @@ class PersonTraining:
         """Some latents bounded as those of `strict`."""
         some = torch.rand(len(w_plus), 1, 1, generator=self.rng) < self.recipe.bounded
         pulled = truncate(w_plus, self.generator.latent_avg, self.ladder)
-        return torch.where(some.to(self.device), self.prior.within(pulled, STRICT_RADIUS), w_plus)
+        pulled = self.prior.within(pulled, STRICT_RADIUS)
+        return torch.where(some.to(self.device), self.tint.keep(self.prior, w_plus, pulled), w_plus)
 
     def step(self) -> dict[str, Tensor]:
         """Update the shift once; returns the losses by name."""

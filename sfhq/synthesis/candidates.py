@@ -2,7 +2,7 @@
 
 Each way is a word on the command line and in the record:
 
-    strict        pulled to the mean face, fine layers most, and bounded: the most realistic
+    strict        pulled to the mean face but for its colour, and bounded: the most realistic
     low           refined until the picture is nearest to the art in colour, and no blurrier
     close         refined until the picture shows the person of the art; close-60: in 60 steps
     psi-0.6       the plain truncation ladder
@@ -24,6 +24,7 @@ from sfhq.synthesis.close import STEPS, refine
 from sfhq.synthesis.latents import LatentPrior, layer_ladder, mix_fine_layers, sefa_directions
 from sfhq.synthesis.likeness import SAME, Likeness, Seen
 from sfhq.synthesis.names import DONORS, PATTERN
+from sfhq.synthesis.tint import Tint
 from sfhq.tensors import to_pixels
 from stylegan2_ops.generator import Generator, truncate
 from stylegan2_ops.inference import Precision, prepared
@@ -75,6 +76,9 @@ class CandidateMaker:
         encoder: images (N, 3, H, W) to w_plus (N, L, w_dim).
         prior: of the generator.
         seed: of the donors.
+        precision: of the generator's convolutions.
+        tint: of the generator: `strict` and donors keep the colour of the face; None lets it be
+            pulled to the mean too.
     """
 
     generator: Generator
@@ -82,6 +86,7 @@ class CandidateMaker:
     prior: LatentPrior
     seed: int
     precision: Precision = "fp32"
+    tint: Tint | None = None
 
     def _render(self, w_plus: Tensor, stop_at: int | None = None) -> Tensor:
         network = self.generator.synthesis
@@ -115,9 +120,12 @@ class CandidateMaker:
     def _strict(self, inverted: Tensor) -> Candidate:
         ladder = layer_ladder(inverted.shape[1], *STRICT_LADDER)
         moved = truncate(inverted, self.generator.latent_avg, ladder)
-        moved = self.prior.within(moved, STRICT_RADIUS)
+        moved = self._tinted(inverted, self.prior.within(moved, STRICT_RADIUS))
         params: dict[str, Json] = {"ladder": list(STRICT_LADDER), "radius": STRICT_RADIUS}
         return Candidate("strict", moved, None, [params] * len(moved))
+
+    def _tinted(self, before: Tensor, after: Tensor) -> Tensor:
+        return after if self.tint is None else self.tint.keep(self.prior, before, after)
 
     def _low(self, inverted: Tensor, images: Tensor) -> Candidate:
         """The nearest picture to the inspiration that is no blurrier than that of `strict`.
@@ -228,7 +236,7 @@ class CandidateMaker:
         nearest = torch.cdist(ours, self.prior.whiten(donors)).argmin(dim=1)
         donor = donors[nearest][:, None].expand(-1, layers, -1)
         base = truncate(inverted, self.generator.latent_avg, layer_ladder(layers, 0.9, 0.9, 1.0))
-        moved = mix_fine_layers(base, donor, crossover * layers / 18)
+        moved = self._tinted(inverted, mix_fine_layers(base, donor, crossover * layers / 18))
         return Candidate(
             name, moved, None, [{"donor_seed": int(seeds[i])} for i in nearest.tolist()]
         )

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
     from sfhq.synthesis.candidates import Candidate, CandidateMaker, Encoder
     from sfhq.synthesis.latents import LatentPrior
+    from sfhq.synthesis.tint import Tint
     from stylegan2_ops.generator import Generator
     from stylegan2_ops.inference import Precision
 
 
-REVISION = 3  # raised when the same latents and seed give other candidates
+REVISION = 4  # raised when the same latents and seed give other candidates
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Synthesize(Stage[SynthesizeSettings]):
         generator, generator_digest: the network and the sha256 of its weights.
         encoder, encoder_digest: the same of e4e.
         prior: of the generator.
+        tint: of the generator, see `CandidateMaker`.
         candidates: names of the ways, see `sfhq.synthesis.candidates`.
         keep: number of candidates to keep per face, those nearest the prior; None for all.
         max_prior_distance: reject candidates farther from the prior; None for no limit.
@@ -93,6 +95,7 @@ class Synthesize(Stage[SynthesizeSettings]):
     encoder: Encoder
     encoder_digest: str
     prior: LatentPrior
+    tint: Tint | None = None
     candidates: tuple[str, ...] = DEFAULT_CANDIDATES
     keep: int | None = None
     max_prior_distance: float | None = None
@@ -114,6 +117,8 @@ class Synthesize(Stage[SynthesizeSettings]):
     @classmethod
     def build(cls, settings: SynthesizeSettings, recipe: Recipe, part: Path) -> Synthesize:
         """The stage that a recipe describes, with its networks."""
+        from sfhq.synthesis.tint import Tint
+
         check_names(settings.candidates)  # before networks are read
         networks = photo_networks(recipe.models)
         marks = photo_marks(
@@ -126,6 +131,7 @@ class Synthesize(Stage[SynthesizeSettings]):
         )
         return cls(
             **networks,
+            tint=Tint.of(networks["generator"], networks["prior"]),
             marks=marks,
             candidates=settings.candidates,
             keep=settings.keep,
@@ -166,7 +172,9 @@ class Synthesize(Stage[SynthesizeSettings]):
 
         from sfhq.synthesis.candidates import CandidateMaker
 
-        maker = CandidateMaker(self.generator, self.encoder, self.prior, self.seed, self.precision)
+        maker = CandidateMaker(
+            self.generator, self.encoder, self.prior, self.seed, self.precision, self.tint
+        )
         waiting = iter(records)
         while chunk := list(islice(waiting, self.batch)):
             with torch.inference_mode():
