@@ -22,8 +22,10 @@ from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4eConfig
 from encoders.e4e.training import E4eRecipe, E4eTraining
 from sfhq.training.features import load_feature_pyramid
-from sfhq.training.generator.training import GeneratorRecipe, GeneratorTraining, check_precision
+from sfhq.training.generator.recipe import GeneratorRecipe
+from sfhq.training.generator.training import GeneratorTraining
 from sfhq.training.photos import Photos
+from sfhq.training.precision import check_precision
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.memory import keep_freed_memory
 

@@ -9,9 +9,9 @@ import os
 
 import pytest
 import torch
-from test_training import make_photos, tiny_recipe
 from tiny import tiny_e4e, tiny_generator, tiny_images
 from torch import Tensor
+from training_tiny import make_photos, tiny_recipe
 
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.irse import BackboneConfig

@@ -21,7 +21,8 @@ import torch
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.run import run_training
 from sfhq.weights.checkpoints import save_generator
-from test_training import GeneratorTraining, make_photos, tiny_recipe
+from sfhq.training.generator.training import GeneratorTraining
+from training_tiny import make_photos, tiny_recipe
 
 root, kills = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 torch.set_num_threads(1)

@@ -90,7 +90,7 @@ def train_labels(
     from sfhq.faces.classes import CLASSES
     from sfhq.networks.backbone import pretrained_state
     from sfhq.networks.labels import LabelNetwork
-    from sfhq.training.generator.training import check_precision
+    from sfhq.training.precision import check_precision
 
     torch.set_flush_denormal(True)
     check_device("cpu")

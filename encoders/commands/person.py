@@ -99,9 +99,9 @@ def train_person(
     )
     from sfhq.faces.identity import recognition
     from sfhq.training.features import load_feature_pyramid
-    from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
+    from sfhq.training.precision import check_precision
     from sfhq.training.state import load_state
     from sfhq.weights.checkpoints import load_generator
 

@@ -120,9 +120,9 @@ def train_e4e(
     from sfhq.faces.identity import FixedIdentity
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.codes import load_codes
-    from sfhq.training.generator.training import check_precision
     from sfhq.training.pairs import joined_pairs, load_pairs
     from sfhq.training.photos import load_photos
+    from sfhq.training.precision import check_precision
     from sfhq.weights.checkpoints import load_generator, read_checkpoint
 
     torch.set_flush_denormal(True)

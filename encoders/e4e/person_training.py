@@ -29,10 +29,10 @@ from sfhq.synthesis.likeness import SAME, reduce, to_lab
 from sfhq.synthesis.tint import Tint
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
-from sfhq.training.generator.training import fast_convolutions
 from sfhq.training.painterly import paint_randomly
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
+from sfhq.training.precision import fast_convolutions
 from stylegan2_ops.generator import Generator, truncate
 from stylegan2_ops.inference import prepared
 

@@ -26,10 +26,10 @@ from encoders.e4e.network import E4e, E4eConfig
 from sfhq.errors import UsageError
 from sfhq.training.augment import draw_augmentation
 from sfhq.training.features import FeaturePyramid, perceptual_distance
-from sfhq.training.generator.training import fast_convolutions
 from sfhq.training.painterly import paint_randomly
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
+from sfhq.training.precision import fast_convolutions
 from sfhq.training.recorded import Recorded
 from stylegan2_ops.generator import Generator
 

@@ -245,13 +245,10 @@ def train_generator(
 
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.codes import load_codes
-    from sfhq.training.generator.training import (
-        GeneratorRecipe,
-        GeneratorTraining,
-        check_precision,
-        parse_phases,
-    )
+    from sfhq.training.generator.recipe import GeneratorRecipe, parse_phases
+    from sfhq.training.generator.training import GeneratorTraining
     from sfhq.training.photos import load_photos
+    from sfhq.training.precision import check_precision
     from sfhq.training.state import INDEX
     from sfhq.weights.checkpoints import load_generator, save_generator
     from stylegan2_ops.generator import GeneratorConfig

@@ -13,18 +13,16 @@ there until they are logged.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sfhq.errors import UsageError
 from sfhq.training.augment import Augmentation, Views, draw_augmentation, draw_views
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.generator.estimate import check_start, estimate_codes, take_codes
+from sfhq.training.generator.growth import at_resolution, grow_into
 from sfhq.training.generator.mixture import with_mixture
 from sfhq.training.generator.projected import (
     PixelDiscriminator,
@@ -32,66 +30,14 @@ from sfhq.training.generator.projected import (
     hinge_discriminator,
     hinge_generator,
 )
+from sfhq.training.generator.recipe import GeneratorRecipe
 from sfhq.training.photos import Photos
+from sfhq.training.precision import fast_convolutions
 from sfhq.training.recorded import Recorded
-from stylegan2_ops.generator import Generator, GeneratorConfig
-from stylegan2_ops.inference import takes_bf16
+from stylegan2_ops.generator import Generator
 
 # Resolution -> input size of the feature network; it is 112 for other resolutions.
 FEATURE_SIZES = {32: 64, 64: 96}
-
-
-@dataclass(frozen=True)
-class GeneratorRecipe:
-    """Settings of a training run.
-
-    Attributes:
-        config: the generator at its final resolution.
-        phases: pairs of (resolution, images) in order; images counts reconstructed photos.
-        batch: photos per step.
-        drawn: random codes per step, once the adversarial loss has started.
-        seed: seed of all random numbers.
-        code_dim: dimensions of the photos' codes.
-        jitter: noise on a photo's code, in standard deviations of the codes.
-        pixel_weight, feature_weight, adversarial_weight: weights of the losses.
-        adversarial_from: number of images after which the adversarial loss starts.
-        adversarial_start: share of its weight with which it starts.
-        adversarial_full: share of the run after which it has its full weight.
-        lr, code_lr, discriminator_lr: Adam's learning rates.
-        momentum: Adam's first beta for the generator.
-        augmentation: strength of augmentation, 0 to 1.
-        ema_images: half-life of the averaged generator, in images.
-        mixing: probability of style mixing in random codes.
-        pixel_sizes: input sizes of the discriminators on pixels.
-        close_views: share of images of which the discriminator on features, and the distance of
-            features, see a part at full size instead of the whole reduced; at resolutions of twice
-            the size of the feature network's input or more.
-        precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
-    """
-
-    config: GeneratorConfig
-    phases: tuple[tuple[int, int], ...] = ((64, 60_000), (128, 30_000))
-    batch: int = 16
-    seed: int = 0
-    code_dim: int = 128
-    jitter: float = 0.15
-    pixel_weight: float = 4.0
-    feature_weight: float = 3.0
-    adversarial_weight: float = 1.0
-    adversarial_from: int = 4_000
-    adversarial_start: float = 0.15
-    adversarial_full: float = 0.8
-    drawn: int = 8
-    lr: float = 2e-3
-    momentum: float = 0.8
-    code_lr: float = 3e-2
-    discriminator_lr: float = 2e-4
-    augmentation: float = 1.0
-    ema_images: int = 5_000
-    mixing: float = 0.3
-    pixel_sizes: tuple[int, ...] = field(default=(16, 64))
-    close_views: float = 0.5
-    precision: str = "fp32"
 
 
 class _Batch(NamedTuple):
@@ -157,7 +103,7 @@ class GeneratorTraining:
         self.rng = torch.Generator().manual_seed(recipe.seed)
         self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
         if start is not None:
-            check_start(start, _at_resolution(recipe.config, recipe.phases[0][0]))
+            check_start(start, at_resolution(recipe.config, recipe.phases[0][0]))
             if known is None:
                 estimate_codes(self.codes, start.to(self.device), photos, self.rng)
             else:
@@ -198,7 +144,7 @@ class GeneratorTraining:
         """
         resolution = self.recipe.phases[phase][0]
         if self.phase < 0 or resolution != self.recipe.phases[self.phase][0]:
-            grown = Generator(_at_resolution(self.recipe.config, resolution)).to(self.device)
+            grown = Generator(at_resolution(self.recipe.config, resolution)).to(self.device)
             averaged = copy.deepcopy(grown)
             if self.phase >= 0:
                 grow_into(self.generator, grown)
@@ -430,66 +376,3 @@ class GeneratorTraining:
         self.images, self.steps, self.order = state["images"], state["steps"], state["order"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])
-
-
-def fast_convolutions(device: torch.device, precision: str) -> torch.autocast:
-    """The autocast context for training at a precision, "fp32" or "bf16"."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-
-def check_precision(precision: str, device: str = "cpu") -> None:
-    """Check that a precision is fast on this machine.
-
-    Raises:
-        UsageError: bf16 on a CPU without AVX-512, where convolutions are 30 times slower.
-    """
-    if precision == "bf16" and device == "cpu" and not takes_bf16():
-        raise UsageError(
-            "--precision bf16: this CPU has no AVX-512 for bfloat16; use --precision fp32"
-        )
-
-
-def parse_phases(text: str, resolution: int) -> tuple[tuple[int, int], ...]:
-    """Parse pairs of resolution and images, such as "32:16000,64:26000".
-
-    Args:
-        text: pairs separated by commas.
-        resolution: resolution of the last pair.
-
-    Raises:
-        UsageError: the text has another form, or the resolutions do not double up to `resolution`.
-    """
-    try:
-        phases = tuple((int(r), int(n)) for r, n in (p.split(":") for p in text.split(",")))
-    except ValueError:
-        raise UsageError(
-            f"phases is {text!r}; wanted resolution:images pairs, such as 32:16000,64:26000"
-        ) from None
-    sizes = [r for r, _ in phases]
-    doubling = all(b in (a, 2 * a) for a, b in pairwise(sizes))
-    if not doubling or sizes[-1] != resolution or any(n < 1 for _, n in phases):
-        raise UsageError(
-            f"phases is {text!r}; wanted resolutions that double and end at {resolution}, and "
-            "1 image or more for each"
-        )
-    return phases
-
-
-def _at_resolution(config: GeneratorConfig, resolution: int) -> GeneratorConfig:
-    return GeneratorConfig(**{**asdict(config), "resolution": resolution})
-
-
-@torch.no_grad()
-def grow_into(small: Generator, large: Generator) -> None:
-    """Copy a generator into one of twice its resolution, which then gives the same image.
-
-    The new block keeps its own initial weights, except that its image branch is set to zero. Into
-    one of half its resolution, all but the last block is copied.
-    """
-    state = large.state_dict()
-    state.update({k: v for k, v in small.state_dict().items() if k in state})
-    last = f"synthesis.b{large.config.resolution}.torgb"
-    for name in (f"{last}.weight", f"{last}.bias"):
-        if name not in small.state_dict():
-            state[name] = torch.zeros_like(state[name])
-    large.load_state_dict(state)
