@@ -38,13 +38,13 @@ LOW_RADIUS = 0.9
 LOW_AXES = (0, 2, 3)  # strongest axes of the prior to try in coarse, middle and fine layers
 LOW_STEP = 0.5  # of an axis, in standard deviations
 LOW_PULL = 0.3  # of the way to the mean face
-LOW_SHARES = (1.0, 0.6, 0.3, 0.1)  # of the best combination; a whole step may overshoot
+LOW_SHARES = (1.0, 0.5, 0.2)  # of the best combination; a whole step may overshoot
 LOW_RIDGE = 0.05
 LOW_MOST = 3.0  # times that a move is repeated
 LOW_DETAIL = 1.01  # of the detail of `strict`, the least
 LOW_MARGIN = 1.05  # of the same, to aim at
 LOW_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
-LOW_PERSON = 20.0  # distance in CIELAB that is as bad as showing another person
+LOW_PERSON = 40.0  # distance in CIELAB that is as bad as showing another person
 LOW_BATCH = 8  # pictures at a time; bounds the memory
 LOW_PREVIEW = 256  # pixels; moves are looked at no larger, of networks above 128 at half the size
 DONOR_PSI = 0.4  # of donors; at 0.6 fine layers of some bring glassy eyes
@@ -135,27 +135,29 @@ class CandidateMaker:
         In each round the latent is moved a little along a few directions: the difference between
         what the encoder sees in the inspiration and in the picture, in three bands of layers; the
         way to the mean face; and the strongest axes of the prior. What the moves do to a small
-        picture gives, by least squares, the combination of them that brings it nearest. Shares of
-        it are taken or left by what they do to the whole picture.
+        picture gives, by least squares, the combination of them that brings it nearest. The largest
+        share of it that brings the whole picture nearer is taken.
         """
         likeness = self._likeness(images)
         rows = torch.arange(len(inverted))
         strict = self._strict(inverted).w_plus
         limit = self._see(strict, likeness, rows)
-        best, seen = strict, limit
+        best, seen = strict.clone(), limit
         rounds = torch.zeros(len(best), dtype=torch.long)
 
-        def offer(w_plus: Tensor, turn: int) -> None:
-            nonlocal best, seen, rounds
-            now = self._see(w_plus, likeness, rows)
-            better = _badness(now) < _badness(seen)
-            better &= (now.apart < limit.apart) & (now.l1 < limit.l1)
-            better &= now.detail >= LOW_DETAIL * limit.detail
-            best = torch.where(better[:, None, None], w_plus, best)
-            seen = now.where(better, seen)
-            rounds = torch.where(better, turn, rounds)
+        def offer(w_plus: Tensor, turn: int, who: Tensor) -> Tensor:
+            """Take what is better, of the faces `who` (M,); returns those who took nothing."""
+            nonlocal seen
+            now, before, least = self._see(w_plus[who], likeness, who), seen.of(who), limit.of(who)
+            better = _badness(now) < _badness(before)
+            better &= (now.apart < least.apart) & (now.l1 < least.l1)
+            better &= now.detail >= LOW_DETAIL * least.detail
+            taken = who[better]
+            best[taken], rounds[taken] = w_plus[taken], turn
+            seen = seen.replaced(taken, now.of(better))
+            return who[~better]
 
-        offer(self.prior.within(inverted, LOW_RADIUS), 0)
+        offer(self.prior.within(inverted, LOW_RADIUS), 0, rows)
         size = _preview(self.generator.config.resolution)
         for turn in range(1, LOW_ROUNDS + 1):
             x = self.prior.whiten(best)
@@ -166,8 +168,11 @@ class CandidateMaker:
             after = self._see(moved, likeness, rows.repeat_interleave(moves.shape[1]), size)
             shares = _combination(likeness, limit, seen, small, after)
             step = torch.einsum("nk,nkld->nld", shares, moves)
+            left = rows
             for share in LOW_SHARES:
-                offer(self.prior.within(self.prior.unwhiten(x + share * step), LOW_RADIUS), turn)
+                if len(left):
+                    shorter = self.prior.unwhiten(x + share * step)
+                    left = offer(self.prior.within(shorter, LOW_RADIUS), turn, left)
         params: list[dict[str, Json]] = [
             {"rounds": int(r), "l1": round(float(e), 4), "lab": round(float(a), 2)}
             for r, e, a in zip(rounds, seen.l1, seen.apart, strict=True)

@@ -21,11 +21,13 @@ UNUSED = 1e-4  # of the mean variance: below it, the mapping does not use a dire
 class LatentPrior:
     """The distribution of w as a Gaussian, in the space before the mapping's last activation.
 
-    There w is close to Gaussian; whitened by PCA, a typical w has root mean square 1.
+    There w is close to Gaussian; whitened by PCA, a typical w has root mean square 1. The middle is
+    the face that truncation pulls to, not the mean before the activation: its face is another one,
+    in the embedded generator blurred and much darker.
 
     Attributes:
-        mean: (w_dim,).
-        axes: (w_dim, w_dim), principal axes as rows.
+        mean: (w_dim,), `latent_avg` before the activation.
+        axes: (w_dim, w_dim), principal axes of the draws about it as rows.
         scale: (w_dim,), standard deviation along each axis, least used first. An axis that the
             mapping never uses has no deviation to measure by; it is given the mean of the others.
         rank: how many axes the mapping uses, those thinner than the floor counted in part.
@@ -47,7 +49,7 @@ class LatentPrior:
         z = torch.randn(samples, generator.config.z_dim, generator=rng)
         with torch.inference_mode():
             x = torch.cat([unactivate(generator.mapping(c)) for c in z.split(1024)]).double()
-            mean = x.mean(dim=0)
+            mean = unactivate(generator.latent_avg).double().reshape(-1)
             covariance = (x - mean).t() @ (x - mean) / len(x)
             values, axes = torch.linalg.eigh(covariance)
             mean_variance = float(values.clamp(min=0).mean())

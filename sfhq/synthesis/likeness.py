@@ -41,14 +41,14 @@ class Seen(NamedTuple):
     vector: Tensor
     person: Tensor
 
-    def where(self, chosen: Tensor, other: Seen) -> Seen:
-        """The rows of this where `chosen` (N,), else those of `other`."""
-        return Seen(
-            *(
-                torch.where(chosen.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
-                for ours, theirs in zip(self, other, strict=True)
-            )
-        )
+    def of(self, rows: Tensor) -> Seen:
+        """What is seen of some pictures; rows are indices or bools."""
+        return Seen(*(value[rows] for value in self))
+
+    def replaced(self, rows: Tensor, other: Seen) -> Seen:
+        """The same with the pictures of `rows` (M,) replaced by M others."""
+        parts = zip(self, other, strict=True)
+        return Seen(*(ours.index_copy(0, rows, theirs) for ours, theirs in parts))
 
 
 @dataclass(frozen=True)
