@@ -111,7 +111,10 @@ def train_person(
     network, digest = load_generator(generator)
     base, base_digest = load_base(e4e, network.config.num_ws)
     require_pair(generator, e4e)
-    earlier = None if start is None else load_person(start, network.config.num_ws)
+    earlier = None
+    if start is not None:
+        require_pair(generator, start)
+        earlier = load_person(start, network.config.num_ws)
     size = network.config.resolution
     recipe = PersonRecipe(
         images=images,

@@ -156,7 +156,7 @@ def start_from(encoder: PersonEncoder, other: PersonEncoder) -> None:
         if value.shape != theirs[name].shape:
             raise UsageError(
                 f"the encoder to start from has {name} of {tuple(theirs[name].shape)}; "
-                f"wanted {tuple(value.shape)}: it must be of the same generator"
+                f"wanted {tuple(value.shape)}; give one that was trained on this e4e"
             )
         value.copy_(theirs[name])
 
