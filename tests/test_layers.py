@@ -48,7 +48,7 @@ ROOMS = {
         "render",
     ),
     "sfhq.training": (
-        "augment events features metrics painterly photos recorded state",
+        "augment events features metrics painterly photos precision recorded state",
         "pairs run",
         "generator",
     ),
