@@ -37,6 +37,7 @@ from sfhq.parts.records import Pixels
 from sfhq.pipeline.recipe import ModelSettings
 from sfhq.synthesis.candidates import CandidateMaker, render
 from sfhq.synthesis.latents import LatentPrior
+from sfhq.synthesis.tint import Tint
 from sfhq.tensors import to_pixels
 
 REDUCED = 64
@@ -74,9 +75,9 @@ def measure(
 ) -> tuple[list[tuple[str, dict[str, Row]]], dict[str, float]]:
     """Rows of each inspiration by candidate, and the median seconds per face of each candidate."""
     pair = Pair.load(models)
-    maker = CandidateMaker(
-        pair.generator, pair.encoder, LatentPrior.of(pair.generator), 0, pair.precision
-    )
+    prior = LatentPrior.of(pair.generator)
+    tint = Tint.of(pair.generator, prior)
+    maker = CandidateMaker(pair.generator, pair.encoder, prior, 0, pair.precision, tint)
     found = []
     spent: dict[str, list[float]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
