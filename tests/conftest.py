@@ -7,9 +7,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from encoders.e4e.network import E4e
+    from sfhq.synthesis.candidates import CandidateMaker
+    from sfhq.synthesis.latents import LatentPrior
+    from stylegan2_ops.generator import Generator
 
 # Three libraries bring threads that spin while they wait; on busy cores tests crawl. Set before any
 # of them is imported.
@@ -46,6 +52,38 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from tiny import write_networks
 
     return write_networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    """A tiny one; files of tests that look at another have their own."""
+    from tiny import tiny_generator
+
+    return tiny_generator()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> E4e:
+    """A tiny e4e of `generator`."""
+    from tiny import tiny_e4e
+
+    return tiny_e4e()
+
+
+@pytest.fixture(scope="module")
+def prior(generator: Generator) -> LatentPrior:
+    """That of `generator`."""
+    from sfhq.synthesis.latents import LatentPrior
+
+    return LatentPrior.of(generator, 1024)
+
+
+@pytest.fixture(scope="module")
+def maker(generator: Generator, encoder: E4e, prior: LatentPrior) -> CandidateMaker:
+    """Makes candidates with both."""
+    from sfhq.synthesis.candidates import CandidateMaker
+
+    return CandidateMaker(generator, encoder, prior, seed=11)
 
 
 @pytest.fixture(scope="module")

@@ -7,46 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import tiny_e4e, tiny_generator, tiny_images
+from tiny import tiny_images
 from torch import Tensor
 
-from encoders.e4e.network import E4e
 from sfhq.errors import UsageError
-from sfhq.synthesis import candidates
-from sfhq.synthesis.candidates import (
-    LOW_RADIUS,
-    LOW_ROUNDS,
-    STRICT_RADIUS,
-    CandidateMaker,
-)
+from sfhq.synthesis.candidates import STRICT_RADIUS, CandidateMaker
 from sfhq.synthesis.latents import LatentPrior, sefa_directions
-from sfhq.synthesis.likeness import Likeness, Seen, detail, reduce, to_lab
+from sfhq.synthesis.likeness import Likeness, detail, reduce, to_lab
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_names
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
 torch.set_num_threads(1)
 WAYS = ("strict", "low", "close-2", "psi-0.6", "psi-1", "donor-7", "sefa-0+1.5", "sefa-3-2")
 IDS = ["a", "b", "c"]
-
-
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return tiny_generator()
-
-
-@pytest.fixture(scope="module")
-def encoder() -> E4e:
-    return tiny_e4e()
-
-
-@pytest.fixture(scope="module")
-def prior(generator: Generator) -> LatentPrior:
-    return LatentPrior.of(generator, 1024)
-
-
-@pytest.fixture(scope="module")
-def maker(generator: Generator, encoder: E4e, prior: LatentPrior) -> CandidateMaker:
-    return CandidateMaker(generator, encoder, prior, seed=11)
 
 
 @pytest.fixture(scope="module")
@@ -132,66 +105,6 @@ def test_strict_stays_within_its_radius(
     made = maker.make("strict", 6 * faces[0], faces[1], IDS)
     assert (prior.distance(made.w_plus) <= STRICT_RADIUS + 1e-4).all()
     assert made.params[0]["radius"] == STRICT_RADIUS
-
-
-def seen(generator: Generator, w_plus: Tensor, images: Tensor) -> Seen:
-    """The rendered pictures beside the inspirations."""
-    return Likeness.to(images).see(generator.synthesis(w_plus), torch.arange(len(images)))
-
-
-def test_low_is_nearer_than_strict_and_no_blurrier(
-    maker: CandidateMaker, generator: Generator, prior: LatentPrior
-) -> None:
-    rng = torch.Generator().manual_seed(9)
-    wanted = generator.broadcast(generator.mapping(torch.randn(12, 16, generator=rng)))
-    images = generator.synthesis(wanted).clamp(-1, 1)
-    inverted = wanted + 0.1 * torch.randn(12, 8, 16, generator=rng)
-    ids = [str(i) for i in range(12)]
-    strict, made = (maker.make(name, inverted, images, ids) for name in ("strict", "low"))
-    before, after = (seen(generator, c.w_plus, images) for c in (strict, made))
-    moved = torch.tensor(
-        [bool((a != b).any()) for a, b in zip(made.w_plus, strict.w_plus, strict=True)]
-    )
-    assert moved.sum() >= 5
-    assert (after.apart[moved] < before.apart[moved]).all()
-    assert (after.l1[moved] < before.l1[moved]).all()
-    assert after.person[moved].mean() < before.person[moved].mean()
-    assert (after.detail[moved] > before.detail[moved]).all()
-    assert (prior.distance(made.w_plus) <= LOW_RADIUS + 1e-4).all()
-    for face, l1, apart in zip(made.params, after.l1.tolist(), after.apart.tolist(), strict=True):
-        assert face["l1"] == pytest.approx(l1, abs=1e-3)
-        assert face["lab"] == pytest.approx(apart, abs=0.1)
-        assert 0 <= face["rounds"] <= LOW_ROUNDS
-
-
-def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Generator) -> None:
-    """The art is the very picture of `strict`, so nothing is nearer."""
-    inverted = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(12))
-    strict = maker.make("strict", inverted, tiny_images(2), IDS[:2]).w_plus
-    made = maker.make("low", inverted, generator.synthesis(strict).clamp(-1, 1), IDS[:2])
-    torch.testing.assert_close(made.w_plus, strict)
-    assert [face["rounds"] for face in made.params] == [0, 0]
-    assert [face["lab"] for face in made.params] == pytest.approx([0, 0], abs=0.01)
-
-
-def test_low_takes_the_inverted_latent_unless_it_is_blurrier(
-    generator: Generator, prior: LatentPrior, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An encoder that was right: its latent, bounded, draws the art itself."""
-    rng = torch.Generator().manual_seed(10)
-    inverted = prior.within(3 * torch.randn(6, 8, 16, generator=rng), LOW_RADIUS)
-    images = generator.synthesis(inverted).clamp(-1, 1)
-    maker = CandidateMaker(generator, lambda _: inverted, prior, 0)
-    strict = maker.make("strict", inverted, images, list("abcdef")).w_plus
-    share = seen(generator, inverted, images).detail / seen(generator, strict, images).detail
-    assert ((share > 0.9) & (share < 1)).any()
-    made = maker.make("low", inverted, images, list("abcdef"))
-    guarded = seen(generator, made.w_plus, images).detail / seen(generator, strict, images).detail
-    assert (guarded >= 1 - 1e-4).all()
-    monkeypatch.setattr(candidates, "LOW_DETAIL", 0.9)
-    made = maker.make("low", inverted, images, list("abcdef"))
-    torch.testing.assert_close(made.w_plus, inverted, atol=1e-3, rtol=1e-3)
-    assert {face["rounds"] for face in made.params} == {0}
 
 
 def test_distances_and_detail_are_those_of_their_definitions() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import inverted_part, tiny_e4e, tiny_generator, tree
+from tiny import inverted_part, tree
 from torch import Tensor
 
 from encoders.e4e.network import E4e
@@ -29,21 +29,6 @@ from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
 torch.set_num_threads(1)
 WAYS = ("strict", "low", "close-2", "psi-0.6", "psi-1", "donor-7", "sefa-0+1.5", "sefa-3-2")
-
-
-@pytest.fixture(scope="module")
-def generator() -> Generator:
-    return tiny_generator()
-
-
-@pytest.fixture(scope="module")
-def encoder() -> E4e:
-    return tiny_e4e()
-
-
-@pytest.fixture(scope="module")
-def prior(generator: Generator) -> LatentPrior:
-    return LatentPrior.of(generator, 1024)
 
 
 @pytest.fixture

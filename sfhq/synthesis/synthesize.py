@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stylegan2_ops.inference import Precision
 
 
-REVISION = 4  # raised when the same latents and seed give other candidates
+REVISION = 5  # raised when the same latents and seed give other candidates
 
 
 @dataclass(frozen=True)

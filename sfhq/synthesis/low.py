@@ -1,0 +1,250 @@
+"""The candidate `low`: the nearest picture to an inspiration that is no blurrier than `strict`.
+
+Near is a picture in its colours, and in what dlib's recognition network sees of the person. Nothing
+is differentiated: the latent is moved a little along a few directions, and least squares on what
+the moves did to small pictures says how to combine them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sfhq.synthesis.latents import LatentPrior, layer_ladder
+from sfhq.synthesis.likeness import SAME, Likeness, Seen
+from stylegan2_ops.generator import Generator
+from stylegan2_ops.inference import Precision, prepared
+
+ROUNDS = 2
+RADIUS = 0.9  # largest distance from the prior
+AXES = (0, 2, 3)  # strongest axes of the prior to try in coarse, middle and fine layers
+STEP = 0.5  # of an axis, in standard deviations
+PULL = 0.3  # of the way to the mean face
+SHARES = (1.0, 0.5, 0.2)  # of the best combination; a whole step may overshoot
+RIDGE = 0.05
+MOST = 3.0  # times that a move is repeated
+DETAIL = 1.01  # of the detail of `strict`, the least
+MARGIN = 1.05  # of the same, to aim at
+DETAIL_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
+PERSON_WEIGHT = 40.0  # distance in CIELAB that is as bad as showing another person
+BATCH = 8  # pictures at a time; bounds the memory
+PREVIEW = 256  # pixels; moves are looked at no larger, of networks above 128 at half the size
+
+
+class Low(NamedTuple):
+    """What refinement found for N faces.
+
+    Attributes:
+        w_plus: (N, L, w_dim).
+        rounds: (N,) the last round that brought a face nearer; 0 for none.
+        seen: of the pictures.
+    """
+
+    w_plus: Tensor
+    rounds: Tensor
+    seen: Seen
+
+
+class Moves(NamedTuple):
+    """Moves of N latents, K each, and what they do to small pictures.
+
+    Attributes:
+        steps: (N, K, L, w_dim), whitened.
+        seen: (N, K, values), changes of what is to come near.
+        detail: (N, K), changes of the detail.
+    """
+
+    steps: Tensor
+    seen: Tensor
+    detail: Tensor
+
+    def of(self, rows: Tensor) -> Moves:
+        """Those of some latents; rows are indices or bools."""
+        return Moves(*(value[rows] for value in self))
+
+    def and_also(self, other: Moves) -> Moves:
+        """Both, of the same latents."""
+        return Moves(*(torch.cat(pair, 1) for pair in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class LowRefinement:
+    """Refines latents of one generator.
+
+    Attributes:
+        generator: renders the pictures that are looked at.
+        encoder: images (N, 3, H, W) to w_plus (N, L, w_dim).
+        prior: of the generator.
+        likeness: to the N inspirations.
+        precision: of the generator's convolutions.
+    """
+
+    generator: Generator
+    encoder: Callable[[Tensor], Tensor]
+    prior: LatentPrior
+    likeness: Likeness
+    precision: Precision = "fp32"
+
+    def refine(self, inverted: Tensor, strict: Tensor) -> Low:
+        """Bring the pictures of `strict` nearer to the inspirations.
+
+        In each round the moves are: the difference between what the encoder sees in the
+        inspiration and in the picture, in three bands of layers; the way to the mean face; and the
+        strongest axes of the prior. The largest share of their combination that brings the whole
+        picture nearer is taken. What the last two kinds do is looked at in the first round only. A
+        face that takes nothing stays where it is.
+
+        Args:
+            inverted: (N, L, w_dim) latents of the inspirations.
+            strict: (N, L, w_dim) where to begin; its detail is the least allowed.
+        """
+        prior, rows = self.prior, torch.arange(len(inverted))
+        limit = self._see(strict, rows)
+        best, seen = strict.clone(), limit
+        rounds = torch.zeros(len(best), dtype=torch.long)
+
+        def offer(w_plus: Tensor, turn: int, who: Tensor) -> Tensor:
+            """Take what is better, of the faces `who` (M,); returns whose (M,) was."""
+            nonlocal seen
+            now, before, least = self._see(w_plus, who), seen.of(who), limit.of(who)
+            better = _badness(now) < _badness(before)
+            better &= (now.apart < least.apart) & (now.l1 < least.l1)
+            better &= now.detail >= DETAIL * least.detail
+            taken = who[better]
+            best[taken], rounds[taken] = w_plus[better], turn
+            seen = seen.replaced(taken, now.of(better))
+            return better
+
+        offer(prior.within(inverted, RADIUS), 0, rows)
+        lasting: Moves | None = None
+        who = rows
+        for turn in range(1, ROUNDS + 1):
+            if not len(who):
+                break
+            x, before, feedback = self._look(best[who], inverted[who], who)
+            moves = self._try_out(x, _in_bands(feedback), before, who)
+            if lasting is None:
+                lasting = self._try_out(x, self._everywhere(x), before, who)
+            moves = moves.and_also(lasting)
+            shares = _combination(self._missing(seen, who), limit.of(who), seen.of(who), moves)
+            step = torch.einsum("nk,nkld->nld", shares, moves.steps)
+            left = torch.ones(len(who), dtype=torch.bool)
+            for share in SHARES:
+                if left.any():
+                    shorter = prior.within(prior.unwhiten((x + share * step)[left]), RADIUS)
+                    left[left.clone()] = ~offer(shorter, turn, who[left])
+            who, lasting = who[~left], lasting.of(~left)
+        return Low(best, rounds, seen)
+
+    def _look(self, w_plus: Tensor, inverted: Tensor, who: Tensor) -> tuple[Tensor, Seen, Tensor]:
+        """Latents whitened, what is seen of their small pictures, and how they read otherwise."""
+        size = _preview(self.generator.config.resolution)
+        pictures = torch.cat([self._render(w, size) for w in w_plus.split(BATCH)])
+        read = self.prior.whiten(self.encoder(pictures))
+        feedback = self.prior.whiten(inverted) - read
+        return self.prior.whiten(w_plus), self.likeness.see(pictures, who), feedback
+
+    def _try_out(self, x: Tensor, steps: Tensor, before: Seen, who: Tensor) -> Moves:
+        """Look at what steps (N, K, L, w_dim) from whitened latents x do to small pictures."""
+        count = steps.shape[1]
+        moved = self.prior.unwhiten((x[:, None] + steps).flatten(0, 1))
+        size = _preview(self.generator.config.resolution)
+        after = self._see(moved, who.repeat_interleave(count), size)
+        seen = _values(after.lab, after.vector).unflatten(0, (len(x), count))
+        detail = after.detail.unflatten(0, (len(x), count)) - before.detail[:, None]
+        return Moves(steps, seen - _values(before.lab, before.vector)[:, None], detail)
+
+    def _everywhere(self, x: Tensor) -> Tensor:
+        """(N, K, L, w_dim) steps that any face may take, from whitened latents x (N, L, w_dim)."""
+        layers, width = x.shape[1:]
+        masks = _bands(layers)
+        steps = [-PULL * mask * x for mask in masks[1:]]
+        strongest = self.prior.scale.argsort(descending=True)
+        for mask, axes in zip(masks, AXES, strict=True):
+            for axis in strongest[:axes].tolist():
+                unit = torch.zeros(width)
+                unit[axis] = STEP
+                steps.append((mask * unit).expand_as(x))
+        return torch.stack(steps, dim=1)
+
+    def _missing(self, seen: Seen, who: Tensor) -> Tensor:
+        """(M, values) from the pictures of `who` (M,) to the inspirations."""
+        wanted = self.likeness
+        lab, vector = wanted.lab - seen.lab, wanted.vector - seen.vector
+        return _values(lab[who], vector[who])
+
+    def _render(self, w_plus: Tensor, stop_at: int | None = None) -> Tensor:
+        return prepared(self.generator.synthesis, self.precision)(w_plus, stop_at=stop_at)
+
+    def _see(self, w_plus: Tensor, rows: Tensor, stop_at: int | None = None) -> Seen:
+        """Render latents, a few at a time, and look at them beside the inspirations of `rows`."""
+        parts = [
+            self.likeness.see(self._render(w, stop_at), r)
+            for w, r in zip(w_plus.split(BATCH), rows.split(BATCH), strict=True)
+        ]
+        return Seen(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _bands(layers: int) -> Tensor:
+    """(3, L, 1) which layers are coarse, middle and fine."""
+    bands = [layer_ladder(layers, *(float(i == band) for i in range(3))) for band in range(3)]
+    return torch.stack(bands)[:, :, None]
+
+
+def _in_bands(steps: Tensor) -> Tensor:
+    """(N, 3, L, w_dim) steps (N, L, w_dim), a band of layers each."""
+    return steps[:, None] * _bands(steps.shape[1])
+
+
+def _values(lab: Tensor, vector: Tensor) -> Tensor:
+    """(N, values) colours (N, 3, S, S) and dlib's vectors (N, 128), so that squares may be added.
+
+    A distance of vectors counts as `PERSON_WEIGHT` says.
+    """
+    pixels = lab.shape[2] * lab.shape[3]
+    return torch.cat([lab.flatten(1), PERSON_WEIGHT / SAME * pixels**0.5 * vector], 1)
+
+
+def _preview(resolution: int) -> int:
+    """Side of the pictures that moves are looked at: half of the generator's, 128 to 256 pixels."""
+    return min(resolution, max(128, min(resolution // 2, PREVIEW)))
+
+
+def _badness(seen: Seen) -> Tensor:
+    """(N,) how far pictures are from their inspirations, in CIELAB and in the person."""
+    return seen.apart + PERSON_WEIGHT * seen.person / SAME
+
+
+def _combination(missing: Tensor, limit: Seen, seen: Seen, moves: Moves) -> Tensor:
+    """How far to go along each move so that pictures come nearest to the inspirations.
+
+    Least squares on what the moves did to the small pictures, with a small ridge. Where the result
+    would be blurrier than `limit`, detail is one more, heavy equation.
+
+    Args:
+        missing: (N, values) from the pictures to the inspirations.
+        limit: what is seen of the pictures whose detail is the least allowed.
+        seen: of the pictures now.
+        moves: K a face.
+
+    Returns:
+        (N, K), shares of the moves.
+    """
+    effect = moves.seen
+    square, wanted = effect @ effect.transpose(1, 2), effect @ missing[:, :, None]
+    ridge = RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
+    square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
+    shares = torch.linalg.solve(square, wanted)
+    # The same with detail, in shares of its limit, as an equation of its own.
+    whole = limit.detail.clamp(min=1e-6)[:, None]
+    gain = moves.detail / whole
+    lacking = MARGIN - seen.detail[:, None] / whole
+    weight = DETAIL_WEIGHT**2 * seen.lab[0, 0].numel()
+    square = square + weight * gain[:, :, None] * gain[:, None]
+    sharp = torch.linalg.solve(square, wanted + weight * (gain * lacking)[:, :, None])
+    blurs = (gain * shares[..., 0]).sum(dim=1) < lacking[:, 0]
+    return torch.where(blurs[:, None], sharp[..., 0], shares[..., 0]).clamp(-MOST, MOST)
