@@ -25,7 +25,7 @@ test: gates
 	$(PYTEST)
 
 test-all: gates
-	$(PYTEST) -m ''
+	SFHQ_EXAMPLES=$${SFHQ_EXAMPLES:-2000} $(PYTEST) -m ''
 
 docs: $(VENV)/installed-test
 	$(BIN)/python -c "import cli; from pathlib import Path; \

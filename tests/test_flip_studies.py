@@ -183,6 +183,7 @@ def test_photos_are_searched_by_sketch_by_text_and_by_both() -> None:
 # Commands
 
 
+@pytest.mark.long
 def test_commands_on_a_part_of_heads(tmp_path: Path) -> None:
     part = part_of_heads(tmp_path / "heads", 240, lost=4)
     template = tmp_path / "template.csv"

@@ -103,7 +103,12 @@ def worker(rank: int, folder: str, slices: int, momentum: float, alone: bool) ->
 
 @pytest.mark.parametrize(
     ("slices", "momentum", "alone"),
-    [(1, 0.9, False), (2, 0.9, False), (1, 0.0, False), (1, 0.0, True)],
+    [
+        (1, 0.9, False),
+        pytest.param(2, 0.9, False, marks=pytest.mark.long),
+        pytest.param(1, 0.0, False, marks=pytest.mark.long),
+        (1, 0.0, True),
+    ],
 )
 def test_two_processes_train_as_one(
     tmp_path: Path, slices: int, momentum: float, alone: bool

@@ -155,6 +155,7 @@ def test_the_command_makes_a_generator_that_a_run_takes(tmp_path: Path) -> None:
     assert np.isfinite(latent).all() and pair.render(latent).shape == (32, 32, 3)
 
 
+@pytest.mark.long
 def test_a_search_that_is_killed_goes_on(tmp_path: Path) -> None:
     given = command(tmp_path)
     run = [sys.executable, "-m", "cli", *given, "--out", str(tmp_path / "killed")]

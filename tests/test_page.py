@@ -40,6 +40,7 @@ def test_three_habits_of_keys_at_once(part: Part, open_page: Open) -> None:
         assert [s.event.face_id for s in session.store.standing()] == [f for f, _ in said[:-2]]
 
 
+@pytest.mark.long
 def test_undo_two_hundred_deep_and_after_a_restart(tmp_path: Path, open_page: Open) -> None:
     part = faces_to_judge(tmp_path / "part", 260)
     taste = liked(part)

@@ -338,6 +338,7 @@ def slow_search(root: Path, log: str) -> Pairs:
     return find(root, Slowed(Ray(2), log))
 
 
+@pytest.mark.long
 def test_two_nodes_do_the_tiles_of_a_stage(nodes: None, tmp_path: Path) -> None:
     from sfhq.pipeline.cluster import Ray
 
@@ -365,6 +366,7 @@ def test_a_killed_worker_s_tile_is_done_again(nodes: None, tmp_path: Path) -> No
     assert len(begun) == len({*begun}) + 1
 
 
+@pytest.mark.long
 def test_a_killed_search_on_ray_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     log = tmp_path / "log"

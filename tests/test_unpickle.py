@@ -71,7 +71,7 @@ def test_damage_anywhere_is_an_error_or_harmless(tmp_path: Path, seed: int) -> N
     rng = np.random.default_rng(seed)
     path = tmp_path / "damaged"
     refused = 0
-    for _ in range(150):
+    for _ in range(60):
         data = bytearray(sound)
         place = int(rng.integers(len(data)))
         kind = rng.integers(3)
@@ -86,7 +86,7 @@ def test_damage_anywhere_is_an_error_or_harmless(tmp_path: Path, seed: int) -> N
             read_generator(path)
         except BadCheckpoint:
             refused += 1
-    assert refused > 30 and not canary.exists()
+    assert refused > 12 and not canary.exists()
 
 
 def test_sound_values_come_back() -> None:
