@@ -24,7 +24,6 @@ from encoders.e4e.person_training import (
     PersonRecipe,
     PersonTraining,
     fit_photo,
-    start_from,
     start_linear,
 )
 from encoders.invert import Invert
@@ -269,19 +268,31 @@ def test_the_command_makes_an_encoder_that_a_run_takes(tmp_path: Path) -> None:
     assert all(torch.equal(v, second.state_dict()[k]) for k, v in first.state_dict().items())
 
 
-def test_a_training_goes_on_from_the_shift_of_another(tmp_path: Path) -> None:
-    other, network = encoder(trained=True), encoder()
+@pytest.mark.parametrize("photo", [False, True])
+def test_a_training_goes_on_from_the_shift_of_another(photo: bool) -> None:
+    """Also where the axes that the generator uses are counted otherwise than they were then."""
+    given = encoder(trained=True)
+    other = PersonEncoder(replace(given.config, axes=given.config.axes - 3, hidden=8))
+    rng = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        other.centre.add_(0.5)
-        other.base.latent_avg.add_(9.0)
-    start_from(network, other)
-    numbers = torch.randn(4, len(network.centre), generator=torch.Generator().manual_seed(1))
+        for value in other.state_dict().values():
+            value.copy_(torch.randn(value.shape, generator=rng))
+    network = PersonEncoder.going_on(tiny_e4e(), other, photo=photo)
+    assert network.config == replace(other.config, photo=photo)
+    numbers = torch.randn(4, len(network.centre), generator=rng)
     network.requires_grad_(False)
-    assert torch.equal(network.eval().shift(numbers), other.eval().shift(numbers))
-    assert torch.equal(network.latent_avg, tiny_e4e().latent_avg), "its e4e stays"
-    narrow = PersonEncoder.on(tiny_e4e(), tiny_generator(), 64, hidden=8)
-    with pytest.raises(UsageError, match=r"body\.1\.weight of \(16, .*wanted \(8, "):
-        start_from(narrow, other)
+    assert torch.equal(network.shift(numbers), other.eval().shift(numbers))
+    assert torch.equal(network.axes, other.axes) and torch.equal(network.mean, other.mean)
+    assert torch.equal(network.latent_avg, tiny_e4e().latent_avg), "its e4e is the one given"
+    vectors = torch.randn(2, 128, generator=rng)
+    assert torch.equal(network.as_photo(vectors), vectors), "nothing is known yet"
+
+
+def test_a_map_to_photographs_is_kept_where_no_pairs_are_given() -> None:
+    other = PersonEncoder.on(tiny_e4e(), tiny_generator(), 64, hidden=8, photo=True)
+    other.photo_bias.add_(1)
+    network = PersonEncoder.going_on(tiny_e4e(), other)
+    assert torch.equal(network.photo_bias, other.photo_bias)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,6 @@ def train_person(
         PersonRecipe,
         PersonTraining,
         fit_photo,
-        start_from,
         start_linear,
     )
     from sfhq.faces.identity import recognition
@@ -128,13 +127,14 @@ def train_person(
     photos, held_out = load_photos(folders, size).split()
     say(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     pairs = joined_pairs([load_pairs(p, size) for p in people]) if people else None
-    input_size = max(256, base.config.input_size)
-    encoder = PersonEncoder.on(base, network, input_size, HIDDEN, photo=pairs is not None)
+    if earlier is None:
+        input_size = max(256, base.config.input_size)
+        encoder = PersonEncoder.on(base, network, input_size, HIDDEN, photo=pairs is not None)
+    else:
+        encoder = PersonEncoder.going_on(base, earlier[0], photo=pairs is not None)
     if load_state(out) is None:
         here = recognition(torch.device("cpu"))
-        if earlier is not None:
-            start_from(encoder, earlier[0])
-        else:
+        if earlier is None:
             start_linear(encoder, network, here, drawn, seed, lambda line: say(line, err=True))
         if pairs is not None:
             fit_photo(encoder, here, pairs)

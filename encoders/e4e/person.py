@@ -13,7 +13,7 @@ image is read alone, so that a batch does not change its bits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -147,6 +147,25 @@ class PersonEncoder(nn.Module):
         network.axes.copy_(axes)
         if photo:
             network.photo_weight.copy_(torch.eye(EMBEDDING))
+        return network.eval()
+
+    @classmethod
+    def going_on(cls, base: E4e, other: PersonEncoder, photo: bool = False) -> PersonEncoder:
+        """An encoder on an e4e with the shift of another one, along the axes of that one.
+
+        Args:
+            base: e4e of the same generator.
+            other: was trained before.
+            photo: whether it knows how vectors of art and photograph differ even if `other`, whose
+                map it takes, does not.
+        """
+        config = replace(other.config, base=base.config, photo=photo or other.config.photo)
+        network = cls(config)
+        if config.photo:
+            network.photo_weight.copy_(torch.eye(EMBEDDING))
+        theirs = {k: v for k, v in other.state_dict().items() if not k.startswith("base.")}
+        network.load_state_dict(network.state_dict() | theirs)
+        network.base.load_state_dict(base.state_dict())
         return network.eval()
 
     @property

@@ -138,29 +138,6 @@ def start_linear(
     direct.bias.zero_()
 
 
-@torch.no_grad()
-def start_from(encoder: PersonEncoder, other: PersonEncoder) -> None:
-    """Take the shift, its scales and its axes of an encoder that was trained before.
-
-    Args:
-        encoder: changed in place; its e4e stays.
-        other: of the same sizes.
-
-    Raises:
-        UsageError: it has other sizes.
-    """
-    ours, theirs = encoder.state_dict(), other.state_dict()
-    for name, value in ours.items():
-        if name.startswith(("base.", "photo_")):
-            continue
-        if value.shape != theirs[name].shape:
-            raise UsageError(
-                f"the encoder to start from has {name} of {tuple(theirs[name].shape)}; "
-                f"wanted {tuple(value.shape)}; give one that was trained on this e4e"
-            )
-        value.copy_(theirs[name])
-
-
 @torch.inference_mode()
 def fit_photo(encoder: PersonEncoder, identity: Identity, pairs: Pairs) -> None:
     """Find how dlib's vectors of photographs follow from those of art, by ridge regression.
