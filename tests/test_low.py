@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from tiny import tiny_images
@@ -14,7 +12,7 @@ from sfhq.synthesis import low
 from sfhq.synthesis.candidates import CandidateMaker
 from sfhq.synthesis.latents import LatentPrior
 from sfhq.synthesis.likeness import Likeness, Seen
-from sfhq.synthesis.low import RADIUS, ROUNDS, LowRefinement
+from sfhq.synthesis.low import RADIUS, SHARES
 from stylegan2_ops.generator import Generator
 
 torch.set_num_threads(1)
@@ -47,7 +45,7 @@ def test_low_is_nearer_than_strict_and_no_blurrier(
     for face, l1, apart in zip(made.params, after.l1.tolist(), after.apart.tolist(), strict=True):
         assert face["l1"] == pytest.approx(l1, abs=1e-3)
         assert face["lab"] == pytest.approx(apart, abs=0.1)
-        assert 0 <= face["rounds"] <= ROUNDS
+        assert face["share"] in (0, *SHARES)
 
 
 def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Generator) -> None:
@@ -56,7 +54,7 @@ def test_low_leaves_what_cannot_be_nearer(maker: CandidateMaker, generator: Gene
     strict = maker.make("strict", inverted, tiny_images(2), ["a", "b"]).w_plus
     made = maker.make("low", inverted, generator.synthesis(strict).clamp(-1, 1), ["a", "b"])
     torch.testing.assert_close(made.w_plus, strict)
-    assert [face["rounds"] for face in made.params] == [0, 0]
+    assert [face["share"] for face in made.params] == [0, 0]
     assert [face["lab"] for face in made.params] == pytest.approx([0, 0], abs=0.01)
 
 
@@ -77,30 +75,7 @@ def test_low_takes_the_inverted_latent_unless_it_is_blurrier(
     monkeypatch.setattr(low, "DETAIL", 0.9)
     made = maker.make("low", inverted, images, list("abcdef"))
     torch.testing.assert_close(made.w_plus, inverted, atol=1e-3, rtol=1e-3)
-    assert {face["rounds"] for face in made.params} == {0}
-
-
-def test_axes_are_looked_at_in_the_first_round_only(
-    generator: Generator, encoder: E4e, prior: LatentPrior, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rng = torch.Generator().manual_seed(9)
-    wanted = generator.broadcast(generator.mapping(torch.randn(6, 16, generator=rng)))
-    images = generator.synthesis(wanted).clamp(-1, 1)
-    inverted = wanted + 0.1 * torch.randn(6, 8, 16, generator=rng)
-    maker = CandidateMaker(generator, encoder, prior, seed=11)
-    tried: list[tuple[int, int]] = []
-    look = low.LowRefinement._try_out
-
-    def counted(self: LowRefinement, x: Tensor, steps: Tensor, *rest: Any) -> low.Moves:
-        tried.append((len(x), steps.shape[1]))
-        return look(self, x, steps, *rest)
-
-    monkeypatch.setattr(LowRefinement, "_try_out", counted)
-    made = maker.make("low", inverted, images, list("abcdef"))
-    nearer = sum(face["rounds"] != 0 for face in made.params)
-    assert tried[:2] == [(6, 3), (6, 2 + sum(low.AXES))]
-    # In the second round the three of the encoder, of those who came nearer in the first.
-    assert [k for _, k in tried[2:]] == [3] and 0 < tried[2][0] <= nearer
+    assert {face["share"] for face in made.params} == {0}
 
 
 def test_a_face_ends_at_the_same_place_in_any_batch(

@@ -52,7 +52,7 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
         assert (record.seed is not None) == record.candidate.startswith("donor")
         assert record.psi == (float(record.candidate[4:]) if "psi" in record.candidate else None)
     assert records[0].params["radius"] == STRICT_RADIUS
-    assert {"rounds", "l1"} <= records[1].params.keys()
+    assert {"share", "l1", "lab"} <= records[1].params.keys()
     donor = records[WAYS.index("donor-7")]
     assert donor.seed == donor.params["donor_seed"]
 

@@ -6,7 +6,7 @@ Each way is a word on the command line and in the record:
     low           refined until the picture is nearest to the art in colour, and no blurrier
     close         refined until the picture shows the person of the art; close-60: in 60 steps
     psi-0.6       the plain truncation ladder
-    donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
+    donor-11      fine layers from a realistic donor, crossing over at layer 11 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
 """
 
@@ -116,8 +116,8 @@ class CandidateMaker:
         )
         found = refinement.refine(inverted, self._strict(inverted).w_plus)
         params: list[dict[str, Json]] = [
-            {"rounds": int(r), "l1": round(float(e), 4), "lab": round(float(a), 2)}
-            for r, e, a in zip(found.rounds, found.seen.l1, found.seen.apart, strict=True)
+            {"share": round(float(s), 2), "l1": round(float(e), 4), "lab": round(float(a), 2)}
+            for s, e, a in zip(found.share, found.seen.l1, found.seen.apart, strict=True)
         ]
         return Candidate("low", found.w_plus, None, params)
 

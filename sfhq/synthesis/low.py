@@ -19,7 +19,6 @@ from sfhq.synthesis.likeness import SAME, Likeness, Seen
 from stylegan2_ops.generator import Generator
 from stylegan2_ops.inference import Precision, prepared
 
-ROUNDS = 2
 RADIUS = 0.9  # largest distance from the prior
 AXES = (0, 2, 3)  # strongest axes of the prior to try in coarse, middle and fine layers
 STEP = 0.5  # of an axis, in standard deviations
@@ -40,12 +39,12 @@ class Low(NamedTuple):
 
     Attributes:
         w_plus: (N, L, w_dim).
-        rounds: (N,) the last round that brought a face nearer; 0 for none.
+        share: (N,) of the combination of moves that was taken; 0 for none.
         seen: of the pictures.
     """
 
     w_plus: Tensor
-    rounds: Tensor
+    share: Tensor
     seen: Seen
 
 
@@ -61,14 +60,6 @@ class Moves(NamedTuple):
     steps: Tensor
     seen: Tensor
     detail: Tensor
-
-    def of(self, rows: Tensor) -> Moves:
-        """Those of some latents; rows are indices or bools."""
-        return Moves(*(value[rows] for value in self))
-
-    def and_also(self, other: Moves) -> Moves:
-        """Both, of the same latents."""
-        return Moves(*(torch.cat(pair, 1) for pair in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -92,68 +83,54 @@ class LowRefinement:
     def refine(self, inverted: Tensor, strict: Tensor) -> Low:
         """Bring the pictures of `strict` nearer to the inspirations.
 
-        In each round the moves are: the difference between what the encoder sees in the
-        inspiration and in the picture, in three bands of layers; the way to the mean face; and the
-        strongest axes of the prior. The largest share of their combination that brings the whole
-        picture nearer is taken. What the last two kinds do is looked at in the first round only. A
-        face that takes nothing stays where it is.
+        Each move is tried alone: the difference between what the encoder sees in the inspiration
+        and in the picture, in three bands of layers; the way to the mean face; and the strongest
+        axes of the prior. The largest share of their combination that brings the whole picture
+        nearer is taken; nothing is taken whose picture is blurrier, or farther in its colours, than
+        that of `strict`.
 
         Args:
             inverted: (N, L, w_dim) latents of the inspirations.
-            strict: (N, L, w_dim) where to begin; its detail is the least allowed.
+            strict: (N, L, w_dim) where to begin.
         """
         prior, rows = self.prior, torch.arange(len(inverted))
         limit = self._see(strict, rows)
         best, seen = strict.clone(), limit
-        rounds = torch.zeros(len(best), dtype=torch.long)
+        taken = torch.zeros(len(best))
 
-        def offer(w_plus: Tensor, turn: int, who: Tensor) -> Tensor:
-            """Take what is better, of the faces `who` (M,); returns whose (M,) was."""
+        def offer(w_plus: Tensor, share: float, who: Tensor) -> Tensor:
+            """Take what is better, of the faces `who` (M,); returns whose was not."""
             nonlocal seen
             now, before, least = self._see(w_plus, who), seen.of(who), limit.of(who)
             better = _badness(now) < _badness(before)
             better &= (now.apart < least.apart) & (now.l1 < least.l1)
             better &= now.detail >= DETAIL * least.detail
-            taken = who[better]
-            best[taken], rounds[taken] = w_plus[better], turn
-            seen = seen.replaced(taken, now.of(better))
-            return better
+            theirs = who[better]
+            best[theirs], taken[theirs] = w_plus[better], share
+            seen = seen.replaced(theirs, now.of(better))
+            return who[~better]
 
-        offer(prior.within(inverted, RADIUS), 0, rows)
-        lasting: Moves | None = None
-        who = rows
-        for turn in range(1, ROUNDS + 1):
-            if not len(who):
-                break
-            x, before, feedback = self._look(best[who], inverted[who], who)
-            moves = self._try_out(x, _in_bands(feedback), before, who)
-            if lasting is None:
-                lasting = self._try_out(x, self._everywhere(x), before, who)
-            moves = moves.and_also(lasting)
-            shares = _combination(self._missing(seen, who), limit.of(who), seen.of(who), moves)
-            step = torch.einsum("nk,nkld->nld", shares, moves.steps)
-            left = torch.ones(len(who), dtype=torch.bool)
-            for share in SHARES:
-                if left.any():
-                    shorter = prior.within(prior.unwhiten((x + share * step)[left]), RADIUS)
-                    left[left.clone()] = ~offer(shorter, turn, who[left])
-            who, lasting = who[~left], lasting.of(~left)
-        return Low(best, rounds, seen)
+        offer(prior.within(inverted, RADIUS), 0.0, rows)
+        x = prior.whiten(best)
+        moves = self._try_out(x, prior.whiten(inverted), best, rows)
+        step = torch.einsum("nk,nkld->nld", self._combination(limit, seen, moves), moves.steps)
+        left = rows
+        for share in SHARES:
+            if len(left):
+                shorter = prior.unwhiten(x + share * step)[left]
+                left = offer(prior.within(shorter, RADIUS), share, left)
+        return Low(best, taken, seen)
 
-    def _look(self, w_plus: Tensor, inverted: Tensor, who: Tensor) -> tuple[Tensor, Seen, Tensor]:
-        """Latents whitened, what is seen of their small pictures, and how they read otherwise."""
+    def _try_out(self, x: Tensor, wanted: Tensor, w_plus: Tensor, rows: Tensor) -> Moves:
+        """Look at what moves from whitened latents x, those of `w_plus`, do to small pictures."""
         size = _preview(self.generator.config.resolution)
         pictures = torch.cat([self._render(w, size) for w in w_plus.split(BATCH)])
-        read = self.prior.whiten(self.encoder(pictures))
-        feedback = self.prior.whiten(inverted) - read
-        return self.prior.whiten(w_plus), self.likeness.see(pictures, who), feedback
-
-    def _try_out(self, x: Tensor, steps: Tensor, before: Seen, who: Tensor) -> Moves:
-        """Look at what steps (N, K, L, w_dim) from whitened latents x do to small pictures."""
+        before = self.likeness.see(pictures, rows)
+        feedback = wanted - self.prior.whiten(self.encoder(pictures))
+        steps = torch.cat([_in_bands(feedback), self._everywhere(x)], dim=1)
         count = steps.shape[1]
         moved = self.prior.unwhiten((x[:, None] + steps).flatten(0, 1))
-        size = _preview(self.generator.config.resolution)
-        after = self._see(moved, who.repeat_interleave(count), size)
+        after = self._see(moved, rows.repeat_interleave(count), size)
         seen = _values(after.lab, after.vector).unflatten(0, (len(x), count))
         detail = after.detail.unflatten(0, (len(x), count)) - before.detail[:, None]
         return Moves(steps, seen - _values(before.lab, before.vector)[:, None], detail)
@@ -171,11 +148,36 @@ class LowRefinement:
                 steps.append((mask * unit).expand_as(x))
         return torch.stack(steps, dim=1)
 
-    def _missing(self, seen: Seen, who: Tensor) -> Tensor:
-        """(M, values) from the pictures of `who` (M,) to the inspirations."""
+    def _combination(self, limit: Seen, seen: Seen, moves: Moves) -> Tensor:
+        """How far to go along each move so that pictures come nearest to the inspirations.
+
+        Least squares on what the moves did to the small pictures, with a small ridge. Where the
+        result would be blurrier than `limit`, detail is one more, heavy equation.
+
+        Args:
+            limit: what is seen of the pictures whose detail is the least allowed.
+            seen: of the pictures now.
+            moves: K a face.
+
+        Returns:
+            (N, K), shares of the moves.
+        """
         wanted = self.likeness
-        lab, vector = wanted.lab - seen.lab, wanted.vector - seen.vector
-        return _values(lab[who], vector[who])
+        missing = _values(wanted.lab - seen.lab, wanted.vector - seen.vector)
+        effect = moves.seen
+        square, toward = effect @ effect.transpose(1, 2), effect @ missing[:, :, None]
+        ridge = RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
+        square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
+        shares = torch.linalg.solve(square, toward)
+        # The same with detail, in shares of its limit, as an equation of its own.
+        whole = limit.detail.clamp(min=1e-6)[:, None]
+        gain = moves.detail / whole
+        lacking = MARGIN - seen.detail[:, None] / whole
+        weight = DETAIL_WEIGHT**2 * seen.lab[0, 0].numel()
+        square = square + weight * gain[:, :, None] * gain[:, None]
+        sharp = torch.linalg.solve(square, toward + weight * (gain * lacking)[:, :, None])
+        blurs = (gain * shares[..., 0]).sum(dim=1) < lacking[:, 0]
+        return torch.where(blurs[:, None], sharp[..., 0], shares[..., 0]).clamp(-MOST, MOST)
 
     def _render(self, w_plus: Tensor, stop_at: int | None = None) -> Tensor:
         return prepared(self.generator.synthesis, self.precision)(w_plus, stop_at=stop_at)
@@ -217,34 +219,3 @@ def _preview(resolution: int) -> int:
 def _badness(seen: Seen) -> Tensor:
     """(N,) how far pictures are from their inspirations, in CIELAB and in the person."""
     return seen.apart + PERSON_WEIGHT * seen.person / SAME
-
-
-def _combination(missing: Tensor, limit: Seen, seen: Seen, moves: Moves) -> Tensor:
-    """How far to go along each move so that pictures come nearest to the inspirations.
-
-    Least squares on what the moves did to the small pictures, with a small ridge. Where the result
-    would be blurrier than `limit`, detail is one more, heavy equation.
-
-    Args:
-        missing: (N, values) from the pictures to the inspirations.
-        limit: what is seen of the pictures whose detail is the least allowed.
-        seen: of the pictures now.
-        moves: K a face.
-
-    Returns:
-        (N, K), shares of the moves.
-    """
-    effect = moves.seen
-    square, wanted = effect @ effect.transpose(1, 2), effect @ missing[:, :, None]
-    ridge = RIDGE * square.diagonal(dim1=1, dim2=2).mean(dim=1) + 1e-6
-    square = square + ridge[:, None, None] * torch.eye(square.shape[-1])
-    shares = torch.linalg.solve(square, wanted)
-    # The same with detail, in shares of its limit, as an equation of its own.
-    whole = limit.detail.clamp(min=1e-6)[:, None]
-    gain = moves.detail / whole
-    lacking = MARGIN - seen.detail[:, None] / whole
-    weight = DETAIL_WEIGHT**2 * seen.lab[0, 0].numel()
-    square = square + weight * gain[:, :, None] * gain[:, None]
-    sharp = torch.linalg.solve(square, wanted + weight * (gain * lacking)[:, :, None])
-    blurs = (gain * shares[..., 0]).sum(dim=1) < lacking[:, 0]
-    return torch.where(blurs[:, None], sharp[..., 0], shares[..., 0]).clamp(-MOST, MOST)

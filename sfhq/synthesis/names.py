@@ -6,7 +6,7 @@ Each way is a word on the command line and in the record:
     low           refined until the picture is nearest to the art in colour, and no blurrier
     close         refined until the picture shows the person of the art; close-60: in 60 steps
     psi-0.6       the plain truncation ladder
-    donor-7       fine layers from a realistic donor, crossing over at layer 7 (of 18)
+    donor-11      fine layers from a realistic donor, crossing over at layer 11 (of 18)
     sefa-0+1.5    a step along one of the strongest directions of the weights: direction, units
 """
 
@@ -16,7 +16,7 @@ import re
 
 from sfhq.errors import UsageError
 
-DEFAULT_CANDIDATES = ("strict", "low", "psi-0.6", "donor-7")
+DEFAULT_CANDIDATES = ("strict", "low", "psi-0.6", "donor-11")
 PATTERN = re.compile(
     r"strict|low|close(?:-(?P<steps>\d+))?|psi-(?P<psi>\d+(?:\.\d+)?)|donor-(?P<donor>\d+(?:\.\d+)?)"
     r"|sefa-(?P<axis>\d+)(?P<step>[+-]\d+(?:\.\d+)?)"

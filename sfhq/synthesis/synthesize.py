@@ -39,7 +39,7 @@ class SynthesizeSettings:
     candidates: Annotated[
         tuple[str, ...],
         option(
-            "Ways to a photo: strict, low, close, psi-0.6, donor-7, sefa-0+1.5.", metavar="NAMES"
+            "Ways to a photo: strict, low, close, psi-0.6, donor-11, sefa-0+1.5.", metavar="NAMES"
         ),
     ] = DEFAULT_CANDIDATES
     keep: Annotated[
