@@ -20,11 +20,6 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
-    return tiny_generator()
-
-
-@pytest.fixture(scope="module")
 def prior(generator: Generator) -> LatentPrior:
     return LatentPrior.of(generator, 4096)
 

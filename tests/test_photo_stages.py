@@ -47,8 +47,8 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
         assert record.source == f"{int(record.parent_id[4:])}.png"
         w_plus = torch.tensor(part.row("w_plus", record))[None]
         assert record.prior_distance == pytest.approx(stage.prior.distance(w_plus).item(), abs=1e-5)
-        shown = read_pixels(part, record, "images")
-        assert np.array_equal(shown, render(stage.generator, w_plus)[0])
+        shown = read_pixels(part, record, "images").astype(int)
+        assert np.abs(shown - render(stage.generator, w_plus)[0]).max() <= 1  # batches round
         assert (record.seed is not None) == record.candidate.startswith("donor")
         assert record.psi == (float(record.candidate[4:]) if "psi" in record.candidate else None)
     assert records[0].params["radius"] == STRICT_RADIUS

@@ -21,6 +21,8 @@ from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, c
 from sfhq.synthesis.networks import photo_networks, recognition_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sfhq.pipeline.recipe import Recipe
     from sfhq.synthesis.candidates import Candidate, CandidateMaker, Encoder
     from sfhq.synthesis.latents import LatentPrior
@@ -193,12 +195,13 @@ class Synthesize(Stage[SynthesizeSettings]):
         for row, record in enumerate(chunk):
             order = distances[row].argsort(stable=True).tolist()
             chosen = set(order if self.keep is None else order[: self.keep])
-            for index, candidate in enumerate(made):
-                yield self._finish(
-                    record, candidate, row, float(distances[row, index]), index in chosen
-                )
+            family = [
+                self._child(record, candidate, row, float(distances[row, index]), index in chosen)
+                for index, candidate in enumerate(made)
+            ]
+            yield from self._rendered(family, [c.w_plus[row] for c in made])
 
-    def _finish(
+    def _child(
         self, parent: FaceRecord, candidate: Candidate, row: int, distance: float, chosen: bool
     ) -> FaceRecord:
         record = replace(
@@ -223,10 +226,27 @@ class Synthesize(Stage[SynthesizeSettings]):
                 "too far from the prior",
                 f"prior distance {distance:.6f}; wanted {self.max_prior_distance} or less",
             )
+        return record
+
+    def _rendered(self, family: list[FaceRecord], latents: list[Tensor]) -> Iterator[FaceRecord]:
+        """The candidates of a face with their pictures, those that are alive.
+
+        They are rendered together: a batch may change the last bits, so it must not depend on how
+        many faces are done at a time; one by one takes half as long again.
+        """
+        import torch
+
         from sfhq.synthesis.candidates import render
 
-        w_plus = candidate.w_plus[row : row + 1]
-        pixels = render(self.generator, w_plus, self.precision)
-        return record.with_array("w_plus", w_plus[0].numpy()).with_image(
-            SYNTHETIC_FOLDER, pixels[0], marks_of(record, self.marks)
-        )
+        alive = [latent for record, latent in zip(family, latents, strict=True) if record.alive]
+        if not alive:
+            yield from family
+            return
+        pixels = iter(render(self.generator, torch.stack(alive), self.precision))
+        for record, latent in zip(family, latents, strict=True):
+            if not record.alive:
+                yield record
+                continue
+            yield record.with_array("w_plus", latent.numpy()).with_image(
+                SYNTHETIC_FOLDER, next(pixels), marks_of(record, self.marks)
+            )
