@@ -99,7 +99,7 @@ class LowRefinement:
         taken = torch.zeros(len(best))
 
         def offer(w_plus: Tensor, share: float, who: Tensor) -> Tensor:
-            """Take what is better, of the faces `who` (M,); returns whose was not."""
+            """Take what is better for the faces `who` (M,); returns those who took nothing."""
             nonlocal seen
             now, before, least = self._see(w_plus, who), seen.of(who), limit.of(who)
             better = _badness(now) < _badness(before)
@@ -117,7 +117,7 @@ class LowRefinement:
         left = rows
         for share in SHARES:
             if len(left):
-                shorter = prior.unwhiten(x + share * step)[left]
+                shorter = prior.unwhiten((x + share * step)[left])
                 left = offer(prior.within(shorter, RADIUS), share, left)
         return Low(best, taken, seen)
 

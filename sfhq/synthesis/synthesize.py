@@ -231,8 +231,8 @@ class Synthesize(Stage[SynthesizeSettings]):
     def _rendered(self, family: list[FaceRecord], latents: list[Tensor]) -> Iterator[FaceRecord]:
         """The candidates of a face with their pictures, those that are alive.
 
-        They are rendered together: a batch may change the last bits, so it must not depend on how
-        many faces are done at a time; one by one takes half as long again.
+        They are rendered together; one by one takes half as long again. A batch may change the last
+        bits, so it is a face's own candidates, however many faces are done at a time.
         """
         import torch
 
