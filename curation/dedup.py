@@ -33,9 +33,10 @@ WORST = float("inf")
 PROOF = "dedup.tiles.json"  # of a search by tiles
 
 Order = npt.NDArray[np.int64]
-# -score, -resemblance, prior distance, -pixels, `Detail` turned round, length of the source's path,
-# face id
-Rank = tuple[float, float, float, int, tuple[int, ...], int, str]
+# -score, -resemblance, distance of the person, prior distance, -pixels, `Detail` turned round,
+# length of the source's path, face id
+Rank = tuple[float, float, float, float, int, tuple[int, ...], int, str]
+UNJUDGED = (WORST, WORST, WORST, WORST)  # how ranks begin of photos of which nothing is said
 
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Dedup(Stage[DedupSettings]):
     """Keeps the best of every group of near-duplicates.
 
     Best is the highest `score`; without scores, the highest `resemblance` to the art; without both,
+    the candidate that keeps the person, by the smallest `params["person"]` of `synthesize`; then
     the smallest `prior_distance`; without all of them, the source of most pixels, and of equally
     large ones the photo of most detail (`Detail`).
     Ties go by the length of the source's path, because names of copies are mostly longer, then by
@@ -179,7 +181,7 @@ class Dedup(Stage[DedupSettings]):
             vectors.add(record.shard, _row(part, record))
             names.append(("", record.face_id))
             ranks.append(rank(record))
-            if ranks[-1][:3] == (WORST, WORST, WORST):
+            if ranks[-1][:4] == UNJUDGED:
                 unjudged[frozen + len(ranks) - 1] = _photo_only(record)
             shards.append(record.shard)
 
@@ -233,24 +235,30 @@ def rank(record: FaceRecord) -> Rank:
     Raises:
         IntegrityError: a score or distance that is not finite; it would break the order.
     """
-    score = record.about.get("score")
-    kept, distance = record.about.get("resemblance"), record.prior_distance
-    for name, value in (("score", score), ("resemblance", kept), ("prior_distance", distance)):
-        if value is not None and not math.isfinite(value):
+    said = {
+        "score": record.about.get("score"),
+        "resemblance": record.about.get("resemblance"),
+        "person": record.params.get("person"),
+        "prior_distance": record.prior_distance,
+    }
+    for name, value in said.items():
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise IntegrityError(f"{record.face_id}: {name} is {value}; wanted a finite number")
+    score, kept, person, distance = said.values()
     known = (
         WORST if score is None else -score,
         WORST if kept is None else -kept,
+        WORST if person is None else person,
         WORST if distance is None else distance,
     )
-    if known != (WORST, WORST, WORST):
+    if known != UNJUDGED:
         return (*known, 0, (), 0, record.face_id)
     return (*known, -record.width * record.height, (), len(record.source), record.face_id)
 
 
 def with_detail(known: Rank, detail: Detail) -> Rank:
     """A rank whose photo has been looked at."""
-    return (*known[:4], tuple(-number for number in detail), *known[5:])
+    return (*known[:5], tuple(-number for number in detail), *known[6:])
 
 
 def _photo_only(record: FaceRecord) -> FaceRecord:

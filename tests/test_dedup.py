@@ -86,6 +86,24 @@ def test_without_scores_the_one_that_keeps_the_person_stays(tmp_path: Path) -> N
     assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0001"]
 
 
+def test_without_resemblance_the_person_counts_more_than_the_prior(tmp_path: Path) -> None:
+    part = embedded_part(
+        tmp_path / "part", SAME, person=[0.4, 0.2, 0.5], prior_distance=[0.1, 0.9, 0.5]
+    )
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0001"]
+    resembling = embedded_part(
+        tmp_path / "other", SAME, person=[0.4, 0.2, 0.5], resemblance=[0.1, 0.2, 0.3]
+    )
+    assert [i for i, r in dedup(resembling, Dedup(0.9)).items() if r.alive] == ["f0002"]
+
+
+def test_of_equal_people_the_nearest_to_the_prior_stays(tmp_path: Path) -> None:
+    part = embedded_part(
+        tmp_path / "part", SAME, person=[0.3, 0.3, None], prior_distance=[0.7, 0.6, 0.1]
+    )
+    assert [i for i, r in dedup(part, Dedup(0.9)).items() if r.alive] == ["f0001"]
+
+
 def test_a_score_counts_more_than_the_person(tmp_path: Path) -> None:
     part = embedded_part(
         tmp_path / "part", SAME, score=[0.1, 0.2, 0.9], resemblance=[0.4, 0.7, 0.5]

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from encoders.e4e.network import E4e
 from sfhq.errors import UsageError
+from sfhq.faces.dlib_models import RECOGNITION, model_digest
+from sfhq.faces.identity import recognition
 from sfhq.parts.part import Part
-from sfhq.parts.photos import read_pixels
+from sfhq.parts.photos import load_images, read_pixels
 from sfhq.parts.records import FaceRecord
 from sfhq.pipeline.engine import run_stage
 from sfhq.synthesis.candidates import (
@@ -25,6 +27,7 @@ from sfhq.synthesis.candidates import (
 from sfhq.synthesis.latents import LatentPrior
 from sfhq.synthesis.sample import Sample
 from sfhq.synthesis.synthesize import Synthesize
+from sfhq.tensors import to_tensor
 from stylegan2_ops.generator import Generator, seed_to_z, truncate
 
 torch.set_num_threads(1)
@@ -58,22 +61,57 @@ def test_synthesize_makes_every_candidate_of_every_face(stage: Synthesize, tmp_p
 
 
 @pytest.mark.parametrize("keep", [1, 2])
-def test_keep_takes_those_nearest_the_prior(stage: Synthesize, tmp_path: Path, keep: int) -> None:
+def test_keep_takes_those_that_keep_the_person(
+    stage: Synthesize, tmp_path: Path, keep: int
+) -> None:
     part = inverted_part(tmp_path / "part")
     counts = run_stage(replace(stage, keep=keep), part)
     assert counts.alive == 5 * keep
-    assert counts.rejected == {"farther from the prior": 5 * (4 - keep)}
+    assert counts.rejected == {"keeps less of the person": 5 * (4 - keep)}
     by_parent: dict[str, list[FaceRecord]] = {}
     for record in part.records("synthesize"):
         by_parent.setdefault(record.parent_id, []).append(record)
     for family in by_parent.values():
-        kept = [r.prior_distance for r in family if r.alive]
-        gone = [r.prior_distance for r in family if not r.alive]
-        assert max(k for k in kept if k is not None) <= min(g for g in gone if g is not None)
+        kept = [float(str(r.params["person"])) for r in family if r.alive]
+        gone = [float(str(r.params["person"])) for r in family if not r.alive]
+        assert max(kept) <= min(gone)
         for record in family:
             assert ("images" in record.hashes) == record.alive
             assert ("w_plus" in record.rows) == record.alive
             assert part.image_path("images", record.face_id).exists() == record.alive
+
+
+def test_person_is_the_distance_of_vectors_of_photo_and_art(
+    stage: Synthesize, tmp_path: Path
+) -> None:
+    part = inverted_part(tmp_path / "part")
+    run_stage(replace(stage, batch=3), part)
+    network = recognition(torch.device("cpu"))
+    size = stage.generator.config.resolution
+    for record in part.records("synthesize"):
+        art = load_images(part, [replace(record, face_id=record.parent_id)], "aligned", size)
+        photo = to_tensor(read_pixels(part, record, "images")[None])
+        wanted = float((network(photo) - network(art)).norm())
+        assert record.params["person"] == pytest.approx(wanted, abs=2e-3)  # batches round
+    assert stage.settings()["recognition"] == model_digest(RECOGNITION)
+
+
+def test_keep_chooses_among_those_within_the_limit(stage: Synthesize, tmp_path: Path) -> None:
+    everything = inverted_part(tmp_path / "all")
+    run_stage(stage, everything)
+    by_parent: dict[str, list[FaceRecord]] = {}
+    for record in everything.records("synthesize"):
+        by_parent.setdefault(record.parent_id, []).append(record)
+    limit = float(np.median([r.prior_distance or 0 for f in by_parent.values() for r in f])) + 1e-3
+    part = inverted_part(tmp_path / "part")
+    run_stage(replace(stage, keep=1, max_prior_distance=limit), part)
+    kept = {r.parent_id: r.candidate for r in part.records("synthesize") if r.alive}
+    wanted = {}
+    for parent, family in by_parent.items():
+        near = [r for r in family if (r.prior_distance or 0) <= limit]
+        if near:
+            wanted[parent] = min(near, key=lambda r: float(str(r.params["person"]))).candidate
+    assert kept == wanted
 
 
 def test_max_prior_distance_rejects_what_is_farther(stage: Synthesize, tmp_path: Path) -> None:

@@ -173,6 +173,7 @@ def embedded_part(
     prior_distance: Sequence[float] | None = None,
     score: Sequence[float] | None = None,
     resemblance: Sequence[float] | None = None,
+    person: Sequence[float | None] | None = None,
     ids: Sequence[str] | None = None,
     encoder: str = "toy",
     shard_size: int = 4,
@@ -188,7 +189,10 @@ def embedded_part(
             parent_id=f"p{i:04d}",
             source=f"art/{i}.png",
             candidate="strict",
-            params={"ladder": [0.85, 0.75, 0.5]},
+            params={
+                "ladder": [0.85, 0.75, 0.5],
+                **({} if person is None or person[i] is None else {"person": person[i]}),
+            },
             prior_distance=None if prior_distance is None else prior_distance[i],
         )
         records.append(record.with_image("images", pixels[i]) if images else record)

@@ -103,6 +103,9 @@ def train_mapping(
         say(", ".join(f"{name} {share:.1%}" for name, share in shares), err=True)
         return seen
 
+    with torch.no_grad():
+        found = {"codes": search.to_w(search.found.to(device)).cpu(), "names": list(photos.names)}
+    torch.save(found, out / "codes.pt")
     given = read_checkpoint(generator or pack_path("generator"), "generator").notes
     notes = {**given, "codes": str(search.images)}
     save_generator(out / "generator.safetensors", search.finish(looks), notes)

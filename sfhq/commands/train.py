@@ -199,13 +199,19 @@ def check_device(device: str) -> None:
     "start",
     type=FOLDER,
     help="Weights of a generator that this command trained, to go on from; --phases begin with "
-    "its resolution.",
+    "its resolution, or a smaller one: its larger blocks wait for their phase.",
 )
 @click.option(
     "--codes",
     type=FOLDER,
     help="codes.pt of the run that made the generator of --from, of the same photos; without it "
     "their codes are estimated.",
+)
+@click.option(
+    "--mirrored/--no-mirrored",
+    default=True,
+    show_default=True,
+    help="Learn the mirror images of the photos too, with codes of their own.",
 )
 @reschedule_option("phases", "adversarial_from")
 def train_generator(
@@ -224,6 +230,7 @@ def train_generator(
     code_dim: int,
     start: Path | None,
     codes: Path | None,
+    mirrored: bool,
     may_change: frozenset[str],
 ) -> None:
     """Train a generator on FOLDERS of aligned faces; writes OUT/generator.safetensors.
@@ -274,6 +281,7 @@ def train_generator(
         adversarial_from=adversarial_from,
         code_dim=code_dim,
         ema_images=round(EMA_STEPS * batch),
+        mirrored=mirrored,
         precision=precision,
     )
     if codes and start is None:
@@ -283,9 +291,11 @@ def train_generator(
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     if (out / INDEX).is_file():
         first = None  # the state has what would be estimated from it
-    known = load_codes(codes, photos.names, config.w_dim) if codes and first else None
+    known = load_codes(codes, photos.names, config.w_dim, mirrored) if codes and first else None
     training = GeneratorTraining(recipe, photos, load_feature_pyramid(), device, first, known)
     settings = {**asdict(recipe), "from": digest, "photos": list(photos.names)}
+    if mirrored:
+        del settings["mirrored"]  # runs of before do not name it
     run_on(training, out, settings, minutes, may_change)
     found = {"codes": training.latents(), "names": list(photos.names)}
     torch.save(found, out / "codes.pt")

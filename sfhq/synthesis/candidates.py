@@ -75,7 +75,14 @@ class CandidateMaker:
     precision: Precision = "fp32"
     tint: Tint | None = None
 
-    def make(self, name: str, inverted: Tensor, images: Tensor, face_ids: list[str]) -> Candidate:
+    def make(
+        self,
+        name: str,
+        inverted: Tensor,
+        images: Tensor,
+        face_ids: list[str],
+        likeness: Likeness | None = None,
+    ) -> Candidate:
         """One way on a batch.
 
         Args:
@@ -83,15 +90,17 @@ class CandidateMaker:
             inverted: (N, L, w_dim) latents of the inspirations.
             images: (N, 3, H, W) the inspirations themselves.
             face_ids: their names, which seed what is random.
+            likeness: what `likeness` gives for the images, where it was asked before.
         """
         match = PATTERN.fullmatch(name)
         assert match is not None
         if name == "strict":
             return self._strict(inverted)
         if name == "low":
-            return self._low(inverted, images)
+            return self._low(inverted, likeness or self.likeness(images))
         if name.startswith("close"):
-            return self._close(name, inverted, images, int(match["steps"] or STEPS))
+            wanted = (likeness or self.likeness(images)).vector
+            return self._close(name, inverted, images, wanted, int(match["steps"] or STEPS))
         if match["psi"]:
             psi = float(match["psi"])
             moved = truncate(inverted, self.generator.latent_avg, psi)
@@ -110,9 +119,9 @@ class CandidateMaker:
     def _tinted(self, before: Tensor, after: Tensor) -> Tensor:
         return after if self.tint is None else self.tint.keep(self.prior, before, after)
 
-    def _low(self, inverted: Tensor, images: Tensor) -> Candidate:
+    def _low(self, inverted: Tensor, likeness: Likeness) -> Candidate:
         refinement = LowRefinement(
-            self.generator, self.encoder, self.prior, self._likeness(images), self.precision
+            self.generator, self.encoder, self.prior, likeness, self.precision
         )
         found = refinement.refine(inverted, self._strict(inverted).w_plus)
         params: list[dict[str, Json]] = [
@@ -121,8 +130,8 @@ class CandidateMaker:
         ]
         return Candidate("low", found.w_plus, None, params)
 
-    def _likeness(self, images: Tensor) -> Likeness:
-        """To inspirations, whose people are seen as their photographs would show them."""
+    def likeness(self, images: Tensor) -> Likeness:
+        """To inspirations (N, 3, H, W), whose people are seen as photographs would show them."""
         likeness = Likeness.to(images)
         as_photo = getattr(self.encoder, "as_photo", None)  # of encoders that keep the person
         if as_photo is None:
@@ -130,15 +139,16 @@ class CandidateMaker:
         seen = [as_photo(vector) for vector in likeness.vector.split(1)]
         return replace(likeness, vector=torch.cat(seen))
 
-    def _close(self, name: str, inverted: Tensor, images: Tensor, steps: int) -> Candidate:
+    def _close(
+        self, name: str, inverted: Tensor, images: Tensor, wanted: Tensor, steps: int
+    ) -> Candidate:
         # One by one, so that a face ends at the same place whatever its batch.
-        wanted = self._likeness(images).vector
         lots = zip(inverted.split(1), images.split(1), wanted.split(1), strict=True)
         found = [refine(self.generator, self.prior, *lot, steps, self.precision) for lot in lots]
         params: list[dict[str, Json]] = [
-            {"steps": steps, "person": round(float(p), 4), "lab": round(float(a), 2)}
+            {"steps": steps, "lab": round(float(apart), 2)}
             for part in found
-            for p, a in zip(part.person, part.apart, strict=True)
+            for apart in part.apart
         ]
         return Candidate(name, torch.cat([part.w_plus for part in found]), None, params)
 

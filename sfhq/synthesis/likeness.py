@@ -7,6 +7,7 @@ painting: what should agree is where which colour is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -73,6 +74,11 @@ class Likeness:
         vectors = [_vectors(one) for one in images.split(1)]
         return cls(art, to_lab(art), torch.cat(vectors) if vectors else _vectors(images))
 
+    def person(self, pictures: Tensor, rows: Tensor) -> Tensor:
+        """(M,) distance of dlib's vectors of pictures (M, 3, H, W) from those of inspirations."""
+        apart: Tensor = (_vectors(pictures) - self.vector[rows]).norm(dim=1)
+        return apart
+
     def see(self, pictures: Tensor, rows: Tensor) -> Seen:
         """Look at pictures (M, 3, H, W) beside the inspirations of `rows`, (M,)."""
         small = reduce(pictures, REDUCED)
@@ -81,7 +87,7 @@ class Likeness:
         return Seen(
             lab,
             (small - self.art[rows]).abs().mean(dim=(1, 2, 3)),
-            (lab - self.lab[rows]).norm(dim=1).mean(dim=(1, 2)),
+            (lab - self.lab[rows]).square().sum(dim=1).sqrt().mean(dim=(1, 2)),
             detail(pictures),
             vector,
             (vector - self.vector[rows]).norm(dim=1),
@@ -104,14 +110,32 @@ def reduce(images: Tensor, size: int) -> Tensor:
 
 def to_lab(images: Tensor) -> Tensor:
     """(N, 3, H, W) sRGB in [-1, 1] to CIELAB, as `sfhq.colour.to_lab`; differentiable."""
-    value = (images.clamp(-1, 1) + 1) / 2
-    linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     matrix = torch.tensor(TO_XYZ, device=images.device)
-    xyz = torch.einsum("ij,njhw->nihw", matrix / matrix.sum(dim=1, keepdim=True), linear)
-    edge = LAB_EDGE
-    f = torch.where(xyz > edge**3, xyz.clamp(min=edge**3) ** (1 / 3), xyz / (3 * edge**2) + 4 / 29)
-    x, y, z = f.unbind(dim=1)
+    xyz = torch.einsum("ij,njhw->nihw", matrix / matrix.sum(dim=1, keepdim=True), _linear(images))
+    x, y, z = _root(xyz).unbind(dim=1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
+
+
+def to_lightness(images: Tensor) -> Tensor:
+    """(N, H, W) the first of `to_lab`'s axes alone, in a third of its time."""
+    weights = torch.tensor(TO_XYZ[1], device=images.device)
+    luminance = torch.einsum("j,njhw->nhw", weights / weights.sum(), _linear(images))
+    return 116 * _root(luminance) - 16
+
+
+def _linear(images: Tensor) -> Tensor:
+    """sRGB in [-1, 1] to linear light in [0, 1]."""
+    value = (images.clamp(-1, 1) + 1) / 2
+    # By logarithms: three times as fast as a power, with the same digits but the last.
+    bent = ((value + 0.055) / 1.055).log().mul(2.4).exp()
+    return torch.where(value <= 0.04045, value / 12.92, bent)
+
+
+def _root(xyz: Tensor) -> Tensor:
+    """CIELAB's f, of shares of the white: a cube root with a straight beginning."""
+    edge = LAB_EDGE
+    root = (xyz.clamp(min=edge**3).log() / 3).exp()
+    return torch.where(xyz > edge**3, root, xyz / (3 * edge**2) + 4 / 29)
 
 
 def detail(images: Tensor) -> Tensor:
@@ -123,15 +147,24 @@ def detail(images: Tensor) -> Tensor:
     Returns:
         (N,) in units of CIELAB's lightness.
     """
-    light = to_lab(reduce(images, DETAILED))[:, :1]
+    light = to_lightness(reduce(images, DETAILED))
     band = _blurred(light, FINE) - _blurred(light, COARSE)
-    return band.square().mean(dim=(1, 2, 3)).sqrt()
+    return band.square().mean(dim=(1, 2)).sqrt()
 
 
 def _blurred(x: Tensor, deviation: float) -> Tensor:
-    reach = min(round(4 * deviation), x.shape[-1] - 1)
-    steps = torch.arange(-reach, reach + 1, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (steps / deviation) ** 2)
-    kernel = kernel / kernel.sum()
-    x = F.pad(x, (reach, reach, reach, reach), mode="reflect")
-    return F.conv2d(F.conv2d(x, kernel[None, None, None]), kernel[None, None, :, None])
+    """(N, H, W) blurred along both axes; pictures are mirrored at their edges."""
+    height, width = x.shape[1:]
+    down, across = (_gaussian(side, deviation).to(x.device) for side in (height, width))
+    return down @ (x @ across.T)
+
+
+@cache
+def _gaussian(size: int, deviation: float) -> Tensor:
+    """(size, size) weights of a line's pixels in each pixel of the blurred line."""
+    reach = min(round(4 * deviation), size - 1)
+    with torch.inference_mode(False):
+        steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+        kernel = torch.exp(-0.5 * (steps / deviation) ** 2)
+        mirrored = F.pad(torch.eye(size)[None], (reach, reach), mode="reflect")[0]  # rows: pixels
+        return F.conv1d(mirrored[:, None], (kernel / kernel.sum())[None, None])[:, 0].T.clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfhq import stages
@@ -11,22 +10,19 @@ if TYPE_CHECKING:
     from sfhq.parts.records import Json
     from sfhq.pipeline.recipe import ModelSettings
 
-JUDGED_BY_PERSON = ("low", "close")  # candidates
 
-
-def recognition_of(encoder: Any, candidates: Sequence[str] = ()) -> dict[str, Json]:
+def recognition_of(encoder: Any) -> dict[str, Json]:
     """The digest of dlib's recognition network, a setting where it decides which bytes come out.
 
     Args:
         encoder: it does in one that keeps the person, which then has a true `reads_person`.
-        candidates: it does in `low` and `close`.
 
     Raises:
         SfhqError: its weights are not installed.
     """
     from sfhq.faces.dlib_models import RECOGNITION, model_digest
 
-    if getattr(encoder, "reads_person", False) or {*candidates} & {*JUDGED_BY_PERSON}:
+    if getattr(encoder, "reads_person", False):
         return {"recognition": model_digest(RECOGNITION)}
     return {}
 

@@ -18,7 +18,7 @@ from sfhq.pipeline.settings import option
 from sfhq.pipeline.stage import Kind, Stage, positive
 from sfhq.synthesis.marking import as_settings, marks_of, photo_marks
 from sfhq.synthesis.names import DEFAULT_CANDIDATES, DONORS, check_directions, check_names
-from sfhq.synthesis.networks import photo_networks, recognition_of
+from sfhq.synthesis.networks import photo_networks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from sfhq.pipeline.recipe import Recipe
     from sfhq.synthesis.candidates import Candidate, CandidateMaker, Encoder
     from sfhq.synthesis.latents import LatentPrior
+    from sfhq.synthesis.likeness import Likeness
     from sfhq.synthesis.tint import Tint
     from stylegan2_ops.generator import Generator
     from stylegan2_ops.inference import Precision
 
 
-REVISION = 5  # raised when the same latents and seed give other candidates
+REVISION = 6  # raised when the same latents and seed give other candidates
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class SynthesizeSettings:
     ] = DEFAULT_CANDIDATES
     keep: Annotated[
         int | None,
-        option("Keep only this many candidates per face, those nearest the prior.", least=1),
+        option("Keep only this many candidates per face, those that keep the person.", least=1),
     ] = None
     max_prior_distance: Annotated[
         float | None, option("Reject candidates farther from the prior.", least=0)
@@ -59,7 +60,9 @@ class Synthesize(Stage[SynthesizeSettings]):
     """Renders candidates; each becomes a record whose parent is the inspiration.
 
     The image goes to `images/<parent>-<candidate>.png`, the latent to `arrays/w_plus/`
-    (num_ws, w_dim), its distance from the prior to `prior_distance`.
+    (num_ws, w_dim), its distance from the prior to `prior_distance`. `params["person"]` says how
+    far what dlib's recognition network sees in the photo lies from what the encoder expects it to
+    see in a photograph of the art's person; below 0.6 dlib takes two faces for one person.
 
     Attributes:
         generator, generator_digest: the network and the sha256 of its weights.
@@ -67,7 +70,8 @@ class Synthesize(Stage[SynthesizeSettings]):
         prior: of the generator.
         tint: of the generator, see `CandidateMaker`.
         candidates: names of the ways, see `sfhq.synthesis.candidates`.
-        keep: number of candidates to keep per face, those nearest the prior; None for all.
+        keep: number of candidates to keep per face, those with the smallest `params["person"]`;
+            None for all.
         max_prior_distance: reject candidates farther from the prior; None for no limit.
         seed: of donors.
         batch: faces at a time; bounds the memory.
@@ -154,7 +158,13 @@ class Synthesize(Stage[SynthesizeSettings]):
         check_directions(self.candidates, self.generator.config.w_dim)
 
     def settings(self) -> dict[str, Json]:
-        """All that decides which bytes come out."""
+        """All that decides which bytes come out.
+
+        Raises:
+            SfhqError: dlib's recognition weights are not installed.
+        """
+        from sfhq.faces.dlib_models import RECOGNITION, model_digest
+
         return {
             "generator": self.generator_digest,
             "encoder": self.encoder_digest,
@@ -164,7 +174,7 @@ class Synthesize(Stage[SynthesizeSettings]):
             "seed": self.seed,
             "precision": self.precision,
             "revision": REVISION,
-            **recognition_of(self.encoder, self.candidates),
+            "recognition": model_digest(RECOGNITION),
             **as_settings(self.marks),
         }
 
@@ -190,19 +200,19 @@ class Synthesize(Stage[SynthesizeSettings]):
         images = load_images(part, chunk, "aligned", self.generator.config.resolution)
         inverted = torch.stack([torch.tensor(part.row("inverted", r)) for r in chunk])
         ids = [r.face_id for r in chunk]
-        made = [maker.make(name, inverted, images, ids) for name in self.candidates]
+        likeness = maker.likeness(images)
+        made = [maker.make(name, inverted, images, ids, likeness) for name in self.candidates]
         distances = torch.stack([self.prior.distance(c.w_plus) for c in made], dim=1)  # (N, K)
         for row, record in enumerate(chunk):
-            order = distances[row].argsort(stable=True).tolist()
-            chosen = set(order if self.keep is None else order[: self.keep])
             family = [
-                self._child(record, candidate, row, float(distances[row, index]), index in chosen)
+                self._child(record, candidate, row, float(distances[row, index]))
                 for index, candidate in enumerate(made)
             ]
-            yield from self._rendered(family, [c.w_plus[row] for c in made])
+            latents = torch.stack([c.w_plus[row] for c in made])
+            yield from self._rendered(family, latents, likeness, row)
 
     def _child(
-        self, parent: FaceRecord, candidate: Candidate, row: int, distance: float, chosen: bool
+        self, parent: FaceRecord, candidate: Candidate, row: int, distance: float
     ) -> FaceRecord:
         record = replace(
             parent,
@@ -214,12 +224,6 @@ class Synthesize(Stage[SynthesizeSettings]):
             params={**parent.params, **candidate.params[row]},
             prior_distance=round(distance, 6),
         )
-        if not chosen:
-            return record.reject(
-                self.name,
-                "farther from the prior",
-                f"prior distance {distance:.3f} is not among the smallest {self.keep} of its face",
-            )
         if self.max_prior_distance is not None and distance > self.max_prior_distance:
             return record.reject(
                 self.name,
@@ -228,25 +232,49 @@ class Synthesize(Stage[SynthesizeSettings]):
             )
         return record
 
-    def _rendered(self, family: list[FaceRecord], latents: list[Tensor]) -> Iterator[FaceRecord]:
-        """The candidates of a face with their pictures, those that are alive.
+    def _rendered(
+        self, family: list[FaceRecord], latents: Tensor, likeness: Likeness, row: int
+    ) -> Iterator[FaceRecord]:
+        """The candidates of a face with their pictures, those that stay.
 
         They are rendered together; one by one takes half as long again. A batch may change the last
         bits, so it is a face's own candidates, however many faces are done at a time.
+
+        Args:
+            family: the records, in the order of the candidates.
+            latents: (K, L, w_dim) theirs.
+            likeness: to the inspirations of a batch of faces.
+            row: of this face in it.
         """
         import torch
 
         from sfhq.synthesis.candidates import render
+        from sfhq.tensors import to_tensor
 
-        alive = [latent for record, latent in zip(family, latents, strict=True) if record.alive]
+        alive = [index for index, record in enumerate(family) if record.alive]
         if not alive:
             yield from family
             return
-        pixels = iter(render(self.generator, torch.stack(alive), self.precision))
-        for record, latent in zip(family, latents, strict=True):
-            if not record.alive:
+        pixels = render(self.generator, latents[alive], self.precision)
+        person = likeness.person(to_tensor(pixels), torch.full((len(alive),), row)).tolist()
+        order = sorted(range(len(alive)), key=lambda i: (person[i], i))
+        kept = order if self.keep is None else order[: self.keep]
+        found = {index: (pixels[i], person[i], i in kept) for i, index in enumerate(alive)}
+        for index, record in enumerate(family):
+            if index not in found:
                 yield record
                 continue
-            yield record.with_array("w_plus", latent.numpy()).with_image(
-                SYNTHETIC_FOLDER, next(pixels), marks_of(record, self.marks)
+            photo, distance, stays = found[index]
+            params = {**record.params, "person": round(distance, 4)}
+            record = replace(record, params=params)
+            if not stays:
+                yield record.reject(
+                    self.name,
+                    "keeps less of the person",
+                    f"distance {distance:.3f} from the person of the art is not among the smallest "
+                    f"{self.keep} of its face",
+                )
+                continue
+            yield record.with_array("w_plus", latents[index].numpy()).with_image(
+                SYNTHETIC_FOLDER, photo, marks_of(record, self.marks)
             )

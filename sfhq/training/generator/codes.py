@@ -14,27 +14,36 @@ import torch
 from torch import Tensor, nn
 
 from sfhq.errors import IntegrityError, UsageError
+from sfhq.training.generator.mixture import SHARPNESS
 from sfhq.training.photos import Photos
 from stylegan2_ops.bias_act import bias_act
 
 
 class PhotoCodes(nn.Module):
-    """Codes of N photos and their mirror images in a `dim`-dimensional subspace of w.
+    """Codes of N photos, and of their mirror images, in a `dim`-dimensional subspace of w.
 
-    Index i below N is photo i; index N + i is its mirror image.
+    Index i below N is photo i; index N + i is its mirror image, if these have codes.
 
     Args:
         photos: the photos; PCA of their pixels at 32 px initialises the codes.
         dim: dimensions of the subspace, at most the number of photos.
         w_dim: length of w.
         generator: random number generator for the basis.
+        mirrored: whether mirror images have codes of their own.
     """
 
     mean: Tensor
     root: Tensor
     basis: Tensor
 
-    def __init__(self, photos: Photos, dim: int, w_dim: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        photos: Photos,
+        dim: int,
+        w_dim: int,
+        generator: torch.Generator,
+        mirrored: bool = True,
+    ) -> None:
         super().__init__()
         self.count = len(photos)
         dim = min(dim, self.count)
@@ -47,7 +56,8 @@ class PhotoCodes(nn.Module):
         scores = centred @ axes[:dim].t() / values[:dim] * math.sqrt(len(both))  # unit variance
         weight = spread.pow(0.3)
         weight = weight / weight.square().mean().sqrt()
-        self.table = nn.Embedding.from_pretrained(scores * weight, freeze=False, sparse=True)
+        table = (scores * weight)[: len(both) if mirrored else self.count].clone()
+        self.table = nn.Embedding.from_pretrained(table, freeze=False, sparse=True)
         half = w_dim // 2
         axes = torch.linalg.qr(torch.randn(half, dim, generator=generator)).Q.t()
         axes = axes * math.sqrt(half / dim)  # (dim, w_dim / 2)
@@ -101,20 +111,32 @@ class PhotoCodes(nn.Module):
         return self.mean + angle.cos() * a + angle.sin() * b
 
     @torch.no_grad()
+    @torch.no_grad()
+    def mapped(self, count: int, generator: torch.Generator) -> Tensor:
+        """Random codes (count, dim) as a `MixtureMapping` of all codes with random keys draws."""
+        codes = self.table.weight - self.mean
+        weights = (SHARPNESS * torch.randn(count, len(codes), generator=generator)).softmax(dim=1)
+        mixed: Tensor = weights @ codes
+        length = weights @ codes.norm(dim=1, keepdim=True)
+        mixed = mixed * (length / mixed.norm(dim=1, keepdim=True).clamp(min=1e-12))
+        return self.mean + mixed
+
+    @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Random codes (count, dim): half from the Gaussian, half on great circles."""
-        eps = torch.randn(count, len(self.mean), generator=generator)
+        """Random codes (count, dim): half as the mapping will draw them, half on great circles."""
         half = count // 2
-        return torch.cat([self.gaussian(eps[:half]), self.mixtures(count - half, generator)])
+        return torch.cat([self.mapped(half, generator), self.mixtures(count - half, generator)])
 
 
-def load_codes(path: Path, names: tuple[str, ...], w_dim: int) -> Tensor:
+def load_codes(path: Path, names: tuple[str, ...], w_dim: int, mirrored: bool = True) -> Tensor:
     """The latents of N photos and their mirror images from a generator's training, (2N, w_dim).
 
     Args:
         path: `codes.pt` of the generator's run.
         names: file names of the photos, in order; endings may differ.
         w_dim: length of the generator's w.
+        mirrored: whether mirror images are wanted; without them the first N rows are enough, and
+            are what comes back.
 
     Raises:
         UsageError: the file is missing, or has codes of other photos or of another length.
@@ -138,17 +160,22 @@ def load_codes(path: Path, names: tuple[str, ...], w_dim: int) -> Tensor:
         raise UsageError(
             f"{path}: has codes of other photos; give the folders of the generator's training"
         )
-    if len(codes) != 2 * len(names):
+    if len(codes) not in (len(names), 2 * len(names)):
         raise IntegrityError(
             f"{path}: {len(codes)} codes of {len(names)} photos and their mirror images; wanted "
-            f"{2 * len(names)}"
+            f"{2 * len(names)}, or {len(names)} without mirror images"
+        )
+    if mirrored and len(codes) == len(names):
+        raise UsageError(
+            f"{path}: has no codes of mirror images, because it was made by train mapping or with "
+            "--no-mirrored; wanted codes of train generator with --mirrored"
         )
     if codes.shape[1] != w_dim:
         raise UsageError(
             f"{path}: codes of length {codes.shape[1]}, but the generator's w has {w_dim}; give "
             "codes.pt of this generator's run"
         )
-    return codes
+    return codes if mirrored else codes[: len(names)].clone()
 
 
 def _stem(name: str) -> str:

@@ -29,19 +29,29 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # shares of the mean square of the pixels
 NEW_SPREAD = 0.05  # standard deviation of the dimensions that the generator does not know yet
 
 
-def check_start(start: Generator, wanted: GeneratorConfig) -> None:
-    """Check that a generator has the sizes of a run's first phase.
+def check_start(start: Generator, wanted: GeneratorConfig, first: int) -> None:
+    """Check that a generator has the sizes of a run.
+
+    Args:
+        start: the generator.
+        wanted: sizes at the end of the run.
+        first: resolution of the first phase, at most that of `start`.
 
     Raises:
         UsageError: it has not.
     """
     ours, theirs = asdict(wanted), asdict(start.config)
     for name, value in ours.items():
-        if name not in OF_MAPPING and theirs[name] != value:
+        if name not in OF_MAPPING and name != "resolution" and theirs[name] != value:
             raise UsageError(
                 f"the generator to start from has {name} {theirs[name]}; this run wanted {value}: "
-                "give the same sizes, and begin --phases with its resolution"
+                "give the same sizes"
             )
+    if not first <= start.config.resolution <= wanted.resolution:
+        raise UsageError(
+            f"the generator to start from has {start.config.resolution} px; this run goes from "
+            f"{first} to {wanted.resolution}: begin --phases with its resolution or a smaller one"
+        )
 
 
 @torch.no_grad()
@@ -69,7 +79,7 @@ def estimate_codes(
     everyone = torch.arange(len(photos))
     small = photos.at(SMALL)
     seen = torch.cat([small.batch(everyone), small.batch(everyone).flip(3)]).flatten(1)
-    found = predict(pixels, targets, seen)
+    found = predict(pixels, targets, seen[: len(codes.table.weight)])
     noise = torch.randn(found.shape, generator=generator)
     unknown = targets.std(dim=0) < 1e-4
     codes.table.weight.copy_(torch.where(unknown, NEW_SPREAD * noise, found))
@@ -85,11 +95,12 @@ def take_codes(
     Args:
         codes: changed in place: basis, table, mean and root.
         start: a generator that `GeneratorTraining` made.
-        known: (2N, w_dim) latents of the N photos and of their mirror images.
+        known: (2N, w_dim) latents of the N photos and of their mirror images; (N, w_dim) where
+            mirror images have no codes.
         generator: random number generator.
     """
     use_basis(codes, start, generator)
-    codes.table.weight.copy_(codes_of(codes, known))
+    codes.table.weight.copy_(codes_of(codes, known[: len(codes.table.weight)]))
     codes.refresh()
 
 

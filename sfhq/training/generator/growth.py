@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
+from torch import Tensor, nn
 
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
@@ -28,3 +30,10 @@ def grow_into(small: Generator, large: Generator) -> None:
         if name not in small.state_dict():
             state[name] = torch.zeros_like(state[name])
     large.load_state_dict(state)
+
+
+@torch.no_grad()
+def take_blocks(network: nn.Module, known: Mapping[str, Tensor]) -> None:
+    """Copy what a network has of known weights into it; the rest of both stays."""
+    state = network.state_dict()
+    network.load_state_dict(state | {k: v for k, v in known.items() if k in state})

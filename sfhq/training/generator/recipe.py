@@ -34,6 +34,7 @@ class GeneratorRecipe:
         close_views: share of images of which the discriminator on features, and the distance of
             features, see a part at full size instead of the whole reduced; at resolutions of twice
             the size of the feature network's input or more.
+        mirrored: whether mirror images of the photos have codes of their own, and are learned.
         precision: "fp32", or "bf16" to run the convolutions in bfloat16; weights stay float32.
     """
 
@@ -59,6 +60,7 @@ class GeneratorRecipe:
     mixing: float = 0.3
     pixel_sizes: tuple[int, ...] = field(default=(16, 64))
     close_views: float = 0.5
+    mirrored: bool = True
     precision: str = "fp32"
 
 

@@ -22,7 +22,7 @@ from sfhq.training.augment import Augmentation, Views, draw_augmentation, draw_v
 from sfhq.training.features import FeaturePyramid, perceptual_distance
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.generator.estimate import check_start, estimate_codes, take_codes
-from sfhq.training.generator.growth import at_resolution, grow_into
+from sfhq.training.generator.growth import at_resolution, grow_into, take_blocks
 from sfhq.training.generator.mixture import with_mixture
 from sfhq.training.generator.projected import (
     PixelDiscriminator,
@@ -73,10 +73,11 @@ class GeneratorTraining:
         features: frozen feature pyramid.
         device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
             on it.
-        start: a generator to go on from, of the resolution of the first phase; its mapping has one
-            layer. None starts from random weights.
-        known: (2N, w_dim) latents of the photos and of their mirror images for `start`; None
-            estimates them from images that it draws.
+        start: a generator to go on from, of the resolution of the first phase or a larger one: its
+            blocks above that of a phase stay as they are until a phase has them. None starts from
+            random weights.
+        known: (2N, w_dim) latents of the photos and of their mirror images for `start`, (N, w_dim)
+            if mirror images have none; None estimates them from images that it draws.
 
     Raises:
         ValueError: the generator's mapping network does not have 1 layer.
@@ -101,9 +102,11 @@ class GeneratorTraining:
             )
         torch.manual_seed(recipe.seed)
         self.rng = torch.Generator().manual_seed(recipe.seed)
-        self.codes = PhotoCodes(photos, recipe.code_dim, recipe.config.w_dim, self.rng)
+        self.codes = PhotoCodes(
+            photos, recipe.code_dim, recipe.config.w_dim, self.rng, recipe.mirrored
+        )
         if start is not None:
-            check_start(start, at_resolution(recipe.config, recipe.phases[0][0]))
+            check_start(start, recipe.config, recipe.phases[0][0])
             if known is None:
                 estimate_codes(self.codes, start.to(self.device), photos, self.rng)
             else:
@@ -132,10 +135,8 @@ class GeneratorTraining:
         self.update = Recorded(self._update, self.device)
         self.generator: Generator
         self.averaged: Generator
+        self.begun = {} if start is None else _on_cpu(start.synthesis)
         self._enter(0)
-        if start is not None:
-            for network in (self.generator, self.averaged):
-                network.synthesis.load_state_dict(start.synthesis.state_dict())
 
     def _enter(self, phase: int) -> None:
         """Start a phase: build the generator of its resolution from that of the phase before.
@@ -152,6 +153,11 @@ class GeneratorTraining:
                 grow_into(self.averaged, averaged)
             else:
                 averaged.load_state_dict(grown.state_dict())
+            for network in (grown, averaged):
+                take_blocks(network.synthesis, self.begun)
+            self.begun = {
+                k: v for k, v in self.begun.items() if k not in grown.synthesis.state_dict()
+            }
             averaged = averaged.requires_grad_(False).eval()
             self.generator = grown.to(memory_format=torch.channels_last)
             self.averaged = averaged.to(memory_format=torch.channels_last)
@@ -172,7 +178,7 @@ class GeneratorTraining:
 
     def _next_indices(self) -> Tensor:
         if len(self.order) < self.recipe.batch:
-            self.order = torch.randperm(2 * self.codes.count, generator=self.rng)
+            self.order = torch.randperm(len(self.codes.table.weight), generator=self.rng)
         chosen, self.order = (
             self.order[: self.recipe.batch],
             self.order[self.recipe.batch :],
@@ -334,7 +340,7 @@ class GeneratorTraining:
 
     @torch.no_grad()
     def latents(self) -> Tensor:
-        """w (2N, w_dim) of the N photos, then of their mirror images."""
+        """w (2N, w_dim) of the N photos, then of their mirror images, if these have codes."""
         return self.codes.to_w(self.codes.table.weight)
 
     def state_dict(self) -> dict[str, Any]:
@@ -343,6 +349,7 @@ class GeneratorTraining:
             "images": self.images,
             "steps": self.steps,
             "phase": self.phase,
+            "begun": dict(self.begun),
             "generator": self.generator.state_dict(),
             "averaged": self.averaged.state_dict(),
             "codes": self.codes.state_dict(),
@@ -361,6 +368,7 @@ class GeneratorTraining:
             self.phase = -1
             for phase in range(state["phase"] + 1):
                 self._enter(phase)
+        self.begun = dict(state.get("begun", {}))
         for name in (
             "generator",
             "averaged",
@@ -376,3 +384,7 @@ class GeneratorTraining:
         self.images, self.steps, self.order = state["images"], state["steps"], state["order"]
         self.rng.set_state(state["rng"])
         torch.set_rng_state(state["torch_rng"])
+
+
+def _on_cpu(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
