@@ -18,6 +18,7 @@ from sfhq.training.features import load_feature_pyramid
 from sfhq.training.generator.codes import PhotoCodes, load_codes
 from sfhq.training.generator.mixture import with_mixture
 from sfhq.training.generator.training import GeneratorTraining
+from sfhq.training.photos import load_photos
 from sfhq.weights.checkpoints import save_generator
 from stylegan2_ops.generator import Generator, GeneratorConfig
 
@@ -28,7 +29,9 @@ torch.set_num_threads(1)
 def started(start: Generator, phases: tuple[tuple[int, int], ...]) -> GeneratorTraining:
     photos = make_photos(12, 64)
     recipe = tiny_recipe(phases=phases, mirrored=False)
-    return GeneratorTraining(recipe, photos, load_feature_pyramid(), start=start)
+    rng = torch.Generator().manual_seed(8)
+    known = start.mapping(torch.randn(12, 512, generator=rng))  # estimating them takes longer
+    return GeneratorTraining(recipe, photos, load_feature_pyramid(), start=start, known=known)
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +153,14 @@ class TestWithoutMirrorImages:
             Generator(config), torch.randn(6, 4), torch.cat([basis, -basis], dim=1)
         )
         save_generator(tmp_path / "g.safetensors", start)
+        names = load_photos([folder], 64).split()[0].names
+        known = start.mapping(torch.randn(len(names), 512))
+        torch.save({"codes": known, "names": list(names)}, tmp_path / "codes.pt")
         words = ["train", "generator", str(folder), "--out", str(tmp_path / "run")]
         words += ["--resolution", "64", "--channel-base", "512", "--channel-max", "16"]
         words += ["--phases", "32:8,64:4", "--batch", "4", "--code-dim", "4", "--no-mirrored"]
         words += ["--adversarial-from", "4", "--from", str(tmp_path / "g.safetensors")]
+        words += ["--codes", str(tmp_path / "codes.pt")]
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0, result.output
         settings = json.loads((tmp_path / "run" / "settings.json").read_text())
