@@ -73,6 +73,7 @@ def test_the_images_that_all_kinds_have_and_the_arm_of_all_texts() -> None:
         common({"mixed": a})
 
 
+@pytest.mark.long
 def test_arms_are_trained_once_tested_with_all_texts_and_told_apart(tmp_path: Path) -> None:
     data = many(160)
     wrong = replace(data, texts=tuple((("a woman", "a man .")[i % 2],) for i in range(160)))

@@ -23,7 +23,7 @@ from sfhq.pipeline.recipe import load_recipe, read_recipe_values
 
 # The same examples in every run; no files beside the tests. SFHQ_EXAMPLES asks for more.
 thorough = settings(
-    max_examples=int(os.environ.get("SFHQ_EXAMPLES", "600")),
+    max_examples=int(os.environ.get("SFHQ_EXAMPLES", "400")),
     deadline=None,
     database=None,
     derandomize=True,

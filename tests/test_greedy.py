@@ -170,6 +170,7 @@ def test_greedy_files_are_stopped(tmp_path: Path, name: str) -> None:
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.long
 def test_many_storages_take_linear_time() -> None:
     """A sum over all that came before took minutes for these."""
     from time import process_time

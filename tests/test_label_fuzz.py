@@ -26,7 +26,7 @@ from sfhq.errors import SfhqError
 FACES = {"f0": "a" * 64, "f1": "b" * 64}
 SOURCES = {"f0": "a/1.jpg", "f1": "b/1.jpg"}
 # For each of four kinds of files; SFHQ_EXAMPLES asks for more of all together.
-EXAMPLES = int(os.environ.get("SFHQ_EXAMPLES", "600")) // 4
+EXAMPLES = int(os.environ.get("SFHQ_EXAMPLES", "400")) // 4
 HEADINGS: tuple[str, ...] = (
     "face_id",
     "image_hash",

@@ -74,6 +74,7 @@ while time.monotonic() < end:
 """
 
 
+@pytest.mark.long
 def test_a_killed_worker_is_replaced(nodes: None, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with subprocess.Popen([sys.executable, "-c", KILLER, str(log)]) as killer:
@@ -154,6 +155,7 @@ class Stall:
         return number
 
 
+@pytest.mark.long
 def test_what_a_stalled_worker_was_in_is_done_by_another(nodes: None, tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "dedup.json").write_text("{}")
@@ -188,6 +190,7 @@ def test_options_of_ray_are_refused_without_it(tmp_path: Path) -> None:
     assert "--address belongs to --engine ray" in done.output
 
 
+@pytest.mark.long
 def test_a_run_on_ray_prints_nothing_of_ray_s_own(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "cli", "ingest", str(ROOT / "sfhq" / "samples")]

@@ -304,6 +304,7 @@ def test_hair_goes_grey_with_age() -> None:
     assert abs(np.mean(shown) - 0.5) < 0.08
 
 
+@pytest.mark.long
 def test_hair_has_the_colours_of_its_ancestry() -> None:
     def shares(origin: str, gender: str) -> dict[str, float]:
         recipe = RenderRecipe(ancestry={origin: 1.0}, gender={gender: 1.0}, age={"20-34": 1.0})
