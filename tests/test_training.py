@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor
-from training_tiny import make_photos, tiny_recipe
+from training_tiny import ended, make_photos, tiny_recipe
 
 from cli import main
 from sfhq.errors import IntegrityError, SfhqError, UsageError
@@ -152,17 +152,14 @@ class TestGeneratorTraining:
     def test_resumed_run_equals_uninterrupted(self, tmp_path: Path) -> None:
         recipe, photos = tiny_recipe(), make_photos(12, 64)
         straight = GeneratorTraining(recipe, photos, load_feature_pyramid())
-        while straight.images < straight.total:
-            straight.step()
+        wanted = ended(straight)
         first = GeneratorTraining(recipe, photos, load_feature_pyramid())
         for _ in range(4):  # into the second phase
             first.step()
         torch.save(first.state_dict(), tmp_path / "state.pt")
         second = GeneratorTraining(recipe, photos, load_feature_pyramid())
         second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-        while second.images < second.total:
-            second.step()
-        wanted, found = straight.averaged.state_dict(), second.averaged.state_dict()
+        found = ended(second)
         assert all(torch.equal(wanted[k], found[k]) for k in wanted)
         assert torch.equal(straight.codes.table.weight, second.codes.table.weight)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from torch import Tensor
-from training_tiny import make_photos, tiny_recipe
+from training_tiny import ended, make_photos, tiny_recipe
 
 from cli import main
 from sfhq.errors import UsageError
@@ -39,8 +39,7 @@ def trained() -> Generator:
     """Of 64 pixels, both of whose phases have run."""
     torch.manual_seed(3)
     training = GeneratorTraining(tiny_recipe(), make_photos(12, 64), load_feature_pyramid())
-    while training.images < training.total:
-        training.step()
+    ended(training)
     return training.finish()
 
 
@@ -71,9 +70,7 @@ class TestLargerStart:
         self, trained: Generator, tmp_path: Path, steps: int
     ) -> None:
         phases = ((32, 8), (64, 8))
-        straight = started(trained, phases)
-        while straight.images < straight.total:
-            straight.step()
+        wanted = ended(started(trained, phases))
         first = started(trained, phases)
         for _ in range(steps):
             first.step()
@@ -82,9 +79,7 @@ class TestLargerStart:
         recipe, photos = tiny_recipe(phases=phases, mirrored=False), make_photos(12, 64)
         second = GeneratorTraining(recipe, photos, load_feature_pyramid())
         second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-        while second.images < second.total:
-            second.step()
-        wanted, found = straight.averaged.state_dict(), second.averaged.state_dict()
+        found = ended(second)
         assert all(torch.equal(wanted[k], found[k]) for k in wanted)
 
     def test_a_smaller_one_is_refused(self, trained: Generator) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sfhq.training.generator.recipe import GeneratorRecipe
+from sfhq.training.generator.training import GeneratorTraining
 from sfhq.training.photos import Photos
 from stylegan2_ops.generator import GeneratorConfig
 
@@ -30,3 +32,10 @@ def tiny_recipe(**changes: object) -> GeneratorRecipe:
         "pixel_sizes": (16,),
     }
     return GeneratorRecipe(config, **{**values, **changes})  # type: ignore[arg-type]
+
+
+def ended(training: GeneratorTraining) -> dict[str, Tensor]:
+    """The averaged weights of a training after its last step."""
+    while training.images < training.total:
+        training.step()
+    return training.averaged.state_dict()
