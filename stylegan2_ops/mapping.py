@@ -87,7 +87,20 @@ class MixtureMapping(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """w (N, w_dim), not truncated, of z (N, z_dim), Gaussian."""
         weights = (normalize_second_moment(z.float()) @ self.keys.t()).softmax(dim=1)
-        mixed = weights @ self.codes
-        length = weights @ self.codes.norm(dim=1, keepdim=True)
-        mixed = mixed * (length / mixed.norm(dim=1, keepdim=True).clamp(min=1e-12))
-        return bias_act(mixed @ self.basis, self.bias)
+        return bias_act(mixed(weights, self.codes) @ self.basis, self.bias)
+
+
+def mixed(weights: Tensor, codes: Tensor) -> Tensor:
+    """Weighted sums of codes, brought to the weighted mean of the codes' lengths.
+
+    Args:
+        weights: (N, M), of rows that sum to 1.
+        codes: (M, D), their mean is 0.
+
+    Returns:
+        (N, D).
+    """
+    total = weights @ codes
+    length = weights @ codes.norm(dim=1, keepdim=True)
+    result: Tensor = total * (length / total.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    return result

@@ -23,9 +23,11 @@ from encoders.e4e.pair import Pair
 from sfhq.pipeline.recipe import ModelSettings
 from sfhq.tensors import to_pixels
 from sfhq.training.features import load_feature_pyramid
+from sfhq.training.generator.codes import load_codes
 from sfhq.training.generator.search import CodeSearch, SearchRecipe
 from sfhq.training.photos import Photos
 from sfhq.weights.checkpoints import load_generator, read_header
+from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.generator import Generator, GeneratorConfig
 from stylegan2_ops.mapping import MappingNetwork, MixtureMapping
 
@@ -140,6 +142,11 @@ def test_the_command_makes_a_generator_that_a_run_takes(tmp_path: Path) -> None:
     assert isinstance(before.mapping, MappingNetwork) and isinstance(made.mapping, MixtureMapping)
     told = read_header(tmp_path / "run" / "generator.safetensors", "generator")
     assert told["codes"] == str(made.config.modes) and made.config.modes > 16
+    names = torch.load(tmp_path / "run" / "codes.pt", weights_only=True)["names"]
+    mapping = made.mapping
+    w = load_codes(tmp_path / "run" / "codes.pt", tuple(names), len(mapping.bias), mirrored=False)
+    wanted = bias_act(mapping.codes @ mapping.basis, mapping.bias)
+    torch.testing.assert_close(w, wanted, atol=1e-3, rtol=1e-3)
     again = CliRunner().invoke(cli.main, given)
     assert again.exit_code == 0, again.output  # nothing is left to do; the file is written again
     packed = ["train", "pack", "--generator", str(tmp_path / "run" / "generator.safetensors")]

@@ -17,6 +17,7 @@ from sfhq.errors import IntegrityError, UsageError
 from sfhq.training.generator.mixture import SHARPNESS
 from sfhq.training.photos import Photos
 from stylegan2_ops.bias_act import bias_act
+from stylegan2_ops.mapping import mixed
 
 
 class PhotoCodes(nn.Module):
@@ -111,15 +112,11 @@ class PhotoCodes(nn.Module):
         return self.mean + angle.cos() * a + angle.sin() * b
 
     @torch.no_grad()
-    @torch.no_grad()
     def mapped(self, count: int, generator: torch.Generator) -> Tensor:
         """Random codes (count, dim) as a `MixtureMapping` of all codes with random keys draws."""
         codes = self.table.weight - self.mean
         weights = (SHARPNESS * torch.randn(count, len(codes), generator=generator)).softmax(dim=1)
-        mixed: Tensor = weights @ codes
-        length = weights @ codes.norm(dim=1, keepdim=True)
-        mixed = mixed * (length / mixed.norm(dim=1, keepdim=True).clamp(min=1e-12))
-        return self.mean + mixed
+        return self.mean + mixed(weights, codes)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -168,7 +165,8 @@ def load_codes(path: Path, names: tuple[str, ...], w_dim: int, mirrored: bool = 
     if mirrored and len(codes) == len(names):
         raise UsageError(
             f"{path}: has no codes of mirror images, because it was made by train mapping or with "
-            "--no-mirrored; wanted codes of train generator with --mirrored"
+            "--no-mirrored; wanted codes of train generator --mirrored (train generator itself can "
+            "go on with --no-mirrored)"
         )
     if codes.shape[1] != w_dim:
         raise UsageError(

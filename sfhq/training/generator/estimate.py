@@ -50,7 +50,8 @@ def check_start(start: Generator, wanted: GeneratorConfig, first: int) -> None:
     if not first <= start.config.resolution <= wanted.resolution:
         raise UsageError(
             f"the generator to start from has {start.config.resolution} px; this run goes from "
-            f"{first} to {wanted.resolution}: begin --phases with its resolution or a smaller one"
+            f"{first} to {wanted.resolution}: begin --phases at its resolution or below, and end "
+            "them at its resolution or above"
         )
 
 
