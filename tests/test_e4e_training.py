@@ -126,6 +126,20 @@ class TestE4eTraining:
         made.recipe = replace(made.recipe, progressive_from=-1.0, progressive_to=0.0)
         assert made.stage == made.recipe.config.num_ws - 1
 
+    def test_mirror_images_without_codes_have_no_known_latent(self) -> None:
+        made = self.make()
+        assert made.codes is not None
+        codes = made.codes = made.codes[:12]
+        known, has = [], []
+        for _ in range(20):
+            batch = made._batch()
+            known.append(batch.known[:2])  # half of four are photos
+            has.append(batch.has)
+        rows, told = torch.cat(known), torch.cat([h[:2] for h in has])
+        assert all(bool((codes == row).all(1).any()) for row in rows[told])
+        assert 8 < int(told.sum()) < 32  # the others are mirrored
+        assert all(bool(h[2:].all()) for h in has)  # generated images
+
     def rendered(self, made: E4eTraining) -> dict[str, Tensor]:
         made.images = 20
         return made.step()

@@ -149,6 +149,16 @@ def test_the_command_makes_a_generator_that_a_run_takes(tmp_path: Path) -> None:
     torch.testing.assert_close(w, wanted, atol=1e-3, rtol=1e-3)
     again = CliRunner().invoke(cli.main, given)
     assert again.exit_code == 0, again.output  # nothing is left to do; the file is written again
+    taken = [*given[:-1], str(tmp_path / "taken"), "--codes", str(tmp_path / "run" / "codes.pt")]
+    done = CliRunner().invoke(cli.main, taken)
+    assert done.exit_code == 0 and "stopped" not in done.output, done.output
+    same, _ = load_generator(tmp_path / "taken" / "generator.safetensors")
+    assert isinstance(same.mapping, MixtureMapping)
+    found = bias_act(same.mapping.codes @ same.mapping.basis, same.mapping.bias)
+    torch.testing.assert_close(found, w, atol=1e-3, rtol=1e-3)
+    torch.save({"codes": w, "names": [f"x{n}" for n in names]}, tmp_path / "others.pt")
+    done = CliRunner().invoke(cli.main, [*taken[:-1], str(tmp_path / "others.pt")])
+    assert done.exit_code == 2 and "codes of other photos" in done.output
     packed = ["train", "pack", "--generator", str(tmp_path / "run" / "generator.safetensors")]
     packed += ["--e4e", str(tmp_path / "e4e.safetensors"), "--out", str(tmp_path / "pack")]
     done = CliRunner().invoke(cli.main, packed)

@@ -16,6 +16,12 @@ from sfhq.console import FOLDER, say
 @DEVICE
 @click.option("--generator", type=FOLDER, help="Generator weights; default: embedded pack.")
 @click.option("--e4e", "e4e", type=FOLDER, help="Its e4e weights; default: embedded pack.")
+@click.option(
+    "--codes",
+    type=FOLDER,
+    help="codes.pt of the run that made the generator, of the same photos: they are taken instead "
+    "of searched for.",
+)
 @click.option("--labels", type=FOLDER, help="The label network; default: embedded pack.")
 def train_mapping(
     folders: tuple[Path, ...],
@@ -25,6 +31,7 @@ def train_mapping(
     device: str,
     generator: Path | None,
     e4e: Path | None,
+    codes: Path | None,
     labels: Path | None,
 ) -> None:
     """Let a generator draw people like those in FOLDERS; writes OUT/generator.safetensors.
@@ -54,6 +61,7 @@ def train_mapping(
     from sfhq.networks.looks import RARE_LOOKS, rare_looks
     from sfhq.synthesis.latents import activate, unactivate
     from sfhq.training.features import load_feature_pyramid
+    from sfhq.training.generator.codes import load_codes
     from sfhq.training.generator.search import CodeSearch, SearchRecipe
     from sfhq.training.photos import load_photos
     from sfhq.training.state import load_state
@@ -76,7 +84,10 @@ def train_mapping(
     recipe = SearchRecipe(seed=seed)
     mean, axes = used_axes(network)
     start = None
-    if load_state(out) is None:
+    if codes is not None:
+        known = load_codes(codes, photos.names, network.config.w_dim, mirrored=False)
+        start = coordinates_of(known, mean, axes)
+    elif load_state(out) is None:
         small, parts = photos.at(base.config.input_size), []
         with torch.no_grad():
             for rows in torch.arange(len(photos)).split(32):
@@ -84,14 +95,18 @@ def train_mapping(
                 parts.append(coordinates_of(activate(linear), mean, axes))
         start = torch.cat(parts)
     search = CodeSearch(recipe, network, photos, load_feature_pyramid(), mean, axes, start, device)
-    settings = {
-        **asdict(recipe),
-        "generator": digest,
-        "e4e": base_digest,
-        "labels": labels_digest,
-        "photos": list(photos.names),
-    }
-    run_on(search, out, settings, minutes, frozenset())
+    if codes is None:
+        settings = {
+            **asdict(recipe),
+            "generator": digest,
+            "e4e": base_digest,
+            "labels": labels_digest,
+            "photos": list(photos.names),
+        }
+        run_on(search, out, settings, minutes, frozenset())
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        search.images = search.total
 
     def told(number: int) -> None:
         if number % 160 == 0 or number == search.images:

@@ -132,13 +132,13 @@ def train_person(
         encoder = PersonEncoder.on(base, network, input_size, HIDDEN, photo=pairs is not None)
     else:
         encoder = PersonEncoder.going_on(base, earlier[0], photo=pairs is not None)
+    identity = recognition(torch.device(device))
     if load_state(out) is None:
-        here = recognition(torch.device("cpu"))
         if earlier is None:
+            here = recognition(torch.device("cpu"))
             start_linear(encoder, network, here, drawn, seed, lambda line: say(line, err=True))
         if pairs is not None:
-            fit_photo(encoder, here, pairs)
-    identity = recognition(torch.device(device))
+            fit_photo(encoder, identity, pairs.to(torch.device(device)))
     pyramid = load_feature_pyramid()
     training = PersonTraining(recipe, encoder, network, identity, pyramid, photos, pairs, device)
     settings = {

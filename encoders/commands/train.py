@@ -149,7 +149,7 @@ def train_e4e(
     )
     photos, held_out = load_photos(folders, network.config.resolution).split()
     click.echo(f"{len(photos)} photos, {len(held_out)} held out", err=True)
-    known = load_codes(codes, photos.names, network.config.w_dim) if codes else None
+    known = load_codes(codes, photos.names, network.config.w_dim, None) if codes else None
     first, first_digest = load_base(start) if start else (None, "")
     if start and read_checkpoint(start, "e4e").notes.get("generator") == digest:
         # It inverts for this generator already: nothing to warm up.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from sfhq.training.painterly import paint_randomly
 from sfhq.training.pairs import Pairs
 from sfhq.training.photos import Photos
 from sfhq.training.precision import fast_convolutions
+from sfhq.training.recorded import Recorded
 from stylegan2_ops.generator import Generator, truncate
 from stylegan2_ops.inference import prepared
 
@@ -144,12 +145,12 @@ def fit_photo(encoder: PersonEncoder, identity: Identity, pairs: Pairs) -> None:
 
     Args:
         encoder: changed in place; its `config.photo` is true.
-        identity: images (N, 3, R, R) in [-1, 1] to vectors (N, 128), on the CPU.
+        identity: images (N, 3, R, R) in [-1, 1] to vectors (N, 128), on the device of the pairs.
         pairs: art, and photographs of its people.
     """
     plain = torch.zeros(CHUNK, dtype=torch.bool)
     lots = [
-        [identity(images) for images in pairs.batch(rows, plain[: len(rows)])]
+        [identity(images).cpu() for images in pairs.batch(rows, plain[: len(rows)])]
         for rows in torch.arange(len(pairs)).split(CHUNK)
     ]
     art, truth = (torch.cat(vectors).double() for vectors in zip(*lots, strict=True))
@@ -166,6 +167,20 @@ def _centred(x: Tensor) -> Tensor:
 def _damped(square: Tensor, share: float) -> Tensor:
     extra = share * square.diagonal().mean()
     return square + extra * torch.eye(len(square), dtype=square.dtype)
+
+
+class _Batch(NamedTuple):
+    """What one step learns from.
+
+    Attributes:
+        shown: (N, 3, R, R) pictures.
+        true: (N, 3, R, R) photographs of their people.
+        bounded: (N, 1, 1) bool, whose latents are bounded as those of `strict`.
+    """
+
+    shown: Tensor
+    true: Tensor
+    bounded: Tensor
 
 
 class PersonTraining:
@@ -221,7 +236,8 @@ class PersonTraining:
         self.optimiser = torch.optim.AdamW(
             self.weights, lr=recipe.lr, weight_decay=recipe.decay, betas=(0.9, 0.99), fused=True
         )
-        self.ladder = layer_ladder(generator.config.num_ws, *STRICT_LADDER)
+        self.ladder = layer_ladder(generator.config.num_ws, *STRICT_LADDER).to(self.device)
+        self.update = Recorded(self._update, self.device)
         self.images = 0
         self.steps = 0
 
@@ -230,8 +246,8 @@ class PersonTraining:
         """Number of pictures after which the training ends."""
         return self.recipe.images
 
-    def _batch(self) -> tuple[Tensor, Tensor]:
-        """Pictures (n, 3, R, R) that are shown, and photographs of their people."""
+    def _batch(self) -> _Batch:
+        """Draw what a step learns from."""
         recipe, rng = self.recipe, self.rng
         drawn = 0 if self.pairs is None else round(recipe.batch * recipe.paired)
         rows = torch.randint(len(self.photos), (recipe.batch - drawn,), generator=rng)
@@ -245,41 +261,53 @@ class PersonTraining:
         pictures = torch.cat(shown)
         moved = draw_augmentation(len(pictures), rng, 0.5)(pictures)
         keep = (torch.rand(len(pictures), generator=rng) < 0.5).to(self.device)
-        return torch.where(keep[:, None, None, None], pictures, moved), torch.cat(true)
+        bounded = torch.rand(len(pictures), 1, 1, generator=rng) < recipe.bounded
+        pictures = torch.where(keep[:, None, None, None], pictures, moved)
+        return _Batch(pictures, torch.cat(true), bounded)
 
-    def _bound(self, w_plus: Tensor) -> Tensor:
-        """Some latents bounded as those of `strict`."""
-        some = torch.rand(len(w_plus), 1, 1, generator=self.rng) < self.recipe.bounded
+    def _bound(self, w_plus: Tensor, some: Tensor) -> Tensor:
+        """The latents of `some` bounded as those of `strict`."""
         pulled = truncate(w_plus, self.generator.latent_avg, self.ladder)
         pulled = self.prior.within(pulled, STRICT_RADIUS)
-        return torch.where(some.to(self.device), self.tint.keep(self.prior, w_plus, pulled), w_plus)
+        return torch.where(some, self.tint.keep(self.prior, w_plus, pulled), w_plus)
 
     def step(self) -> dict[str, Tensor]:
         """Update the shift once; returns the losses by name."""
-        recipe, encoder = self.recipe, self.encoder
+        recipe = self.recipe
         progress = self.images / recipe.images
         warm = min(1.0, (self.steps + 1) / 50)
         falling = 0.5 * (1.0 + torch.cos(torch.tensor(torch.pi * progress)).item())
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr * warm * falling
-        shown, true = self._batch()
+        small = progress < recipe.small_until
+        losses = dict(self.update(self._batch(), small))
+        self.optimiser.step()
+        self.images += recipe.batch
+        self.steps += 1
+        self._average(recipe.batch)
+        return losses
+
+    def _update(self, batch: _Batch) -> dict[str, Tensor]:
+        """Leave the gradients of the shift; returns the losses by name."""
+        recipe, encoder = self.recipe, self.encoder
         with torch.no_grad(), self._fast():
-            w_plus, vectors = encoder.base(shown).float(), self.identity(shown)
-            wanted = self.identity(true)
+            w_plus, vectors = encoder.base(batch.shown).float(), self.identity(batch.shown)
+            wanted = self.identity(batch.true)
         # In fp32, as at inference: a rounded coordinate is a wrong one.
-        shift = encoder.shift(encoder.numbers(vectors, w_plus, shown))
-        bound = self._bound(encoder.shifted(w_plus, shift))
+        shift = encoder.shift(encoder.numbers(vectors, w_plus, batch.shown))
+        bound = self._bound(encoder.shifted(w_plus, shift), batch.bounded)
         size = self.generator.config.resolution
-        stop_at = max(size // 2, min(size, 64)) if progress < recipe.small_until else size
+        small = self.images / recipe.images < recipe.small_until
+        stop_at = max(size // 2, min(size, 64)) if small else size
         with self._fast():
             pictures = self.generator.synthesis(bound, stop_at=stop_at).float()
             found = self.identity(pictures)
             seen = self.features(pictures)
             with torch.no_grad():
-                target = self.features(true)
+                target = self.features(batch.true)
         feature = perceptual_distance(seen, target).mean()
         person = (found.float() - wanted.float()).square().sum(1).mean() / SAME**2
-        apart = to_lab(reduce(pictures, COLOURS)) - to_lab(reduce(true, COLOURS))
+        apart = to_lab(reduce(pictures, COLOURS)) - to_lab(reduce(batch.true, COLOURS))
         colour = (apart.square().sum(1) + 1e-6).sqrt().mean() / APART
         length = shift.square().mean()
         loss = (
@@ -290,10 +318,6 @@ class PersonTraining:
         )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimiser.step()
-        self.images += len(shown)
-        self.steps += 1
-        self._average(len(shown))
         losses = {"person": person, "colour": colour, "feature": feature, "shift": length}
         return {name: value.detach() for name, value in losses.items()}
 

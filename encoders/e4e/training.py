@@ -154,7 +154,8 @@ class E4eTraining:
         generator: the frozen generator.
         photos: training photos at the generator's resolution.
         features: frozen feature pyramid.
-        codes: (2N, w_dim) latents of the N photos and of their mirror images, or None.
+        codes: (2N, w_dim) latents of the N photos and of their mirror images, (N, w_dim) of the
+            photos alone, or None.
         device: where the networks run. Random numbers are drawn on the CPU, so they do not depend
             on it.
         start: an encoder to start from; None starts from random weights.
@@ -250,12 +251,14 @@ class E4eTraining:
             wanted.append(made.float().clamp(-1, 1))
         shown = [paint_randomly(torch.cat(wanted), self.rng, recipe.painted)]
         known = torch.zeros(recipe.batch, w.shape[1], device=self.device)
-        has = torch.ones(recipe.batch, dtype=torch.bool, device=self.device)
+        has = torch.ones(recipe.batch, dtype=torch.bool)
         has[: half if self.codes is None else drawn] = False
         known[half:] = w
         if self.codes is not None:
             rows = indices + flipped[drawn:] * len(self.photos)
-            known[drawn:half] = self.codes[rows.to(self.device)]
+            has[drawn:half] = rows < len(self.codes)
+            known[drawn:half] = self.codes[(rows % len(self.codes)).to(self.device)]
+        has = has.to(self.device, non_blocking=True)
         if self.pairs is not None:
             people = torch.randint(len(self.pairs), (drawn,), generator=self.rng)
             art, truth = self.pairs.batch(people, flipped[:drawn])

@@ -110,17 +110,23 @@ def reduce(images: Tensor, size: int) -> Tensor:
 
 def to_lab(images: Tensor) -> Tensor:
     """(N, 3, H, W) sRGB in [-1, 1] to CIELAB, as `sfhq.colour.to_lab`; differentiable."""
-    matrix = torch.tensor(TO_XYZ, device=images.device)
-    xyz = torch.einsum("ij,njhw->nihw", matrix / matrix.sum(dim=1, keepdim=True), _linear(images))
+    xyz = torch.einsum("ij,njhw->nihw", _to_xyz(images.device), _linear(images))
     x, y, z = _root(xyz).unbind(dim=1)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=1)
 
 
 def to_lightness(images: Tensor) -> Tensor:
     """(N, H, W) the first of `to_lab`'s axes alone, in a third of its time."""
-    weights = torch.tensor(TO_XYZ[1], device=images.device)
-    luminance = torch.einsum("j,njhw->nhw", weights / weights.sum(), _linear(images))
+    luminance = torch.einsum("j,njhw->nhw", _to_xyz(images.device)[1], _linear(images))
     return 116 * _root(luminance) - 16
+
+
+@cache
+def _to_xyz(device: torch.device) -> Tensor:
+    """(3, 3) linear light to shares of the white; kept, as a recorded step must copy nothing."""
+    with torch.inference_mode(False):
+        matrix = torch.tensor(TO_XYZ, device=device)
+        return matrix / matrix.sum(dim=1, keepdim=True)
 
 
 def _linear(images: Tensor) -> Tensor:

@@ -125,7 +125,9 @@ class PhotoCodes(nn.Module):
         return torch.cat([self.mapped(half, generator), self.mixtures(count - half, generator)])
 
 
-def load_codes(path: Path, names: tuple[str, ...], w_dim: int, mirrored: bool = True) -> Tensor:
+def load_codes(
+    path: Path, names: tuple[str, ...], w_dim: int, mirrored: bool | None = True
+) -> Tensor:
     """The latents of N photos and their mirror images from a generator's training, (2N, w_dim).
 
     Args:
@@ -133,7 +135,7 @@ def load_codes(path: Path, names: tuple[str, ...], w_dim: int, mirrored: bool = 
         names: file names of the photos, in order; endings may differ.
         w_dim: length of the generator's w.
         mirrored: whether mirror images are wanted; without them the first N rows are enough, and
-            are what comes back.
+            are what comes back. None wants what there is, (2N, w_dim) or (N, w_dim).
 
     Raises:
         UsageError: the file is missing, or has codes of other photos or of another length.
@@ -173,7 +175,7 @@ def load_codes(path: Path, names: tuple[str, ...], w_dim: int, mirrored: bool = 
             f"{path}: codes of length {codes.shape[1]}, but the generator's w has {w_dim}; give "
             "codes.pt of this generator's run"
         )
-    return codes if mirrored else codes[: len(names)].clone()
+    return codes[: len(names)].clone() if mirrored is False else codes
 
 
 def _stem(name: str) -> str:
