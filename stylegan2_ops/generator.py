@@ -42,6 +42,7 @@ class GeneratorConfig:
         conv_clamp: largest magnitude after each convolution, or None for no limit.
         modes: if above 0, the mapping is a `MixtureMapping` of so many codes, and not of layers.
         code_dim: length of these codes.
+        lead: see `MixtureMapping`.
     """
 
     resolution: int = 1024
@@ -53,6 +54,7 @@ class GeneratorConfig:
     conv_clamp: float | None = None
     modes: int = 0
     code_dim: int = 0
+    lead: float = 0.0
 
     def __post_init__(self) -> None:
         if self.resolution not in (32, 64, 128, 256, 512, 1024):
@@ -66,6 +68,8 @@ class GeneratorConfig:
             raise ValueError(
                 f"modes is {self.modes} with code_dim {self.code_dim}; wanted both or neither"
             )
+        if not 0 <= self.lead < math.inf:
+            raise ValueError(f"lead is {self.lead}; wanted 0 or a positive number")
         if self.channel_base < self.resolution:
             raise ValueError(
                 f"channel_base is {self.channel_base}, which leaves no channel at "
@@ -214,7 +218,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config
         self.mapping: MappingNetwork | MixtureMapping = (
-            MixtureMapping(config.z_dim, config.w_dim, config.modes, config.code_dim)
+            MixtureMapping(config.z_dim, config.w_dim, config.modes, config.code_dim, config.lead)
             if config.modes
             else MappingNetwork(config.z_dim, config.w_dim, config.mapping_layers)
         )

@@ -54,7 +54,8 @@ class MixtureMapping(nn.Module):
     z is compared with M keys; the softmax of the products weighs M codes. Their weighted sum is
     brought to the weighted mean of their lengths, and the basis, a bias and the leaky ReLU lead to
     w. The longer the keys, the more one code outweighs the others. Faces whose keys point the same
-    way are drawn together.
+    way are drawn together. With `lead` no code outweighs the next by more than that, so that no
+    draw is one of the faces.
     So w comes from where the codes are dense; one Gaussian fitted to all codes also draws from the
     empty space between clusters.
 
@@ -75,9 +76,11 @@ class MixtureMapping(nn.Module):
     bias: Tensor
     w_avg: Tensor
 
-    def __init__(self, z_dim: int, w_dim: int, modes: int, code_dim: int) -> None:
+    def __init__(
+        self, z_dim: int, w_dim: int, modes: int, code_dim: int, lead: float = 0.0
+    ) -> None:
         super().__init__()
-        self.z_dim = z_dim
+        self.z_dim, self.lead = z_dim, lead
         self.register_buffer("keys", torch.zeros(modes, z_dim))
         self.register_buffer("codes", torch.zeros(modes, code_dim))
         self.register_buffer("basis", torch.zeros(code_dim, w_dim))
@@ -86,8 +89,23 @@ class MixtureMapping(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """w (N, w_dim), not truncated, of z (N, z_dim), Gaussian."""
-        weights = (normalize_second_moment(z.float()) @ self.keys.t()).softmax(dim=1)
+        products = normalize_second_moment(z.float()) @ self.keys.t()
+        weights = with_lead(products, self.lead).softmax(dim=1)
         return bias_act(mixed(weights, self.codes) @ self.basis, self.bias)
+
+
+def with_lead(products: Tensor, lead: float) -> Tensor:
+    """Products (N, M) of which the largest of a row is at most `lead` above the next.
+
+    Their softmax gives it at most exp(lead) times the weight of the next. It is continuous.
+
+    Args:
+        products: (N, M).
+        lead: above 0; 0 changes nothing.
+    """
+    if lead <= 0 or products.shape[1] < 2:
+        return products
+    return products.minimum(products.topk(2, dim=1).values[:, 1:] + lead)
 
 
 def mixed(weights: Tensor, codes: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from sfhq.pipeline.recipe import ModelSettings
 from sfhq.tensors import to_pixels
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.generator.codes import load_codes
+from sfhq.training.generator.mixture import LONGER
 from sfhq.training.generator.search import CodeSearch, SearchRecipe
 from sfhq.training.photos import Photos
 from sfhq.weights.checkpoints import load_generator, read_header
@@ -91,7 +92,10 @@ def test_the_mapping_draws_between_what_was_found() -> None:
     # Where a key outweighs all others, the draw is the code that was found.
     sure = mapping.keys / mapping.keys.norm(dim=1, keepdim=True)
     mapping.keys.mul_(100)
+    mapping.codes.div_(LONGER)
+    bounded, mapping.lead = mapping(sure), 0.0
     torch.testing.assert_close(mapping(sure), run.to_w(run.found[:4]), atol=1e-4, rtol=1e-3)
+    assert (bounded - mapping(sure)).abs().amax(1).min() > 0.05  # it draws none of the faces
     assert mapping(z).shape == (64, made.config.w_dim)
     original = tiny_generator().synthesis.state_dict()
     assert all(torch.equal(v, original[k]) for k, v in made.synthesis.state_dict().items())
@@ -145,7 +149,7 @@ def test_the_command_makes_a_generator_that_a_run_takes(tmp_path: Path) -> None:
     names = torch.load(tmp_path / "run" / "codes.pt", weights_only=True)["names"]
     mapping = made.mapping
     w = load_codes(tmp_path / "run" / "codes.pt", tuple(names), len(mapping.bias), mirrored=False)
-    wanted = bias_act(mapping.codes @ mapping.basis, mapping.bias)
+    wanted = bias_act(mapping.codes / LONGER @ mapping.basis, mapping.bias)
     torch.testing.assert_close(w, wanted, atol=1e-3, rtol=1e-3)
     again = CliRunner().invoke(cli.main, given)
     assert again.exit_code == 0, again.output  # nothing is left to do; the file is written again
@@ -154,7 +158,7 @@ def test_the_command_makes_a_generator_that_a_run_takes(tmp_path: Path) -> None:
     assert done.exit_code == 0 and "stopped" not in done.output, done.output
     same, _ = load_generator(tmp_path / "taken" / "generator.safetensors")
     assert isinstance(same.mapping, MixtureMapping)
-    found = bias_act(same.mapping.codes @ same.mapping.basis, same.mapping.bias)
+    found = bias_act(same.mapping.codes / LONGER @ same.mapping.basis, same.mapping.bias)
     torch.testing.assert_close(found, w, atol=1e-3, rtol=1e-3)
     torch.save({"codes": w, "names": [f"x{n}" for n in names]}, tmp_path / "others.pt")
     done = CliRunner().invoke(cli.main, [*taken[:-1], str(tmp_path / "others.pt")])

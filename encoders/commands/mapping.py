@@ -58,7 +58,7 @@ def train_mapping(
     from encoders.e4e.loading import load_base
     from encoders.e4e.network import require_pair
     from sfhq import stages
-    from sfhq.networks.looks import RARE_LOOKS, rare_looks
+    from sfhq.networks.looks import RARE_LOOKS, TOGETHER, rare_looks
     from sfhq.synthesis.latents import activate, unactivate
     from sfhq.training.features import load_feature_pyramid
     from sfhq.training.generator.codes import load_codes
@@ -123,5 +123,6 @@ def train_mapping(
     torch.save(found, out / "codes.pt")
     given = read_checkpoint(generator or pack_path("generator"), "generator").notes
     notes = {**given, "codes": str(search.images)}
-    save_generator(out / "generator.safetensors", search.finish(looks), notes)
+    made = search.finish(looks, [TOGETHER[name] for name in RARE_LOOKS])
+    save_generator(out / "generator.safetensors", made, notes)
     say(out / "generator.safetensors")

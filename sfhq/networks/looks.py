@@ -26,6 +26,9 @@ RARE_LOOKS: dict[str, tuple[str, ...]] = {
     "grey hair": ("Gray_Hair",),
     "old": (),
 }
+# How far keys of a look are moved in the mapping. A hat is seen no more where one who wears it is
+# mixed with one who does not; glasses and beards are.
+TOGETHER = {"glasses": 0.45, "hat": 1.2, "beard": 0.45, "grey hair": 0.45, "old": 0.45}
 OLD = 65.0  # years
 BATCH = 16
 LARGEST = 256  # pixels; images are rendered no larger

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from sfhq.errors import IntegrityError, UsageError
-from sfhq.training.generator.mixture import SHARPNESS
+from sfhq.training.generator.mixture import LEAD, LONGER, SHARPNESS
 from sfhq.training.photos import Photos
 from stylegan2_ops.bias_act import bias_act
-from stylegan2_ops.mapping import mixed
+from stylegan2_ops.mapping import mixed, with_lead
 
 
 class PhotoCodes(nn.Module):
@@ -114,9 +114,9 @@ class PhotoCodes(nn.Module):
     @torch.no_grad()
     def mapped(self, count: int, generator: torch.Generator) -> Tensor:
         """Random codes (count, dim) as a `MixtureMapping` of all codes with random keys draws."""
-        codes = self.table.weight - self.mean
-        weights = (SHARPNESS * torch.randn(count, len(codes), generator=generator)).softmax(dim=1)
-        return self.mean + mixed(weights, codes)
+        codes = LONGER * (self.table.weight - self.mean)
+        products = SHARPNESS * torch.randn(count, len(codes), generator=generator)
+        return self.mean + mixed(with_lead(products, LEAD).softmax(dim=1), codes)
 
     @torch.no_grad()
     def draw(self, count: int, generator: torch.Generator) -> Tensor:

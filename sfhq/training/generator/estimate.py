@@ -24,7 +24,7 @@ from stylegan2_ops.generator import Generator, GeneratorConfig
 DRAWN = 3000
 SPANNING = 4096  # draws that show which directions of w a mapping uses
 SMALL = 32  # pixels; images are reduced to it before codes are read off them
-OF_MAPPING = ("mapping_layers", "modes", "code_dim")  # it is made anew at the end of a run
+OF_MAPPING = ("mapping_layers", "modes", "code_dim", "lead")  # it is made anew at the end of a run
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # shares of the mean square of the pixels
 NEW_SPREAD = 0.05  # standard deviation of the dimensions that the generator does not know yet
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,12 +143,17 @@ class CodeSearch:
         made = self.generator.synthesis(w_plus, "const", resolution)
         return torch.stack([real, made.cpu()])
 
-    def finish(self, looks: Callable[[Generator, Tensor], Tensor] | None = None) -> Generator:
+    def finish(
+        self,
+        looks: Callable[[Generator, Tensor], Tensor] | None = None,
+        together: Sequence[float] | None = None,
+    ) -> Generator:
         """The generator, on the CPU, with a mapping that draws between the codes found so far.
 
         Args:
             looks: gives (N, K) which faces have which look, of a generator and w (N, w_dim); those
                 that few have are kept together.
+            together: how firmly, a number a look; see `with_mixture`.
 
         Raises:
             ValueError: none has been found.
@@ -161,7 +166,7 @@ class CodeSearch:
         generator = generator.to(memory_format=torch.contiguous_format)
         axes, mean = self.axes.cpu() / LRELU_GAIN, self.mean.cpu() / LRELU_GAIN
         seen = None if looks is None else looks(generator, w)
-        return with_mixture(generator, codes, axes, mean, self.recipe.seed, seen)
+        return with_mixture(generator, codes, axes, mean, self.recipe.seed, seen, together)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed search needs."""
