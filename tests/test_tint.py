@@ -36,7 +36,7 @@ def tint(generator: Generator, prior: LatentPrior) -> Tint:
 def faces(generator: Generator) -> Tensor:
     rng = torch.Generator().manual_seed(5)  # not the seed that the tint is measured with
     with torch.inference_mode():
-        w = generator.mapping(torch.randn(32, generator.config.z_dim, generator=rng))
+        w = generator.mapping(torch.randn(128, generator.config.z_dim, generator=rng))
         return generator.broadcast(w)
 
 
