@@ -246,6 +246,13 @@ class PersonTraining:
         """Number of pictures after which the training ends."""
         return self.recipe.images
 
+    @property
+    def size(self) -> int:
+        """Pixels at which the pictures of the next step are rendered."""
+        size = self.generator.config.resolution
+        small = self.images / self.recipe.images < self.recipe.small_until
+        return max(size // 2, min(size, 64)) if small else size
+
     def _batch(self) -> _Batch:
         """Draw what a step learns from."""
         recipe, rng = self.recipe, self.rng
@@ -279,8 +286,7 @@ class PersonTraining:
         falling = 0.5 * (1.0 + torch.cos(torch.tensor(torch.pi * progress)).item())
         for group in self.optimiser.param_groups:
             group["lr"] = recipe.lr * warm * falling
-        small = progress < recipe.small_until
-        losses = dict(self.update(self._batch(), small))
+        losses = dict(self.update(self._batch(), self.size))
         self.optimiser.step()
         self.images += recipe.batch
         self.steps += 1
@@ -296,11 +302,8 @@ class PersonTraining:
         # In fp32, as at inference: a rounded coordinate is a wrong one.
         shift = encoder.shift(encoder.numbers(vectors, w_plus, batch.shown))
         bound = self._bound(encoder.shifted(w_plus, shift), batch.bounded)
-        size = self.generator.config.resolution
-        small = self.images / recipe.images < recipe.small_until
-        stop_at = max(size // 2, min(size, 64)) if small else size
         with self._fast():
-            pictures = self.generator.synthesis(bound, stop_at=stop_at).float()
+            pictures = self.generator.synthesis(bound, stop_at=self.size).float()
             found = self.identity(pictures)
             seen = self.features(pictures)
             with torch.no_grad():
