@@ -20,7 +20,7 @@ from sfhq.console import FOLDER, say
     "--codes",
     type=FOLDER,
     help="codes.pt of the run that made the generator, of the same photos: they are taken instead "
-    "of searched for.",
+    "of searched for, and no e4e is needed.",
 )
 @click.option("--labels", type=FOLDER, help="The label network; default: embedded pack.")
 def train_mapping(
@@ -77,8 +77,9 @@ def train_mapping(
     check_device(device)
     network, digest = load_generator(generator)
     reader, labels_digest = stages.network("label reader")(labels)
-    base, base_digest = load_base(e4e, network.config.num_ws)
-    require_pair(generator, e4e)
+    if codes is None:
+        base, base_digest = load_base(e4e, network.config.num_ws)
+        require_pair(generator, e4e)
     photos, held_out = load_photos(folders, network.config.resolution).split()
     say(f"{len(photos)} photos, {len(held_out)} held out", err=True)
     recipe = SearchRecipe(seed=seed)
