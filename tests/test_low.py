@@ -10,9 +10,9 @@ from torch import Tensor
 from encoders.e4e.network import E4e
 from sfhq.synthesis import low
 from sfhq.synthesis.candidates import CandidateMaker
-from sfhq.synthesis.latents import LatentPrior
+from sfhq.synthesis.latents import LatentPrior, unactivate
 from sfhq.synthesis.likeness import Likeness, Seen
-from sfhq.synthesis.low import RADIUS, SHARES
+from sfhq.synthesis.low import RADIUS, SHARES, LowRefinement
 from stylegan2_ops.generator import Generator
 
 torch.set_num_threads(1)
@@ -76,6 +76,33 @@ def test_low_takes_the_inverted_latent_unless_it_is_blurrier(
     made = maker.make("low", inverted, images, list("abcdef"))
     torch.testing.assert_close(made.w_plus, inverted, atol=1e-3, rtol=1e-3)
     assert {face["share"] for face in made.params} == {0}
+
+
+def test_low_goes_where_the_encoder_says_that_the_person_is(
+    encoder: E4e, generator: Generator, prior: LatentPrior
+) -> None:
+    rng = torch.Generator().manual_seed(9)
+    right, wrong = (generator.mapping(torch.randn(8, 16, generator=rng)) for _ in range(2))
+    wanted, strict = (generator.broadcast(0.5 * w) for w in (right, wrong))
+    images = generator.synthesis(wanted).clamp(-1, 1)
+
+    class Knowing:
+        """Inverts as an e4e, and knows the way to the person."""
+
+        def __call__(self, images: Tensor) -> Tensor:
+            w_plus: Tensor = encoder(images)
+            return w_plus
+
+        def toward(self, apart: Tensor) -> Tensor:
+            assert apart.shape == (8, 128)
+            way = unactivate(wanted[:, 0]) - unactivate(strict[:, 0])
+            return way[:, None].expand(-1, 3, -1)
+
+    inverted = encoder(images)
+    likeness = Likeness.to(images)
+    found = LowRefinement(generator, Knowing(), prior, likeness).refine(inverted, strict)
+    without = LowRefinement(generator, encoder, prior, likeness).refine(inverted, strict)
+    assert found.seen.person.mean() < 0.9 * without.seen.person.mean()
 
 
 def test_a_face_ends_at_the_same_place_in_any_batch(

@@ -224,6 +224,26 @@ def test_a_hybrid_has_no_e4e(tmp_path: Path) -> None:
         load_base(tmp_path / "h.safetensors")
 
 
+def test_toward_is_the_linear_part_of_the_shift() -> None:
+    network = encoder(trained=True)
+    last = network.body[-1]
+    assert isinstance(last, torch.nn.Linear)
+    torch.nn.init.zeros_(last.weight)
+    rng = torch.Generator().manual_seed(3)
+    network.spread.uniform_(0.5, 2.0, generator=rng)
+    apart = 0.1 * torch.randn(2, 128, generator=rng)
+    vectors, w_plus = torch.randn(2, 128, generator=rng), torch.randn(2, 8, 16, generator=rng)
+    before, after = (
+        network.shifted(w_plus, network.shift(network.numbers(v, w_plus, tiny_images(2, 64))))
+        for v in (vectors, vectors + apart)
+    )
+    moved = unactivate(after) - unactivate(before)
+    expected = network.toward(apart)[:, network.band_of_layer]
+    assert float(expected.norm()) > 0.1
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=1e-3)
+    assert torch.equal(PreparedPerson(network).toward(apart), network.toward(apart))
+
+
 def test_the_command_makes_an_encoder_that_a_run_takes(tmp_path: Path) -> None:
     generator, e4e = write_networks(tmp_path)
     (tmp_path / "photos").mkdir()

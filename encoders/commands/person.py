@@ -55,6 +55,13 @@ HIDDEN = 512  # width of the small network that computes the shift
 @click.option(
     "--lr", type=Finite(0, 1, min_open=True), default=5e-4, show_default=True, help="Learning rate."
 )
+@click.option(
+    "--person-weight",
+    type=Finite(0, 100),
+    default=0.7,
+    show_default=True,
+    help="What the person counts beside colours (0.5) and all else that is seen (1).",
+)
 @reschedule_option("images")
 def train_person(
     folders: tuple[Path, ...],
@@ -72,6 +79,7 @@ def train_person(
     drawn: int,
     images: int,
     lr: float,
+    person_weight: float,
     may_change: frozenset[str],
 ) -> None:
     """Teach an e4e to keep the person, on FOLDERS of aligned faces; writes OUT/e4e.safetensors.
@@ -122,6 +130,7 @@ def train_person(
         paired=paired,
         seed=seed,
         lr=lr,
+        person_weight=person_weight,
         precision=precision,
     )
     photos, held_out = load_photos(folders, size).split()

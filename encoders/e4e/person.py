@@ -183,6 +183,20 @@ class PersonEncoder(nn.Module):
         """
         return vectors @ self.photo_weight + self.photo_bias if self.config.photo else vectors
 
+    def toward(self, apart: Tensor) -> Tensor:
+        """What the linear part of the shift does where dlib's vector is another one.
+
+        Args:
+            apart: (N, 128) by how much the vectors differ.
+
+        Returns:
+            (N, 3, w_dim) how far coarse, middle and fine layers go, before w's last activation.
+        """
+        weight = self.direct.weight[:, :EMBEDDING]
+        shift = (apart / self.spread[:EMBEDDING]) @ weight.t()
+        moved: Tensor = shift.unflatten(1, (BANDS, -1)) @ self.axes
+        return moved
+
     def coordinates(self, w: Tensor) -> Tensor:
         """(N, K) coordinates of w (N, w_dim) along `axes`."""
         length = self.axes.square().sum(1).clamp(min=1e-12)
@@ -238,6 +252,10 @@ class PreparedPerson:
     def as_photo(self, vectors: Tensor) -> Tensor:
         """As `PersonEncoder.as_photo`."""
         return self.network.as_photo(vectors)
+
+    def toward(self, apart: Tensor) -> Tensor:
+        """As `PersonEncoder.toward`."""
+        return self.network.toward(apart)
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [-1, 1] to w_plus (N, num_ws, w_dim)."""

@@ -21,6 +21,8 @@ from stylegan2_ops.inference import Precision, prepared
 
 RADIUS = 0.9  # largest distance from the prior
 AXES = (0, 2, 3)  # strongest axes of the prior to try in coarse, middle and fine layers
+FEWER_AXES = (0, 1, 1)  # the same where the encoder says what would bring the person nearer
+PERSON_STEP = 2.0  # length of what the encoder says, in standard deviations
 STEP = 0.5  # of an axis, in standard deviations
 PULL = 0.3  # of the way to the mean face
 SHARES = (1.0, 0.5, 0.2)  # of the best combination; a whole step may overshoot
@@ -68,7 +70,8 @@ class LowRefinement:
 
     Attributes:
         generator: renders the pictures that are looked at.
-        encoder: images (N, 3, H, W) to w_plus (N, L, w_dim).
+        encoder: images (N, 3, H, W) to w_plus (N, L, w_dim). It may have `toward`, as a
+            `PersonEncoder` has.
         prior: of the generator.
         likeness: to the N inspirations.
         precision: of the generator's convolutions.
@@ -84,8 +87,9 @@ class LowRefinement:
         """Bring the pictures of `strict` nearer to the inspirations.
 
         Each move is tried alone: the difference between what the encoder sees in the inspiration
-        and in the picture, in three bands of layers; the way to the mean face; and the strongest
-        axes of the prior. The largest share of their combination that brings the whole picture
+        and in the picture, in three bands of layers; what it would do about what dlib's network
+        sees otherwise, if it keeps the person; the way to the mean face; and the strongest axes of
+        the prior. The largest share of their combination that brings the whole picture
         nearer is taken; nothing is taken whose picture is blurrier, or farther in its colours, than
         that of `strict`.
 
@@ -127,7 +131,12 @@ class LowRefinement:
         pictures = torch.cat([self._render(w, size) for w in w_plus.split(BATCH)])
         before = self.likeness.see(pictures, rows)
         feedback = wanted - self.prior.whiten(self.encoder(pictures))
-        steps = torch.cat([_in_bands(feedback), self._everywhere(x)], dim=1)
+        toward = getattr(self.encoder, "toward", None)
+        axes = AXES if toward is None else FEWER_AXES
+        each = [_in_bands(feedback), self._everywhere(x, axes)]
+        if toward is not None:
+            each.append(self._toward(toward(self.likeness.vector[rows] - before.vector)))
+        steps = torch.cat(each, dim=1)
         count = steps.shape[1]
         moved = self.prior.unwhiten((x[:, None] + steps).flatten(0, 1))
         after = self._see(moved, rows.repeat_interleave(count), size)
@@ -135,14 +144,26 @@ class LowRefinement:
         detail = after.detail.unflatten(0, (len(x), count)) - before.detail[:, None]
         return Moves(steps, seen - _values(before.lab, before.vector)[:, None], detail)
 
-    def _everywhere(self, x: Tensor) -> Tensor:
-        """(N, K, L, w_dim) steps that any face may take, from whitened latents x (N, L, w_dim)."""
+    def _toward(self, moved: Tensor) -> Tensor:
+        """(N, 3, L, w_dim) whitened, of moves (N, 3, w_dim) of coarse, middle and fine layers."""
+        white: Tensor = moved @ self.prior.axes.t() / self.prior.scale
+        length = white.norm(dim=2, keepdim=True).clamp(min=1e-6)
+        white = PERSON_STEP / length * white
+        return _bands(self.generator.config.num_ws) * white[:, :, None]
+
+    def _everywhere(self, x: Tensor, axes: tuple[int, int, int]) -> Tensor:
+        """(N, K, L, w_dim) steps that any face may take, from whitened latents x (N, L, w_dim).
+
+        Args:
+            x: where to begin.
+            axes: how many of the strongest axes of the prior in coarse, middle and fine layers.
+        """
         layers, width = x.shape[1:]
         masks = _bands(layers)
         steps = [-PULL * mask * x for mask in masks[1:]]
         strongest = self.prior.scale.argsort(descending=True)
-        for mask, axes in zip(masks, AXES, strict=True):
-            for axis in strongest[:axes].tolist():
+        for mask, count in zip(masks, axes, strict=True):
+            for axis in strongest[:count].tolist():
                 unit = torch.zeros(width)
                 unit[axis] = STEP
                 steps.append((mask * unit).expand_as(x))
