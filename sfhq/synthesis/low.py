@@ -25,13 +25,13 @@ FEWER_AXES = (0, 1, 1)  # the same where the encoder says what would bring the p
 PERSON_STEP = 2.0  # length of what the encoder says, in standard deviations
 STEP = 0.5  # of an axis, in standard deviations
 PULL = 0.3  # of the way to the mean face
-SHARES = (1.0, 0.5, 0.2)  # of the best combination; a whole step may overshoot
+SHARES = (1.0, 0.7, 0.4, 0.2)  # of the best combination; a whole step may overshoot
 RIDGE = 0.05
 MOST = 3.0  # times that a move is repeated
-DETAIL = 1.01  # of the detail of `strict`, the least
-MARGIN = 1.05  # of the same, to aim at
+DETAIL = 1.0  # of the detail of `strict`, the least
+MARGIN = 1.08  # of the same, to aim at
 DETAIL_WEIGHT = 60.0  # distance in CIELAB that is as bad as having no detail
-PERSON_WEIGHT = 40.0  # distance in CIELAB that is as bad as showing another person
+PERSON_WEIGHT = 60.0  # distance in CIELAB that is as bad as showing another person
 BATCH = 8  # pictures at a time; bounds the memory
 PREVIEW = 256  # pixels; moves are looked at no larger, of networks above 128 at half the size
 
