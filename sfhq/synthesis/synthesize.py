@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stylegan2_ops.inference import Precision
 
 
-REVISION = 6  # raised when the same latents and seed give other candidates
+REVISION = 7  # raised when the same latents and seed give other candidates
 
 
 @dataclass(frozen=True)
