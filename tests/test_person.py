@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -251,9 +252,12 @@ def test_the_command_makes_an_encoder_that_a_run_takes(tmp_path: Path) -> None:
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02d}.png")
     given = ["train", "person", str(tmp_path / "photos"), "--out", str(tmp_path / "run")]
     given += ["--generator", str(generator), "--e4e", str(e4e), "--drawn", "256"]
+    given += ["--person-weight", "1.4"]
     done = CliRunner().invoke(cli.main, [*given, "--images", "64", "--batch", "8"])
     assert done.exit_code == 0, done.output
     assert "drawn: 0 of 256 read" in done.stderr
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["person_weight"] == 1.4
     models = ModelSettings(generator=generator, e4e=tmp_path / "run" / "e4e.safetensors")
     pair = Pair.load(models)
     assert isinstance(pair.encoder, PreparedPerson) and pair.encoder.config.input_size == 256
